@@ -1,0 +1,58 @@
+# `make demo` and `make test` set up everything they need in .venv; the rest is for developers.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= auto
+OLDEST := .venv-oldest
+PIP_QUIET := --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-oldest test-engines lint types schema bench wheel clean
+
+help: ## Show what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
+
+# torch comes first and alone: with it installed, nothing else resolves it anew.
+define setup
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "cachedit-yaml needs Python 3.10 or newer; set PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Setting up $(1) (a few minutes the first time) ..."
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	@$(1)/bin/python -m pip install $(PIP_QUIET) -c $(2) torch
+	@$(1)/bin/python -m pip install $(PIP_QUIET) -c $(2) -e '.[test]'
+	@touch $(1)/.ready
+endef
+
+$(VENV)/.ready: pyproject.toml .ci/constraints.txt
+	$(call setup,$(VENV),.ci/constraints.txt)
+
+$(OLDEST)/.ready: pyproject.toml .ci/constraints-oldest.txt
+	$(call setup,$(OLDEST),.ci/constraints-oldest.txt)
+
+demo: $(VENV)/.ready ## Generate pictures with and without the cache into out/demo
+	@$(BIN)/cachedit-yaml demo --out out/demo
+
+test: $(VENV)/.ready ## Run the tests, with branch coverage
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered
+
+test-oldest: $(OLDEST)/.ready ## Run the tests that touch cache-dit with the oldest supported one
+	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal tests/runtime tests/compiler tests/zoo
+
+lint: $(VENV)/.ready ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready ## mypy --strict
+	$(BIN)/mypy
+
+schema: $(VENV)/.ready ## Write schemas/adapter.v1.schema.json anew
+	$(BIN)/python -m cachedit_yaml.language.json_schema
+
+bench: $(VENV)/.ready ## Measure the overhead beside cache-dit's own
+	$(BIN)/python -m benchmarks
+
+wheel: $(VENV)/.ready ## Build the wheel into dist/
+	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir dist .
+
+clean: ## Remove everything that is not in git
+	rm -rf .venv .venv-oldest build dist out .pytest_cache .mypy_cache .ruff_cache .coverage*
