@@ -1,0 +1,311 @@
+"""What is wrong, where, and what to do about it.
+
+A :class:`Diagnostic` carries the path of keys first and the place in the file second, so that
+the same check serves YAML files and plain Python dicts. :data:`CODES` lists every code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import reprlib
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+Severity: TypeAlias = Literal["error", "warning"]
+
+#: Every code that a diagnostic may have, and the sentence that explains it.
+CODES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "anchor": "Anchors and aliases are limited, must exist and must not contain themselves.",
+        "conflict": "Two adapter files claim the same name or class with the same right.",
+        "control-character": "The file holds a character that cannot be seen.",
+        "directive": "YAML directives (%YAML, %TAG) are not part of the language.",
+        "duplicate-item": "An item stands twice in one list.",
+        "duplicate-key": "A key stands twice in one mapping.",
+        "empty": "The file holds no adapter.",
+        "encoding": "The file is not UTF-8.",
+        "exactly-one": "One of several keys is needed, and only one may be given.",
+        "extends": "The adapter to start from cannot be used.",
+        "ignored": "A setting has no effect next to another one.",
+        "merge-key": "Merge keys (<<) are not part of the language; `extends` is.",
+        "missing-key": "A key is needed here.",
+        "multiple-documents": "A file holds one adapter.",
+        "not-a-mapping": "An adapter is a mapping of keys to values.",
+        "non-string-key": "A key is text.",
+        "out-of-range": "A number lies outside of what is allowed.",
+        "search-path": "A place to look for adapters cannot be used.",
+        "schema-version": "The file is written for another version of the language.",
+        "syntax": "The file is not valid YAML.",
+        "tag": "YAML tags (!name, !!name) are not part of the language.",
+        "too-large": "The file goes beyond a limit of size, depth or number.",
+        "unknown-key": "The language has no such key here.",
+        "unknown-name": "A name refers to something that the adapter does not declare.",
+        "unreadable": "The file cannot be opened.",
+        "unusable": "Keys that exclude or need each other.",
+        "wrong-format": "Text does not have the form that is needed here.",
+        "wrong-length": "A list or mapping has too few or too many items.",
+        "wrong-type": "A value is of another kind than what is needed here.",
+        "wrong-value": "A value is none of those that are allowed here.",
+    }
+)
+
+_COLORS: Final = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "bold": "\x1b[1m"}
+_RESET: Final = "\x1b[0m"
+_WIDTH: Final = 120
+
+_short = reprlib.Repr()
+_short.maxstring = 60
+_short.maxother = 60
+_short.maxlevel = 2
+
+
+class Span(NamedTuple):
+    """A stretch of a file. Lines and columns count from 1; the end column is exclusive."""
+
+    path: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One thing that is wrong (or odd) in an adapter or in settings.
+
+    Attributes:
+        code: a key of :data:`CODES`.
+        message: what is wrong, in one sentence without a full stop.
+        key_path: the keys that lead there.
+        span: the place in the file; None for plain Python data.
+        severity: ``error`` or ``warning``.
+        expected: what is allowed in this place.
+        hint: what to do.
+        related: other places that matter, each with a word on why.
+    """
+
+    code: str
+    message: str
+    key_path: KeyPath = ()
+    span: Span | None = None
+    severity: Severity = "error"
+    expected: str | None = None
+    hint: str | None = None
+    related: tuple[tuple[str, Span], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"no such code of a diagnostic: {self.code!r}")
+
+    @property
+    def location(self) -> str:
+        """``file:line:column``, or the path of keys where there is no file."""
+        return str(self.span) if self.span is not None else format_path(self.key_path)
+
+    @property
+    def advice(self) -> str:
+        """What was expected and what to do, in one line; empty if there is nothing to say."""
+        parts = [f"expected {self.expected}"] if self.expected else []
+        if self.hint:
+            parts.append(self.hint)
+        return "; ".join(parts)
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.severity}[{self.code}]: {self.message}"
+
+    def summary(self) -> str:
+        """``str(self)`` plus advice and related places, on lines of their own."""
+        lines = [str(self)]
+        if self.advice:
+            lines.append(f"    {self.advice}")
+        lines += [f"    {span}: {text}" for text, span in self.related]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON output."""
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "key_path": list(self.key_path),
+            "span": _span_dict(self.span),
+            "expected": self.expected,
+            "hint": self.hint,
+            "related": [{"message": text, **_span_dict(s)} for text, s in self.related],
+        }
+
+
+def _span_dict(span: Span | None) -> dict[str, Any]:
+    if span is None:
+        return {}
+    return {
+        "path": span.path,
+        "line": span.line,
+        "column": span.column,
+        "end_line": span.end_line,
+        "end_column": span.end_column,
+    }
+
+
+def render(diagnostic: Diagnostic, source_text: str | None = None, color: bool = False) -> str:
+    """Show a diagnostic with the line of the file that it is about.
+
+    Args:
+        diagnostic: what to show.
+        source_text: the text of the file; without it only the message and the advice.
+        color: whether to use ANSI colours; meant for terminals only.
+
+    Returns:
+        Several lines without a final line break.
+    """
+    return render_in(diagnostic, _sources(diagnostic, source_text), color)
+
+
+def render_in(
+    diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = False
+) -> str:
+    """Show a diagnostic with lines of several files.
+
+    Args:
+        diagnostic: what to show.
+        sources: texts of files by the path that spans carry.
+        color: whether to use ANSI colours.
+
+    Returns:
+        Several lines without a final line break.
+    """
+
+    def paint(text: str, style: str) -> str:
+        return f"{_COLORS[style]}{text}{_RESET}" if color else text
+
+    label = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
+    out = [f"{paint(diagnostic.location, 'bold')}: {label}: {diagnostic.message}"]
+    spans = [s for s in (diagnostic.span, *(s for _, s in diagnostic.related)) if s is not None]
+    gutter = max((len(str(s.line)) for s in spans), default=1) + 3
+    pad = " " * gutter
+    shown = _snippet(diagnostic.span, sources, gutter)
+    if shown is not None:
+        source_line, marks = shown
+        out.append(source_line)
+        marks = paint(marks, diagnostic.severity)
+        out.append(f"{pad} | {marks} {diagnostic.advice}".rstrip())
+    elif diagnostic.advice:
+        out.append(f"{pad} = {diagnostic.advice}")
+    for text, span in diagnostic.related:
+        out.append(f"{pad} = {span}: {text}")
+        shown = _snippet(span, sources, gutter)
+        if shown is not None:
+            out += [shown[0], f"{pad} | {shown[1].replace('^', '-')}"]
+    return "\n".join(out)
+
+
+def _sources(diagnostic: Diagnostic, source_text: str | None) -> Mapping[str, str]:
+    """The mapping that :func:`render_in` wants, for one text.
+
+    Related places of other files are left without their line.
+    """
+    if source_text is None or diagnostic.span is None:
+        return {}
+    return {diagnostic.span.path: source_text}
+
+
+def _snippet(
+    span: Span | None, sources: Mapping[str, str], gutter: int
+) -> tuple[str, str] | None:
+    text = sources.get(span.path) if span is not None else None
+    if span is None or text is None:
+        return None
+    lines = _lines(text)
+    if not 1 <= span.line <= len(lines):
+        return None
+    # Anything that moves the cursor would part the marks from what they mark.
+    line = "".join(c if c.isprintable() else " " for c in lines[span.line - 1])
+    start = min(span.column - 1, len(line))
+    end = span.end_column - 1 if span.end_line == span.line else len(line.rstrip())
+    end = min(max(end, start + 1), max(len(line), start + 1))
+    if len(line) > _WIDTH:
+        cut = max(0, min(start - _WIDTH // 4, len(line) - _WIDTH))
+        line, start, end = line[cut : cut + _WIDTH], start - cut, min(end - cut, _WIDTH)
+    before, marked = line[:start], line[start:end]
+    marks = " " * _cells(before) + "^" * max(1, _cells(marked))
+    return f"{span.line:>{gutter}} | {line.rstrip()}", marks
+
+
+@functools.lru_cache(maxsize=16)
+def _lines(text: str) -> list[str]:
+    return split_lines(text)
+
+
+def _cells(text: str) -> int:
+    """Columns of a terminal that the text takes: wide East Asian characters take two."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def split_lines(text: str) -> list[str]:
+    """Split at line breaks as YAML 1.2 knows them (not at U+2028 and the like)."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def format_path(path: Iterable[str | int]) -> str:
+    """Write a path of keys as ``profiles.fast.scm.mask[3]``."""
+    out = ""
+    for step in path:
+        if isinstance(step, int):
+            out += f"[{step}]"
+        else:
+            out += f".{step}" if out else step
+    return out or "adapter"
+
+
+def nearest(word: str, names: Iterable[str], limit: int = 1) -> list[str]:
+    """The names most like a word, best first; spelling in another case counts as the same."""
+    by_folded: dict[str, str] = {}
+    for name in names:
+        by_folded.setdefault(_fold(name), name)
+    found = difflib.get_close_matches(_fold(word), by_folded, n=limit, cutoff=0.7)
+    return [by_folded[item] for item in found]
+
+
+def _fold(name: str) -> str:
+    return name.casefold().replace("-", "_").replace(" ", "_")
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str | None:
+    """``did you mean 'x'?``, or None when nothing is near."""
+    found = nearest(word, names)
+    return f"did you mean {found[0]!r}?" if found else None
+
+
+def one_of(names: Sequence[object]) -> str:
+    """Write alternatives as ``a, b or c``."""
+    words = [str(name) for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def show(value: object) -> str:
+    """A value as its YAML author would recognise it, shortened."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    try:
+        return _short.repr(value)
+    except Exception:  # a user's object whose repr fails must not hide the message
+        return f"an object of type {type(value).__name__}"

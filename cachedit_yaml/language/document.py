@@ -1,0 +1,74 @@
+"""A YAML file as plain data plus the place of every key and value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from cachedit_yaml.language.diagnostics import KeyPath, Span, split_lines
+
+#: Where a key stands (None for items of a list) and where its value stands.
+Position: TypeAlias = tuple[Span | None, Span]
+
+
+@dataclass
+class Document:
+    """Plain data with positions.
+
+    Attributes:
+        name: the file as messages call it.
+        data: the root mapping; None when the file cannot be used at all.
+        positions: places by path of keys. After `extends` some lie in other files.
+        path: the file, where there is one.
+        sources: texts by the names that spans carry; holds the bases' files after `extends`.
+    """
+
+    name: str
+    data: dict[str, Any] | None = None
+    positions: dict[KeyPath, Position] = field(default_factory=dict)
+    path: Path | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The text of the file itself."""
+        return self.sources.get(self.name, "")
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the file itself, without line breaks."""
+        return split_lines(self.text)
+
+    def key_span(self, path: KeyPath) -> Span | None:
+        """Where a key stands; for an item of a list, where the item stands."""
+        found = self.positions.get(path)
+        if found is None:
+            return self._ancestor(path)
+        return found[0] or found[1]
+
+    def value_span(self, path: KeyPath) -> Span | None:
+        """Where a value stands.
+
+        A value of several lines is shown by its key, an absent one by the nearest key above it.
+        """
+        found = self.positions.get(path)
+        if found is None:
+            return self._ancestor(path)
+        key, value = found
+        if key is not None and value.end_line > value.line:
+            return key
+        return value
+
+    def _ancestor(self, path: KeyPath) -> Span | None:
+        while path:
+            path = path[:-1]
+            if path and path in self.positions:
+                key, value = self.positions[path]
+                return key or value
+        return Span(self.name, 1, 1, 1, 2) if self.name in self.sources else None
+
+    def key_lines(self) -> Mapping[KeyPath, int]:
+        """The line of every key and item."""
+        return {path: (key or value).line for path, (key, value) in self.positions.items()}

@@ -1,0 +1,110 @@
+"""Where an unknown key belongs, or what it is called here.
+
+People come with the names of cache-dit, vLLM-Omni and SGLang in mind, or put a right key in a
+wrong place. Both deserve a better answer than "unknown key".
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Final
+
+from cachedit_yaml.language.diagnostics import did_you_mean, nearest
+from cachedit_yaml.language.shapes import keys_of, nested
+
+_SEPARATE: Final = "write 'guidance: separate', or leave it out: the run shows it"
+_STEPS: Final = "leave it out: the number of steps comes from the run"
+_THRESHOLD: Final = "it is called 'residual_diff_threshold' here"
+_WARMUP: Final = "it is called 'max_warmup_steps' here"
+
+#: Names from elsewhere, and what to write.
+_FOREIGN: Final[Mapping[str, str]] = {
+    "enable_separate_cfg": _SEPARATE,
+    "has_separate_cfg": _SEPARATE,
+    "num_inference_steps": _STEPS,
+    "num_steps": _STEPS,
+    "steps_computation_mask": "write 'scm: {mask: [1, 1, 0, ...]}'",
+    "scm_steps_mask": "write 'scm: {mask: [1, 1, 0, ...]}'",
+    "steps_computation_policy": "write 'scm: {preset: medium, policy: static}'",
+    "scm_steps_policy": "write 'scm: {preset: medium, policy: static}'",
+    "steps_mask_policy": "write 'scm: medium'",
+    "scm_steps_mask_policy": "write 'scm: medium'",
+    "scm_preset": "write 'scm: medium'",
+    "scm_compute_bins": "write 'scm: {compute_bins: [...], cache_bins: [...]}'",
+    "scm_cache_bins": "write 'scm: {compute_bins: [...], cache_bins: [...]}'",
+    "enable_taylorseer": "write 'calibrator: taylorseer'",
+    "enable_encoder_taylorseer": "write 'calibrator: {type: taylorseer, "
+    "enable_encoder_calibrator: true}'",
+    "taylorseer_cache_type": "write 'calibrator: {type: taylorseer, calibrator_cache_type: ...}'",
+    "calibrator_config": "it is called 'calibrator' here",
+    "cache_config": "it is called 'cache' here",
+    "rel_l1_thresh": _THRESHOLD,
+    "threshold": _THRESHOLD,
+    "rdt": _THRESHOLD,
+    "warmup_steps": _WARMUP,
+    "max_warmup": _WARMUP,
+    "Fn": "it is called 'Fn_compute_blocks' here",
+    "Bn": "it is called 'Bn_compute_blocks' here",
+    "forward_pattern": "it is called 'pattern' here",
+    "blocks_name": "the block list's attribute is the key itself: 'blocks: {NAME: Pattern_1}'",
+    "params_modifiers": "it is called 'params' here",
+    "patch_functor": "leave it out: the model's own loop runs, so nothing is patched",
+    "boundary_ratio": "write 'step_split: {boundary: {ratio: ..., high: ..., low: ...}}'",
+    "version": "the version of the language is called 'schema'",
+    "transformer": "name it under 'transformers:'",
+    "transformer_2": "name it under 'transformers:'",
+}
+
+
+def advise(cls: type, key: str, root: type) -> str | None:
+    """What to write instead of a key that `cls` does not have.
+
+    Args:
+        cls: the mapping that the key stands in.
+        key: the unknown key.
+        root: the outermost mapping of the document.
+
+    Returns:
+        One hint without a full stop, or None when nothing is near.
+    """
+    own = list(keys_of(cls))
+    if key.strip() in own:
+        return f"spaces that are no ordinary spaces surround {key.strip()!r}: write them anew"
+    below = _places(cls)
+    everywhere = _places(root)
+    if key in below:
+        return _belongs(below[key])
+    if key in _FOREIGN:
+        return _FOREIGN[key]
+    if key in everywhere:
+        return _belongs(everywhere[key])
+    hint = did_you_mean(key, own)
+    if hint is not None:
+        return hint
+    for places in (below, everywhere):
+        for name in nearest(key, places):
+            return f"did you mean {name!r}? It {_belongs(places[name])}"
+    return None
+
+
+def _belongs(place: str) -> str:
+    return f"belongs under '{place}:'" if place else "belongs at the top level of the file"
+
+
+@functools.cache
+def _places(root: type) -> Mapping[str, str]:
+    """Every key below `root` with the path of its mapping, the nearest to the top."""
+    found: dict[str, str] = {}
+    queue: list[tuple[type, str, int]] = [(root, "", 0)]
+    for cls, place, depth in queue:
+        for key in keys_of(cls).values():
+            found.setdefault(key.name, place)
+            inner = nested(key)
+            if inner is not None and depth < 4:
+                child, by = inner
+                step = {"": key.name, "NAME": f"{key.name}.NAME", "[]": key.name}[by]
+                queue.append((child, f"{place}.{step}" if place else step, depth + 1))
+    return found
+
+

@@ -1,0 +1,92 @@
+"""Every kind of mistake leads to one message, in its place, that says what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from language_documents import BAD, BAD_YAML, GOOD, ODD, Bad
+
+import cachedit_yaml
+from cachedit_yaml.language.diagnostics import CODES
+from cachedit_yaml.language.load import check_document
+from cachedit_yaml.language.reader import read_text
+
+SOURCES = Path(cachedit_yaml.__file__).parent
+
+
+def by_name(case: Bad) -> str:
+    return case.name
+
+
+def test_there_are_many_cases_and_each_has_its_name() -> None:
+    names = [case.name for case in BAD + ODD]
+    assert len(names) >= 120
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("case", BAD_YAML, ids=by_name)
+def test_bad_yaml(case: Bad) -> None:
+    _, found = read_text(case.text, "a.yaml")
+    assert [(d.code, d.span[1:3] if d.span else None) for d in found] == [
+        (case.code, (case.line, case.column))
+    ]
+    assert case.says in found[0].summary()
+
+
+@pytest.mark.parametrize("case", [case for case in BAD if case not in BAD_YAML], ids=by_name)
+def test_bad_adapter(case: Bad) -> None:
+    spec, found, _ = check_document(*read_text(case.text, "a.yaml"))
+    assert spec is None
+    errors = [d for d in found if d.severity == "error"]
+    assert [(d.code, d.span[1:3] if d.span else None) for d in errors] == [
+        (case.code, (case.line, case.column))
+    ]
+    assert case.says in errors[0].summary()
+    assert str(errors[0]).startswith(f"a.yaml:{case.line}:{case.column}: error[{case.code}]: ")
+
+
+@pytest.mark.parametrize("case", ODD, ids=by_name)
+def test_odd_adapter(case: Bad) -> None:
+    spec, found, _ = check_document(*read_text(case.text, "a.yaml"))
+    assert spec is not None
+    assert [(d.severity, d.code, d.span[1:3] if d.span else None) for d in found] == [
+        ("warning", case.code, (case.line, case.column))
+    ]
+    assert case.says in found[0].summary()
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_adapter(name: str) -> None:
+    spec, found, _ = check_document(*read_text(GOOD[name], "a.yaml"))
+    assert found == []
+    assert spec is not None
+
+
+def test_all_errors_of_a_file_are_said_at_once_in_order() -> None:
+    text = "schema: 1\npipelines: [A, A]\nfoo: 1\ncache: {scm: x, max_warmup_steps: a}\nfoo: 2\n"
+    _, found, _ = check_document(*read_text(text, "a.yaml"))
+    assert [(d.code, d.span.line if d.span else 0) for d in found] == [
+        ("missing-key", 1),
+        ("duplicate-item", 2),
+        ("unknown-key", 3),
+        ("wrong-value", 4),
+        ("wrong-type", 4),
+        ("duplicate-key", 5),
+    ]
+
+
+def test_a_newer_file_is_not_drowned_in_unknown_keys() -> None:
+    _, found, _ = check_document(*read_text("schema: 3\nfoo: 1\nbar: 2\n", "a.yaml"))
+    assert [d.code for d in found] == ["schema-version"]
+
+
+def test_every_code_of_the_catalogue_is_used_and_tried() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py"))
+    for code in CODES:
+        used = len(re.findall(f'"{code}"', text))
+        assert used >= 2, f"{code} stands in the catalogue alone"
+    tried = {case.code for case in BAD + ODD}
+    # These need files: they are tried with the reader, with `extends` and with the registry.
+    assert set(CODES) - tried == {"conflict", "encoding", "extends", "search-path", "unreadable"}

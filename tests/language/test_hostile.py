@@ -1,0 +1,94 @@
+"""Whatever a file holds, reading it ends soon, with a message and without a traceback."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from language_documents import BAD, GOOD
+
+from cachedit_yaml.language.diagnostics import render_in
+from cachedit_yaml.language.load import check_document
+from cachedit_yaml.language.reader import read_text
+
+CORPUS = [*GOOD.values(), *(case.text for case in BAD if len(case.text) < 2000)]
+FRAGMENTS = [
+    "&a ", "*a", "<<: *a", "!!python/name:os.system ", "!x ", "{", "}", "[", "]", ": ", "- ", "? ",
+    "\t", "'", '"', "|", ">", "%", "@", "#", "\n", "\r\n", "---\n", "...\n", "\0", "\ufeff",
+    "\u2028", "模型", "\U0001f600", "null", "yes", ".nan", "1e999", "0x", "9" * 30, "extends: x\n",
+    "schema: 9\n", "  ", "\u00a0", "\\", "\x85", "transformers:", "blocks:", "Pattern_1",
+]
+
+
+def check(source: str | bytes) -> None:
+    started = time.monotonic()
+    spec, found, document = check_document(*read_text(source, "a.yaml"))
+    assert time.monotonic() - started < 5
+    errors = [item for item in found if item.severity == "error"]
+    assert (spec is None) == bool(errors)
+    lines = document.lines
+    for item in found:
+        shown = render_in(item, document.sources)
+        assert item.message in shown
+        if item.span is not None:
+            assert 1 <= item.span.line <= max(1, len(lines))
+            assert item.span.column >= 1
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_mutated_documents(data: st.DataObject) -> None:
+    text = data.draw(st.sampled_from(CORPUS))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text)))
+        length = data.draw(st.integers(0, 12))
+        text = text[:at] + data.draw(st.sampled_from(["", *FRAGMENTS])) + text[at + length :]
+    check(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=200))
+def test_any_text(text: str) -> None:
+    check(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes(content: bytes) -> None:
+    check(content)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_documents_cut_anywhere(seed: int) -> None:
+    chance = random.Random(seed)
+    for text in GOOD.values():
+        for _ in range(6):
+            check(text[: chance.randrange(len(text))])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        "{" * 200_000,
+        "- " * 100_000,
+        "? " * 100_000,
+        "a: " * 60_000,
+        "&a " * 60_000,
+        "!" * 200_000,
+        "a: '" + "x" * 200_000,
+        "a: \"" + "\\u0041" * 40_000 + '"',
+        "a: |\n" + " x\n" * 60_000,
+        "a: " + "9" * 200_000,
+        "#" * 250_000,
+        "\n" * 250_000,
+        "a: &x [" + "1," * 5_000 + "]\nb: [*x, *x, *x, *x]\n",
+        "".join(f"k{i}: {i}\n" for i in range(9_000)),
+    ],
+    ids=lambda text: text[:8].strip() or "breaks",
+)
+def test_large_documents_end_soon(text: str) -> None:
+    check(text)
