@@ -1,0 +1,315 @@
+"""Find the adapter for a pipeline, a transformer or a name.
+
+Only names are read from each file here; a file is checked in full when it is asked for. So one
+broken file among many stops nobody but those who want it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cachedit_yaml.entry import ENGINES, Entry
+from cachedit_yaml.errors import AdapterError, AdapterNotFoundError
+from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, nearest
+from cachedit_yaml.language.load import load_adapter
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.matching import (
+    ClassLike,
+    How,
+    Match,
+    class_names,
+    fits,
+    literal_length,
+    strongest,
+)
+from cachedit_yaml.search_path import (
+    ENVIRONMENT_VARIABLE,
+    SUFFIXES,
+    Source,
+    display_path,
+    find_sources,
+    yaml_files,
+)
+
+__all__ = ["ENGINES", "Entry", "Match", "Registry"]
+
+
+class Registry:
+    """All adapters that can be found.
+
+    Args:
+        sources: where to look, the weakest first.
+        problems: what went wrong while looking for sources.
+    """
+
+    def __init__(self, sources: Sequence[Source], problems: Iterable[Diagnostic] = ()) -> None:
+        self.sources = list(sources)
+        self._problems = list(problems)
+
+    @classmethod
+    def load(
+        cls,
+        extra: Iterable[str | os.PathLike[str]] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> Registry:
+        """Look in every place that :mod:`cachedit_yaml.search_path` names.
+
+        Args:
+            extra: more folders or files, which win over all others.
+            environ: the environment; default: ``os.environ``.
+
+        Raises:
+            AdapterNotFoundError: a folder or file of `extra` does not exist.
+        """
+        return cls(*find_sources(extra, environ))
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """Every adapter file, the weakest source first. A file of two sources counts once."""
+        by_file: dict[str, Entry] = {}
+        for source in self.sources:
+            for path in yaml_files(source.root):
+                identity = os.path.realpath(path)
+                by_file.pop(identity, None)
+                by_file[identity] = Entry(source, path, self.resolve)
+        return list(by_file.values())
+
+    def adapters(self) -> list[Entry]:
+        """Every adapter, by name."""
+        return sorted(self.entries, key=lambda e: (e.name.casefold(), e.source.rank, e.shown))
+
+    @property
+    def problems(self) -> list[Diagnostic]:
+        """Sources that cannot be used, and every error of every file."""
+        found = list(self._problems)
+        for entry in self.entries:
+            found += [item for item in entry.diagnostics if item.severity == "error"]
+        return found
+
+    @property
+    def source_problems(self) -> list[Diagnostic]:
+        """Sources that cannot be used; reads no file."""
+        return list(self._problems)
+
+    # --- by name ---
+
+    def get(self, name_or_path: str | os.PathLike[str]) -> AdapterSpec:
+        """Load one adapter.
+
+        Args:
+            name_or_path: a name; a path (anything with a folder or the suffix of a YAML file);
+                or YAML text (anything with a line break).
+
+        Raises:
+            AdapterNotFoundError: there is no such adapter or file.
+            AdapterConflictError: two files of one source have this name.
+            AdapterError: the adapter is wrong.
+        """
+        if isinstance(name_or_path, str) and "\n" in name_or_path:
+            return load_adapter(name_or_path, resolve=self.resolve)
+        if isinstance(name_or_path, str) and not _is_path(name_or_path):
+            return self.entry(name_or_path).spec
+        path = Path(name_or_path).expanduser()
+        if not path.exists():
+            raise AdapterNotFoundError(f"no such adapter file: {path}")
+        return load_adapter(path, resolve=self.resolve)
+
+    def from_mapping(self, data: Mapping[str, Any]) -> AdapterSpec:
+        """Build an adapter from a dict of the same keys.
+
+        Raises:
+            AdapterError: the adapter is wrong.
+        """
+        return load_adapter(data, resolve=self.resolve)
+
+    def entry(self, name: str) -> Entry:
+        """The file that holds the adapter of this name.
+
+        Raises:
+            AdapterNotFoundError: there is none.
+            AdapterConflictError: two files of one source have this name.
+        """
+        found = [entry for entry in self.entries if entry.name == name]
+        if not found:
+            raise AdapterNotFoundError(self._not_found(
+                f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
+            ))
+        return strongest(found, f"have the name {name!r}", ("name",))[0]
+
+    def resolve(self, name: str, origin: Path | None) -> Path:
+        """Find the file that an `extends` means.
+
+        An adapter extends those of its own or a weaker source: a user's file never changes what
+        a shipped adapter is made of, and may extend the shipped one of its own name.
+
+        Args:
+            name: the name in `extends`.
+            origin: the file that says it.
+
+        Raises:
+            AdapterNotFoundError: there is none.
+            AdapterConflictError: two files of one source have this name.
+        """
+        here = os.path.realpath(origin) if origin is not None else None
+        own = next((e for e in self.entries if os.path.realpath(e.path) == here), None)
+        found = [
+            entry for entry in self.entries if entry.name == name and entry is not own
+        ]
+        if own is not None:
+            weaker = [entry for entry in found if entry.source.rank <= own.source.rank]
+            found = weaker or found
+        if not found and origin is not None:
+            beside = [origin.with_name(name + suffix) for suffix in SUFFIXES]
+            for path in beside:
+                if path.is_file() and path != origin:
+                    return path
+        if not found:
+            raise AdapterNotFoundError(self._not_found(
+                f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
+            ))
+        return strongest(found, f"have the name {name!r}", ("name",))[0].path
+
+    # --- by class ---
+
+    def match_pipeline(self, pipeline: ClassLike, engine: str | None = None) -> Match:
+        """Find the adapter for a pipeline class.
+
+        The class's own name comes first, then its bases in the order of the MRO, then patterns
+        with ``*``, the longest first. Among the same names the strongest source wins, then the
+        files in the engine's own subfolder.
+
+        Args:
+            pipeline: the class, its name, or the names of the class and its bases.
+            engine: the engine that asks: diffusers, cache_dit, vllm_omni or sglang.
+
+        Raises:
+            AdapterNotFoundError: no adapter names the class.
+            AdapterConflictError: two adapters name it with the same right.
+            AdapterError: the adapter that names it is wrong.
+        """
+        return self._match("pipeline", pipeline, engine)
+
+    def match_transformer(self, transformer: ClassLike, engine: str | None = None) -> Match:
+        """Find the adapter for a transformer class, by the `class` of transformers and variants.
+
+        Args:
+            transformer: as for :meth:`match_pipeline`.
+            engine: as for :meth:`match_pipeline`.
+
+        Raises:
+            AdapterNotFoundError: no adapter names the class.
+            AdapterConflictError: two adapters name it with the same right.
+            AdapterError: the adapter that names it is wrong.
+        """
+        return self._match("transformer", transformer, engine)
+
+    def conflicts(self, entries: Iterable[Entry] | None = None) -> list[Diagnostic]:
+        """Names and classes that two files of one source claim; errors for `validate`.
+
+        Transformer classes count only among adapters without pipelines: several pipelines
+        rightly share a transformer.
+        """
+        seen: dict[tuple[object, ...], tuple[Entry, KeyPath]] = {}
+        found: list[Diagnostic] = []
+        for entry in self.entries if entries is None else entries:
+            claims: list[tuple[str, str, KeyPath]] = [("name", entry.name, ("name",))]
+            claims += [("pipeline", *claim) for claim in entry.claims("pipeline")]
+            if not entry.data.get("pipelines"):
+                claims += [("transformer", *claim) for claim in entry.claims("transformer")]
+            for what, name, path in claims:
+                engine = None if what == "name" else entry.engine
+                first, where = seen.setdefault(
+                    (entry.source.root, engine, what, name), (entry, path)
+                )
+                other = first.span(where)
+                if first is not entry:
+                    noun = "adapter name" if what == "name" else f"{what} class"
+                    found.append(Diagnostic(
+                        "conflict", f"the {noun} {name!r} is taken by {first.shown}", path,
+                        entry.span(path), hint="remove it from one of the two files",
+                        related=(("taken here", other),) if other is not None else (),
+                    ))
+        return found
+
+    @cached_property
+    def _index(self) -> dict[str, dict[str, list[tuple[Entry, KeyPath]]]]:
+        index: dict[str, dict[str, list[tuple[Entry, KeyPath]]]] = {}
+        for what in ("pipeline", "transformer"):
+            names = index.setdefault(what, {})
+            for entry in self.entries:
+                for name, path in entry.claims(what):
+                    names.setdefault(name, []).append((entry, path))
+        return index
+
+    def _match(self, what: str, target: ClassLike, engine: str | None) -> Match:
+        chain = class_names(target)
+        names: Mapping[str, list[tuple[Entry, KeyPath]]] = self._index[what]
+        how: How = "exact"
+        matched = next((name for name in chain if name in names and "*" not in name), None)
+        if matched is not None:
+            how = "exact" if matched == chain[0] else "base"
+        else:
+            how = "pattern"
+            patterns = [name for name in names if "*" in name and fits(name, chain[0])]
+            longest = max((literal_length(name) for name in patterns), default=0)
+            patterns = [name for name in patterns if literal_length(name) == longest]
+            if not patterns:
+                raise self._no_match(what, chain)
+            matched = patterns[0]
+            names = {matched: [claim for name in patterns for claim in names[name]]}
+        claims = dict(reversed(names[matched]))
+        entry, *others = strongest(
+            list(dict.fromkeys(e for e, _ in names[matched])),
+            f"claim the {what} class {matched!r}", claims, engine,
+        )
+        if how == "pattern":
+            matched = next(n for n, p in entry.claims(what) if p == claims[entry])
+        return Match(entry.spec, how, matched, entry, others)
+
+    def _no_match(self, what: str, chain: Sequence[str]) -> Exception:
+        # A file that is no YAML may well be the one that was meant.
+        word = re.compile(rf"\b{re.escape(chain[0])}\b")
+        for entry in reversed(self.entries):
+            if not entry.readable and word.search(entry.text):
+                return AdapterError(entry.diagnostics)
+        known = {name: claims[0][0] for name, claims in self._index[what].items()}
+        key = "pipelines: [{}]" if what == "pipeline" else "class: [{}]"
+        bases = [name for name in chain[1:] if name not in ("ABC", "Generic", "Module")]
+        derived = f" (derived from {', '.join(bases[:4])})" if bases else ""
+        return AdapterNotFoundError(self._not_found(
+            f"no adapter for the {what} class {chain[0]!r}{derived}", chain[0], known,
+            f"to add one, put a YAML file with '{key.format(chain[0])}' into a folder and name "
+            f"the folder in {ENVIRONMENT_VARIABLE}",
+        ))
+
+    def _not_found(
+        self, message: str, name: str, known: Mapping[str, Entry], advice: str | None = None
+    ) -> str:
+        lines = [message]
+        near = nearest(name, known, limit=3)
+        if near:
+            shown = ", ".join(f"{word} ({known[word].shown})" for word in near)
+            lines.append(f"nearest: {shown}")
+        counts: dict[Source, int] = {}
+        for entry in self.entries:
+            counts[entry.source] = counts.get(entry.source, 0) + 1
+        places = [
+            f"{source.label} ({display_path(source.root)}, {counts.get(source, 0)} files)"
+            for source in self.sources
+        ]
+        lines.append(f"looked in: {', '.join(places) or 'no place at all'}")
+        broken = [entry.shown for entry in self.entries if not entry.readable]
+        if broken:
+            lines.append(f"not readable: {', '.join(broken[:5])}; see 'cachedit-yaml validate'")
+        if advice:
+            lines.append(advice)
+        return "\n  ".join(lines)
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or os.sep in text or text.endswith(SUFFIXES)

@@ -1,0 +1,176 @@
+"""Where adapters are looked for.
+
+In this order, of which a later place wins over an earlier one:
+
+1. ``shipped``: the adapters of this package.
+2. ``entry-point``: packages that name themselves in the group ``cachedit_yaml.adapters``.
+3. ``environment``: the folders and files of ``CACHEDIT_YAML_PATH``, each later one over the
+   earlier ones.
+4. ``argument``: what the caller or ``--adapters`` names, again the later over the earlier.
+
+So what somebody says for one run wins over what was set up for a machine, and that over what a
+package brings along.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from cachedit_yaml.errors import AdapterNotFoundError
+from cachedit_yaml.language.diagnostics import Diagnostic, Span
+
+SourceKind: TypeAlias = Literal["shipped", "entry-point", "environment", "argument"]
+
+ENVIRONMENT_VARIABLE: Final = "CACHEDIT_YAML_PATH"
+ENTRY_POINT_GROUP: Final = "cachedit_yaml.adapters"
+SUFFIXES: Final = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder or file that holds adapters.
+
+    Attributes:
+        kind: how it came into the search.
+        rank: of two sources, the one of the higher rank wins.
+        root: the folder or file.
+        label: how messages call it.
+    """
+
+    kind: SourceKind
+    rank: int
+    root: Path
+    label: str
+
+
+def find_sources(
+    extra: Iterable[str | os.PathLike[str]] = (), environ: Mapping[str, str] | None = None
+) -> tuple[list[Source], list[Diagnostic]]:
+    """List the places to look in, the weakest first.
+
+    Args:
+        extra: folders or files that win over everything else.
+        environ: the environment; default: ``os.environ``.
+
+    Returns:
+        The sources, and a warning for each place that was named and cannot be used.
+
+    Raises:
+        AdapterNotFoundError: a folder or file of `extra` does not exist.
+    """
+    environ = os.environ if environ is None else environ
+    sources: list[Source] = []
+    problems: list[Diagnostic] = []
+    folder = shipped_folder()
+    if folder is not None:
+        sources.append(Source("shipped", 0, folder, "shipped adapters"))
+    for name, roots, problem in _entry_points(tuple(sys.path)):
+        if problem is not None:
+            problems.append(problem)
+        sources += [Source("entry-point", 1, root, f"entry point {name}") for root in roots]
+    rank = 2
+    for part in environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep):
+        if not part.strip():
+            continue
+        root = Path(part.strip()).expanduser()
+        if root.exists():
+            sources.append(Source("environment", rank, root, ENVIRONMENT_VARIABLE))
+            rank += 1
+        else:
+            problems.append(_warning(
+                ENVIRONMENT_VARIABLE, f"{part.strip()!r} does not exist"
+            ))
+    for item in extra:
+        root = Path(item).expanduser()
+        if not root.exists():
+            raise AdapterNotFoundError(f"no such file or folder: {root}")
+        sources.append(Source("argument", rank, root, "argument"))
+        rank += 1
+    return sources, problems
+
+
+def shipped_folder() -> Path | None:
+    """The adapters of this package: inside it when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "adapters", package.parent / "adapters"):
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def yaml_files(root: Path) -> list[Path]:
+    """The adapter files of a folder and its subfolders, in a fixed order.
+
+    Hidden folders and files are left out, and links to folders are not followed. A file is
+    returned as it is, whatever its name.
+    """
+    if not root.is_dir():
+        return [root]
+    found: list[Path] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        found += [
+            Path(folder, name) for name in sorted(files)
+            if name.endswith(SUFFIXES) and not name.startswith(".")
+        ]
+    return found
+
+
+def display_path(path: Path) -> str:
+    """A path as a person at the prompt would write it: relative below the current folder."""
+    try:
+        return str(path.relative_to(Path.cwd())) if path.is_absolute() else str(path)
+    except (ValueError, OSError):
+        return str(path)
+
+
+@functools.lru_cache(maxsize=8)
+def _entry_points(
+    search_path: tuple[str, ...]
+) -> tuple[tuple[str, tuple[Path, ...], Diagnostic | None], ...]:
+    # Reading the metadata of every distribution takes a while, hence the cache, whose key is what
+    # the answer depends on, and the late import.
+    import importlib.metadata
+
+    try:
+        found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    except Exception as error:  # another package's broken metadata is not ours to fail on
+        return (("?", (), _warning("entry points", f"cannot be read: {error}")),)
+    result = []
+    for point in sorted(found, key=lambda item: (item.name, item.value)):
+        try:
+            roots, why = _package_folders(point.value.partition(":")[0].strip())
+        except Exception as error:  # an import hook of another package may raise anything
+            roots, why = (), str(error)
+        problem = None
+        if not roots:
+            problem = _warning(
+                f"entry point {point.name}", f"{point.value!r} cannot be used: {why}"
+            )
+        result.append((point.name, roots, problem))
+    return tuple(result)
+
+
+def _package_folders(name: str) -> tuple[tuple[Path, ...], str]:
+    """The folders of a package, found without importing it."""
+    import importlib.util
+
+    top, *inner = name.split(".")
+    # Only for a top-level name does find_spec import nothing.
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return (), f"there is no package {top!r}"
+    folders = [Path(place, *inner) for place in spec.submodule_search_locations or ()]
+    existing = tuple(folder for folder in folders if folder.is_dir())
+    return existing, "it is not a package with a folder of its own"
+
+
+def _warning(name: str, message: str) -> Diagnostic:
+    span = Span(name, 1, 1, 1, 2)
+    return Diagnostic("search-path", f"{name}: {message}", span=span, severity="warning")
