@@ -1,0 +1,149 @@
+"""A static look at a transformer's forward: what its loops do besides calling the block.
+
+cache-dit's native execution runs a loop's body once for all blocks, so everything in it but the
+call is lost or done once. This says which arguments of forward bring such work in, so that native
+execution can refuse the calls that it would get wrong. Nothing is executed.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True)
+class LoopReport:
+    """What the source says about the loop over one block list.
+
+    Attributes:
+        found: the loop was found in the source of forward.
+        always: work in the body that no argument of forward switches, as source text.
+        arguments: arguments of forward that bring work into the body when they are given.
+        keywords: keyword arguments that the block is called with.
+    """
+
+    found: bool
+    always: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    keywords: frozenset[str] = field(default_factory=frozenset)
+
+
+def inspect_loop(transformer: torch.nn.Module, list_path: str) -> LoopReport:
+    """Report on the loop over ``list_path`` in the transformer's forward."""
+    try:
+        source = textwrap.dedent(inspect.getsource(inspect.unwrap(type(transformer).forward)))
+        function = next(
+            node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
+        )
+    except (OSError, TypeError, SyntaxError, StopIteration):
+        return LoopReport(found=False)
+    parameters = {item.arg for item in (*function.args.args, *function.args.kwonlyargs)}
+    parameters.discard("self")
+    always: list[str] = []
+    arguments: set[str] = set()
+    keywords: set[str] = set()
+    found = False
+    for loop in _loops_over(function, list_path):
+        block = _block_name(loop)
+        if block is None:
+            continue
+        found = True
+        for statement in loop.body:
+            _look_at(statement, block, parameters, always, arguments, keywords)
+    always += _reads_elsewhere(function, list_path)
+    return LoopReport(found, tuple(always), tuple(sorted(arguments)), frozenset(keywords))
+
+
+def _loops_over(function: ast.FunctionDef, list_path: str) -> Iterator[ast.For]:
+    wanted = f"self.{list_path}"
+    for node in ast.walk(function):
+        if isinstance(node, ast.For) and any(
+            isinstance(item, ast.Attribute) and ast.unparse(item) == wanted
+            for item in ast.walk(node.iter)
+        ):
+            yield node
+
+
+def _reads_elsewhere(function: ast.FunctionDef, list_path: str) -> list[str]:
+    """Reads of the list outside its loops, which would meet cache-dit's one big block."""
+    inside = {id(node) for loop in _loops_over(function, list_path) for node in ast.walk(loop)}
+    wanted = f"self.{list_path}"
+    comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    return [
+        ast.unparse(node)
+        for node in ast.walk(function)
+        if id(node) not in inside
+        and (
+            (isinstance(node, ast.Subscript) and ast.unparse(node.value) == wanted)
+            or (
+                isinstance(node, comprehensions)
+                and any(wanted == ast.unparse(item.iter) for item in node.generators)
+            )
+        )
+    ]
+
+
+def _block_name(loop: ast.For) -> str | None:
+    """The loop variable that holds the block: the one that the body calls or hands on."""
+    names = [item.id for item in ast.walk(loop.target) if isinstance(item, ast.Name)]
+    for name in reversed(names):
+        for node in ast.walk(ast.Module(loop.body, [])):
+            if isinstance(node, ast.Call) and _calls(node, name):
+                return name
+    return None
+
+
+def _calls(call: ast.Call, block: str) -> bool:
+    """Whether a call runs the block, itself or through gradient checkpointing."""
+    if isinstance(call.func, ast.Name) and call.func.id == block:
+        return True
+    first = call.args[0] if call.args else None
+    checkpoint = "checkpoint" in ast.unparse(call.func)
+    return checkpoint and isinstance(first, ast.Name) and first.id == block
+
+
+def _look_at(
+    statement: ast.stmt,
+    block: str,
+    parameters: set[str],
+    always: list[str],
+    arguments: set[str],
+    keywords: set[str],
+) -> None:
+    calls = [
+        node for node in ast.walk(statement) if isinstance(node, ast.Call) and _calls(node, block)
+    ]
+    for call in calls:
+        if isinstance(call.func, ast.Name):
+            keywords |= {item.arg for item in call.keywords if item.arg}
+    if calls and isinstance(statement, ast.If):
+        test = ast.unparse(statement.test)
+        if "gradient_checkpointing" not in test:
+            arguments |= _names(statement.test) & parameters
+        for inner in (*statement.body, *statement.orelse):
+            _look_at(inner, block, parameters, always, arguments, keywords)
+        return
+    if calls or isinstance(statement, (ast.Pass, ast.Continue)):
+        return
+    given = _names(statement) & parameters
+    if isinstance(statement, ast.If):
+        guards = _names(statement.test) & parameters
+        if guards:
+            arguments |= guards
+            return
+        if "gradient_checkpointing" in ast.unparse(statement.test):
+            return
+    if isinstance(statement, ast.Assign) and given and isinstance(statement.value, ast.IfExp):
+        # `is_skip = True if skip_layers is not None and ... else False`
+        arguments |= given
+        return
+    always.append(ast.unparse(statement).splitlines()[0])
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {item.id for item in ast.walk(node) if isinstance(item, ast.Name)}

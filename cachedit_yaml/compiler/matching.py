@@ -1,0 +1,33 @@
+"""Names of an adapter, against the classes of what is there."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+import torch
+
+from cachedit_yaml.language.spec import AdapterSpec, Transformer
+
+
+def classes_of(declared: Transformer) -> tuple[str, ...]:
+    """The class names that a transformer is declared with, its variants' included."""
+    own = declared.transformer_class or ()
+    variants = [name for item in declared.variants or () for name in item.transformer_class or ()]
+    return (*own, *variants)
+
+
+def class_matches(module: torch.nn.Module, names: Sequence[str]) -> bool:
+    """Whether the module's class or one of its bases has one of these names."""
+    bases = [cls.__name__ for cls in type(module).__mro__]
+    return any(fnmatch.fnmatchcase(base, name) for name in names for base in bases)
+
+
+def split_names(spec: AdapterSpec) -> list[str]:
+    """The transformers that the step split names."""
+    split = spec.step_split
+    if split is None:
+        return []
+    if split.boundary is not None:
+        return [split.boundary.high, split.boundary.low]
+    return [*(split.fraction or {}), *(split.count or {})]

@@ -1,0 +1,97 @@
+"""Attribute paths from the pipeline or the transformer, followed with helpful errors."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Final
+
+import torch
+
+#: Returned by :func:`follow` where the path ends early.
+MISSING: Final = object()
+
+
+def follow(root: Any, path: str) -> Any:
+    """Follow a dotted attribute path; digits index into a sequence.
+
+    Args:
+        root: where the path starts.
+        path: dotted attributes, none of which begins with an underscore.
+
+    Returns:
+        The object at the end, or :data:`MISSING`.
+    """
+    current = root
+    for part in path.split("."):
+        if part.startswith("_"):
+            return MISSING
+        if part.isdigit() and hasattr(type(current), "__getitem__"):
+            try:
+                current = current[int(part)]
+            except (IndexError, KeyError, TypeError):
+                return MISSING
+            continue
+        # FrozenDict configs answer to keys as well as to attributes, some of them only to keys.
+        if isinstance(current, dict) and part in current:
+            current = current[part]
+            continue
+        try:
+            current = getattr(current, part)
+        except AttributeError:
+            return MISSING
+    return current
+
+
+def explain_missing(root: Any, path: str, root_name: str) -> str:
+    """Say in one sentence where a path broke off and which names come nearest."""
+    current, walked = root, root_name
+    for part in path.split("."):
+        following = follow(current, part)
+        if following is MISSING:
+            near = difflib.get_close_matches(part, child_names(current), n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+            if not near and (lists := block_list_names(current)):
+                hint = f"; it has the block lists {', '.join(lists)}"
+            return f"{walked} ({type(current).__name__}) has no attribute {part!r}{hint}"
+        current, walked = following, f"{walked}.{part}"
+    return f"{walked} exists"
+
+
+def child_names(module: Any) -> list[str]:
+    """Names of the public children of a module, pipeline or any other object."""
+    if isinstance(module, torch.nn.Module):
+        return [name for name, _ in module.named_children()]
+    components = getattr(module, "components", None)
+    if isinstance(components, dict):
+        return list(components)
+    return (
+        [name for name in vars(module) if not name.startswith("_")]
+        if hasattr(module, "__dict__")
+        else []
+    )
+
+
+def block_list_names(module: Any) -> list[str]:
+    """Names of the non-empty ``ModuleList`` children of a module."""
+    if not isinstance(module, torch.nn.Module):
+        return []
+    return [
+        name
+        for name, child in module.named_children()
+        if isinstance(child, torch.nn.ModuleList) and len(child) > 0
+    ]
+
+
+def condition_holds(condition: str, *, pipeline: Any, transformer: Any) -> bool | None:
+    """Evaluate an attribute path, optionally negated.
+
+    Returns:
+        The truth of the attribute, or None where the path does not exist.
+    """
+    negated = condition.startswith("not ")
+    path = condition[4:] if negated else condition
+    root_name, _, rest = path.partition(".")
+    value = follow(pipeline if root_name == "pipeline" else transformer, rest)
+    if value is MISSING:
+        return None
+    return not value if negated else bool(value)

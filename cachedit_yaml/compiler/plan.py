@@ -1,0 +1,107 @@
+"""What the compiler yields: every path resolved against one live pipeline.
+
+A plan is data. Nothing has been touched when it exists, and enabling takes nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cachedit_yaml.compiler.settings import Layers
+from cachedit_yaml.compiler.signature import Binding, Pattern
+from cachedit_yaml.language.spec import AdapterSpec, Denoising, StepSplit
+
+if TYPE_CHECKING:
+    import cache_dit
+
+
+@dataclass(frozen=True, eq=False)
+class ListPlan:
+    """One block list.
+
+    Attributes:
+        path: attribute path from the transformer.
+        where: transformer and path, for messages.
+        blocks: the real blocks, in their order.
+        holder: the ``ModuleList`` that holds them.
+        pattern: what a block takes and returns.
+        binding: where a call carries it.
+        layers: its settings, by precedence.
+    """
+
+    path: str
+    where: str
+    blocks: tuple[torch.nn.Module, ...]
+    holder: torch.nn.ModuleList
+    pattern: Pattern
+    binding: Binding
+    layers: Layers
+
+
+@dataclass(frozen=True, eq=False)
+class TransformerPlan:
+    """One transformer.
+
+    Attributes:
+        path: attribute path from the pipeline.
+        module: the transformer itself.
+        lists: its block lists.
+        variant: which layout was taken, for people.
+        timestep: name of the argument of forward that carries the timestep.
+        denoising: which calls are denoising steps; None for all.
+    """
+
+    path: str
+    module: torch.nn.Module
+    lists: tuple[ListPlan, ...]
+    variant: str
+    timestep: str
+    denoising: Denoising | None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that enabling needs.
+
+    Attributes:
+        spec: the adapter.
+        pipeline: the pipeline, or None where only a transformer is served.
+        transformers: those that are there.
+        absent: optional transformers that are not.
+        split: how the steps divide.
+        ratio: the boundary ratio that the pipeline holds, where the split names one.
+        separate_cfg: from the adapter's guidance: two forwards a step (True), one (False), or
+            None to observe.
+        flags: attributes to set on the pipeline while caching is on.
+        profile: the profile that was chosen.
+        notes: remarks for people, such as what overrides what.
+    """
+
+    spec: AdapterSpec
+    pipeline: Any
+    transformers: tuple[TransformerPlan, ...]
+    absent: tuple[str, ...]
+    split: StepSplit | None
+    ratio: float | None
+    separate_cfg: bool | None
+    flags: Mapping[str, str | int | float | bool]
+    profile: str | None
+    notes: tuple[str, ...] = ()
+
+    def block_adapters(
+        self, num_inference_steps: int | None = None
+    ) -> list[cache_dit.BlockAdapter]:
+        """The plan as real ``cache_dit.BlockAdapter`` objects, one for each transformer."""
+        from cachedit_yaml.compiler.adapters import block_adapters
+
+        return block_adapters(self, num_inference_steps)
+
+    def describe(self, num_inference_steps: int | None = None) -> str:
+        """The plan as text: lists, patterns, and where each setting came from."""
+        from cachedit_yaml.compiler.describe import describe
+
+        return describe(self, num_inference_steps)

@@ -1,0 +1,231 @@
+"""Cache settings: layers merged by precedence, with the origin of every value.
+
+From weak to strong: cache-dit's defaults, the adapter's ``cache``, its transformer's and list's
+``params``, its ``steps``, the profile, the profile's ``lists``, and ``cache_config`` (the
+engine's or the request's).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cache_dit
+from cache_dit import DBCacheConfig, DBPruneConfig
+from cache_dit.caching.cache_contexts.calibrators import (
+    CalibratorConfig,
+    DMDCalibratorConfig,
+    FoCaCalibratorConfig,
+    TaylorSeerCalibratorConfig,
+)
+
+from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.language.spec import (
+    AdapterSpec,
+    CacheSettings,
+    Calibrator,
+    Profile,
+    StepMask,
+)
+
+CALIBRATORS: Mapping[str, type[CalibratorConfig]] = {
+    "taylorseer": TaylorSeerCalibratorConfig,
+    "foca": FoCaCalibratorConfig,
+    "dmd": DMDCalibratorConfig,
+}
+#: Fields of cache-dit's configs that the language says in its own way, and where.
+EXPRESSED_ELSEWHERE: Mapping[str, str] = {
+    "cache_type": "cache_type",
+    "num_inference_steps": "the run",
+    "enable_separate_cfg": "guidance",
+    "steps_computation_mask": "scm",
+    "steps_computation_policy": "scm.policy",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings from one place.
+
+    Attributes:
+        origin: where they came from, for people: ``profile fast (flux.yaml)``.
+        settings: the settings themselves.
+        max_steps: applies to generations of at most this many steps; None applies always.
+    """
+
+    origin: str
+    settings: CacheSettings
+    max_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The settings of one block list for one number of steps.
+
+    Attributes:
+        values: every setting of the language by name.
+        origins: where each value came from.
+    """
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+    @property
+    def fn(self) -> int:
+        """F: first blocks that always run."""
+        return int(self.values["Fn_compute_blocks"])
+
+    @property
+    def bn(self) -> int:
+        """B: last blocks that always run."""
+        return int(self.values["Bn_compute_blocks"])
+
+    @property
+    def prune(self) -> bool:
+        """Whether this list is pruned block by block."""
+        return bool(self.values["cache_type"] == "DBPrune")
+
+    @property
+    def scm(self) -> StepMask | None:
+        """The step computation mask, as declared."""
+        mask: StepMask | None = self.values["scm"]
+        return mask
+
+    def cache_config(
+        self,
+        num_inference_steps: int | None,
+        mask: list[int] | None,
+        *,
+        separate_cfg: bool = False,
+        owns_refresh: bool = True,
+    ) -> DBCacheConfig | DBPruneConfig:
+        """Build cache-dit's config, always from a ``reset`` one.
+
+        Args:
+            num_inference_steps: executed steps of this transformer, or None where unknown.
+            mask: one number a step, 1 to compute; or None.
+            separate_cfg: whether two forwards make one step of this context.
+            owns_refresh: leave ``force_refresh_step_hint`` to the loop execution.
+        """
+        cls = DBPruneConfig if self.prune else DBCacheConfig
+        known = {item.name for item in dataclasses.fields(cls)}
+        values = {name: value for name, value in self.values.items() if name in known}
+        values.pop("cache_type", None)
+        if owns_refresh:
+            values.pop("force_refresh_step_hint", None)
+        config = cls().reset(
+            **copy.deepcopy(values),
+            cache_type=cache_dit.CacheType.DBPrune if self.prune else cache_dit.CacheType.DBCache,
+            enable_separate_cfg=separate_cfg,
+            steps_computation_policy=self.scm.policy if self.scm is not None else "dynamic",
+        )
+        config.num_inference_steps = num_inference_steps
+        config.steps_computation_mask = list(mask) if mask is not None else None
+        if config.force_refresh_step_policy is None:
+            config.force_refresh_step_policy = "once"
+        return config
+
+    def calibrator_config(self) -> CalibratorConfig | None:
+        """Build cache-dit's calibrator config, or None."""
+        calibrator: Calibrator | None = self.values["calibrator"]
+        if calibrator is None or calibrator.type == "none":
+            return None
+        cls = CALIBRATORS[calibrator.type]
+        known = {item.name for item in dataclasses.fields(cls)}
+        values = {
+            item.name: getattr(calibrator, item.name)
+            for item in dataclasses.fields(calibrator)
+            if item.name in known
+        }
+        return cls().reset(calibrator_kwargs={}, calibrator_type=calibrator.type, **values)
+
+
+@functools.cache
+def cache_dit_defaults() -> Mapping[str, Any]:
+    """The installed cache-dit's own defaults, in the language's names."""
+    values: dict[str, Any] = {}
+    for cls in (DBPruneConfig, DBCacheConfig):
+        for item in dataclasses.fields(cls):
+            if item.name not in EXPRESSED_ELSEWHERE:
+                values[item.name] = getattr(cls(), item.name)
+    values.update(cache_type="DBCache", scm=None, calibrator=None)
+    return values
+
+
+@dataclass(frozen=True)
+class Layers:
+    """All layers of one block list, weakest first."""
+
+    layers: tuple[Layer, ...]
+
+    def cases(self) -> list[Resolved]:
+        """The settings for every number of steps that makes a difference."""
+        limits = {layer.max_steps for layer in self.layers if layer.max_steps is not None}
+        return [self.resolve(None), *(self.resolve(limit) for limit in sorted(limits))]
+
+    def resolve(self, num_steps: int | None) -> Resolved:
+        """Merge the layers for a generation of ``num_steps`` executed steps (None: unknown)."""
+        values = dict(cache_dit_defaults())
+        origins = dict.fromkeys(values, f"cache-dit {cache_dit.__version__}")
+        for layer in self.layers:
+            if layer.max_steps is not None and (num_steps is None or num_steps > layer.max_steps):
+                continue
+            for name, value in layer.settings.given():
+                if name in values:
+                    values[name] = value
+                    origins[name] = layer.origin
+        return Resolved(values, origins)
+
+
+def layers_for(
+    spec: AdapterSpec,
+    transformer_path: str,
+    list_path: str,
+    list_params: CacheSettings | None,
+    *,
+    profile: str | None,
+    cache_config: CacheSettings | None,
+) -> Layers:
+    """Collect the layers of one block list.
+
+    Raises:
+        ConfigError: the profile does not exist.
+    """
+    where = spec.source.name if spec.source is not None else f"adapter {spec.name}"
+    layers = [Layer(f"{where}: cache", spec.cache)]
+    transformer = spec.transformers[transformer_path]
+    if transformer.params is not None:
+        layers.append(Layer(f"{where}: transformers.{transformer_path}.params", transformer.params))
+    if list_params is not None:
+        layers.append(Layer(f"{where}: params of {list_path}", list_params))
+    smallest_last = sorted(spec.steps, key=lambda item: item.max_steps, reverse=True)
+    layers += [
+        Layer(f"{where}: steps up to {item.max_steps}", item, item.max_steps)
+        for item in smallest_last
+    ]
+    if profile is not None:
+        chosen = find_profile(spec, profile)
+        layers.append(Layer(f"{where}: profile {profile}", chosen))
+        for name, settings in (chosen.lists or {}).items():
+            if name in (list_path, f"{transformer_path}.{list_path}"):
+                layers.append(Layer(f"{where}: profile {profile}, list {name}", settings))
+    if cache_config is not None:
+        layers.append(Layer("cache_config", cache_config))
+    return Layers(tuple(layers))
+
+
+def find_profile(spec: AdapterSpec, name: str) -> Profile:
+    """Look a profile up by name.
+
+    Raises:
+        ConfigError: the adapter has no such profile; names those that it has.
+    """
+    profiles = spec.profiles or {}
+    if name not in profiles:
+        have = ", ".join(sorted(profiles)) or "none"
+        raise ConfigError(f"adapter {spec.name!r} has no profile {name!r}; it has: {have}")
+    return profiles[name]

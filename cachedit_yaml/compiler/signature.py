@@ -1,0 +1,161 @@
+"""Where a block's call carries hidden_states, encoder_hidden_states or another state.
+
+A block may be called with positional or keyword arguments, and its arguments may have any names:
+both are settled once, when caching is enabled, from the signature of its forward.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cachedit_yaml.language.spec import Roles
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A forward pattern: what a block takes and returns.
+
+    Attributes:
+        name: ``Pattern_0`` to ``Pattern_5``, as cache-dit calls it.
+        takes_encoder: the block takes encoder_hidden_states.
+        returns_encoder: the block returns encoder_hidden_states.
+        hidden_first: hidden_states come first in what it returns.
+    """
+
+    name: str
+    takes_encoder: bool
+    returns_encoder: bool
+    hidden_first: bool
+
+
+PATTERNS: Mapping[str, Pattern] = {
+    pattern.name: pattern
+    for pattern in (
+        Pattern("Pattern_0", True, True, True),
+        Pattern("Pattern_1", True, True, False),
+        Pattern("Pattern_2", True, False, True),
+        Pattern("Pattern_3", False, False, True),
+        Pattern("Pattern_4", False, True, True),
+        Pattern("Pattern_5", False, True, False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a block's forward: its name and, if it can be positional, its place."""
+
+    name: str
+    place: int
+
+    def get(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Take the argument from a call; None where it is left out."""
+        if self.place < len(args):
+            return args[self.place]
+        return kwargs.get(self.name)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Where the hidden states and the encoder hidden states (or another state) are."""
+
+    hidden: Argument
+    encoder: Argument | None
+
+
+def bind_all(
+    blocks: Sequence[torch.nn.Module], pattern: Pattern, roles: Roles | None, where: str
+) -> Binding | str:
+    """Find the arguments of the blocks of one list, which may be of several classes.
+
+    Returns:
+        The binding that fits all, or one sentence that says what does not fit.
+    """
+    found: dict[type, Binding] = {}
+    for index, block in enumerate(blocks):
+        if type(block) not in found:
+            binding = bind(_forward_of(block), pattern, roles, f"{where}[{index}]")
+            if isinstance(binding, str):
+                return binding
+            found[type(block)] = binding
+    bindings = set(found.values())
+    if len(bindings) > 1:
+        names = ", ".join(cls.__name__ for cls in found)
+        return f"{where}: its blocks ({names}) take their arguments in another order"
+    return bindings.pop()
+
+
+def _forward_of(block: torch.nn.Module) -> Callable[..., Any]:
+    """The forward whose signature counts: a wrapper that hides it stands before the class's own."""
+    kinds = {item.kind for item in inspect.signature(block.forward).parameters.values()}
+    named = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    if inspect.Parameter.VAR_POSITIONAL in kinds and not kinds & named:
+        plain: Callable[..., Any] = type(block).forward.__get__(block)
+        return plain
+    return block.forward
+
+
+def bind(
+    forward: Callable[..., Any], pattern: Pattern, roles: Roles | None, where: str
+) -> Binding | str:
+    """Find the arguments of a block's forward that the pattern speaks of.
+
+    Args:
+        forward: the block's forward, bound.
+        pattern: the declared pattern.
+        roles: names of the arguments where they are not cache-dit's usual ones.
+        where: the block, for messages.
+
+    Returns:
+        The binding, or one sentence that says what does not fit.
+    """
+    parameters = inspect.signature(forward).parameters
+    names = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    keywords = [
+        name for name, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY
+    ]
+    open_ended = any(
+        parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        for parameter in parameters.values()
+    )
+
+    def find(name: str, role: str, fallback: int) -> Argument | str:
+        if name in names:
+            return Argument(name, names.index(name))
+        if name in keywords:
+            return Argument(name, 1_000_000)
+        if open_ended and fallback >= len(names):
+            return Argument(name, fallback)
+        have = [*names, *keywords]
+        near = difflib.get_close_matches(name, have, n=1)
+        meant = near[0] if near else (have[fallback] if fallback < len(have) else None)
+        advice = f"; if {meant!r} is it, write roles: {{{role}: {meant}}}" if meant else ""
+        return (
+            f"{where}: forward has no argument {name!r} ({pattern.name} needs it); its arguments "
+            f"are {', '.join(have) or 'none'}{advice}"
+        )
+
+    hidden_name = (roles.hidden_states if roles else None) or "hidden_states"
+    hidden = find(hidden_name, "hidden_states", 0)
+    if isinstance(hidden, str):
+        return hidden
+    if not pattern.takes_encoder:
+        return Binding(hidden, None)
+    state = roles.state if roles else None
+    encoder_name = (
+        state or (roles.encoder_hidden_states if roles else None) or "encoder_hidden_states"
+    )
+    encoder = find(encoder_name, "state" if state else "encoder_hidden_states", 1)
+    if isinstance(encoder, str):
+        return encoder
+    return Binding(hidden, encoder)

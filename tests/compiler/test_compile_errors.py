@@ -1,0 +1,302 @@
+"""What does not fit: every message has the path, what was expected, and the nearest name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from cachedit_yaml import (
+    CompileError,
+    ConfigError,
+    RefusedError,
+    compile_adapter,
+    load_adapter,
+)
+from tests import tiny
+from tests.runtime import models, odd_models
+from tests.runtime.models import SmallPipeline, adapter, small
+from tests.runtime.odd_models import Double
+
+CACHE = {"Fn_compute_blocks": 1}
+
+
+def problems(spec: Any, pipe: Any) -> tuple[str, ...]:
+    """Every reason why an adapter does not fit."""
+    with pytest.raises(CompileError) as caught:
+        compile_adapter(spec, pipe)
+    return caught.value.problems
+
+
+def at(path: str, **transformer: Any) -> Any:
+    """An adapter for one transformer anywhere."""
+    return adapter(
+        transformers={path: {"blocks": {"blocks": "Pattern_3"}, **transformer}}, cache=CACHE
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            at("transfomer"),
+            "pipeline (SmallPipeline) has no attribute 'transfomer'; did you mean 'transformer'?",
+        ),
+        (
+            at("transformer.inner"),
+            "pipeline.transformer (Double) has no attribute 'inner'; it has the block lists "
+            "blocks, single_blocks",
+        ),
+        (
+            at("empty"),
+            "pipeline.empty is None; if the pipeline may have none, write optional: true",
+        ),
+        (at("scheduler"), "pipeline.scheduler is a FlowMatchEulerDiscreteScheduler, not a "
+                          "torch.nn.Module"),
+        (
+            at("transformer", **{"class": ["Dual", "Single"]}),
+            "pipeline.transformer is a Double; the adapter is for Dual, Single",
+        ),
+        (
+            adapter({"single_block": "Pattern_3"}, cache=CACHE),
+            "pipeline.transformer (Double) has no attribute 'single_block'; did you mean "
+            "'single_blocks' or 'blocks'?",
+        ),
+        (
+            adapter({"proj_out": "Pattern_3"}, cache=CACHE),
+            "pipeline.transformer.proj_out is a Linear; a block list is a torch.nn.ModuleList",
+        ),
+        (
+            adapter({"none": "Pattern_3"}, cache=CACHE),
+            "pipeline.transformer.none is empty; if that may be, write optional: true",
+        ),
+        (
+            adapter({"blocks": {"pattern": "Pattern_3", "class": ["Blok"]}}, cache=CACHE),
+            "pipeline.transformer.blocks[0] is a Block; the adapter is for Blok",
+        ),
+        (
+            adapter("Pattern_1", cache=CACHE),
+            "pipeline.transformer.blocks[0]: forward has no argument 'encoder_hidden_states' "
+            "(Pattern_1 needs it); its arguments are hidden_states, temb; if 'temb' is it, write "
+            "roles: {encoder_hidden_states: temb}",
+        ),
+        (
+            adapter(
+                {"blocks": {"pattern": "Pattern_3", "roles": {"hidden_states": "hiden_states"}}},
+                cache=CACHE,
+            ),
+            "pipeline.transformer.blocks[0]: forward has no argument 'hiden_states' (Pattern_3 "
+            "needs it); its arguments are hidden_states, temb; if 'hidden_states' is it, write "
+            "roles: {hidden_states: hidden_states}",
+        ),
+        (
+            adapter("Pattern_3", cache={"Fn_compute_blocks": 3, "Bn_compute_blocks": 2}),
+            "pipeline.transformer.blocks has 4 blocks, but Fn_compute_blocks 3 (adapter small: "
+            "cache) + Bn_compute_blocks 2 (adapter small: cache) is 5; write at most 4 together",
+        ),
+        (
+            adapter("Pattern_3", cache={**CACHE, "cache_type": "DBPrune"}),
+            "pipeline.transformer.blocks: cache-dit's DBPrune fails with patterns 3, 4 and 5; use "
+            "DBCache",
+        ),
+        (
+            adapter("Pattern_3", cache=CACHE, requires={"torch": "<1"}),
+            f"it requires torch <1; installed is {torch.__version__}",
+        ),
+        (
+            adapter("Pattern_3", cache=CACHE, requires={"no-such-package": ">=1"}),
+            "it requires no-such-package >=1, which is not installed",
+        ),
+        (
+            adapter(
+                transformers={
+                    "transformer": {"variants": [{"class": ["Other"],
+                                                  "blocks": {"blocks": "Pattern_3"}}]}
+                }
+            ),
+            "pipeline.transformer is a Double; the adapter is for Other",
+        ),
+        (
+            at("other", optional=True),
+            "none of its transformers is there: other",
+        ),
+    ],
+)  # fmt: skip
+def test_messages(spec: Any, message: str) -> None:
+    pipe = SmallPipeline(Double())
+    pipe.empty = None
+    pipe.transformer.none = torch.nn.ModuleList()
+    found = problems(spec, pipe)
+    assert message in found, found
+
+
+def test_variants_that_do_not_fit() -> None:
+    spec = adapter(
+        transformers={
+            "transformer": {
+                "variants": [{"when": "transformer.big", "blocks": {"blocks": "Pattern_3"}}]
+            }
+        }
+    )
+    (message,) = problems(spec, SmallPipeline(Double()))
+    assert message == "pipeline.transformer (Double) fits none of the adapter's variants"
+
+
+def test_boundary_that_is_not_there() -> None:
+    pipe = SmallPipeline(small())
+    pipe.transformer_2 = small()
+    lists = {"blocks": {"blocks": "Pattern_3"}}
+    for ratio, message in (
+        ("pipeline.ratio", "pipeline (SmallPipeline) has no attribute 'ratio'"),
+        ("pipeline.config.boundary", "pipeline (SmallPipeline) has no attribute 'config'"),
+    ):
+        boundary = {"ratio": ratio, "high": "transformer", "low": "transformer_2"}
+        spec = adapter(
+            transformers={"transformer": lists, "transformer_2": lists},
+            step_split={"boundary": boundary},
+            cache=CACHE,
+        )
+        (found,) = problems(spec, pipe)
+        assert found.startswith(message)
+
+
+def test_blocks_that_are_there_twice() -> None:
+    pipe = SmallPipeline(Double())
+    pipe.transformer.blocks[2] = pipe.transformer.blocks[0]
+    (message,) = problems(adapter("Pattern_3", cache=CACHE), pipe)
+    assert message == "pipeline.transformer.blocks holds the same block more than once"
+    pipe = SmallPipeline(Double())
+    pipe.transformer.single_blocks[1] = pipe.transformer.blocks[0]
+    (message,) = problems(adapter(Double.SPEC, cache=CACHE), pipe)
+    assert message == (
+        "pipeline.transformer.single_blocks and blocks share a block; declare it once"
+    )
+
+
+def test_all_problems_at_once() -> None:
+    spec = adapter(
+        transformers={
+            "transformer": {
+                "blocks": {"blocks": "Pattern_1", "single": "Pattern_3"},
+                "class": ["Dual"],
+            },
+            "transformer_2": {"blocks": {"blocks": "Pattern_3"}},
+        },
+        cache=CACHE,
+        requires={"torch": "<1"},
+    )
+    found = problems(spec, SmallPipeline(Double()))
+    assert len(found) == 5
+    with pytest.raises(
+        CompileError, match=r"(?s)adapter 'small' does not fit SmallPipeline:\n"
+    ) as e:
+        compile_adapter(spec, SmallPipeline(Double()))
+    for problem in found:
+        assert f"\n  - {problem}" in str(e.value)
+
+
+def test_the_file_is_named(tmp_path: Any) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "schema: 1\npipelines: [SmallPipeline]\ntransformers:\n"
+        "  transformer: {blocks: {block: Pattern_3}}\n"
+    )
+    with pytest.raises(CompileError, match=r"adapter 'own' \(.*own\.yaml\) does not fit"):
+        compile_adapter(str(path), SmallPipeline(small()))
+
+
+def test_order_of_outputs() -> None:
+    """What a block's `return` says, against what its pattern says."""
+
+    class First(models.Block):
+        def forward(self, hidden_states: Any, encoder_hidden_states: Any) -> Any:
+            return hidden_states, encoder_hidden_states
+
+    class Alone(models.Block):
+        def forward(self, hidden_states: Any, encoder_hidden_states: Any) -> Any:
+            return hidden_states
+
+    class Either(models.Block):
+        def forward(self, hidden_states: Any, encoder_hidden_states: Any) -> Any:
+            if encoder_hidden_states is None:
+                return hidden_states
+            return encoder_hidden_states, hidden_states
+
+    class Unclear(models.Block):
+        def forward(self, hidden_states: Any, encoder_hidden_states: Any) -> Any:
+            output = (encoder_hidden_states, hidden_states)
+            return output
+
+    class Renamed(models.Block):
+        def forward(self, x: Any, context: Any) -> Any:
+            return context, x
+
+    both = "(hidden_states, encoder_hidden_states)"
+    for block, pattern, message in (
+        (First, "Pattern_0", None),
+        (First, "Pattern_1", f"forward returns {both}, which is not Pattern_1; that is Pattern_0"),
+        (First, "Pattern_2", f"forward returns {both}, which is not Pattern_2; that is Pattern_0"),
+        (Alone, "Pattern_2", None),
+        (Alone, "Pattern_0", "forward returns (hidden_states), which is not Pattern_0; that is "
+                             "Pattern_2"),
+        (Either, "Pattern_1", None),
+        (Either, "Pattern_2", None),
+        (Either, "Pattern_0", "which is not Pattern_0"),
+        (Unclear, "Pattern_0", None),
+        (Renamed, "Pattern_1", None),
+        (Renamed, "Pattern_0", "forward returns (context, x), which is not Pattern_0"),
+        (Alone, "Pattern_4", "forward returns (hidden_states), which is not Pattern_4; that is "
+                             "Pattern_3"),
+    ):  # fmt: skip
+        pipe = SmallPipeline(small())
+        pipe.transformer.blocks = torch.nn.ModuleList(block() for _ in range(3))
+        declared: dict[str, Any] = {"pattern": pattern}
+        if block is Renamed:
+            declared["roles"] = {"hidden_states": "x", "encoder_hidden_states": "context"}
+        spec = adapter({"blocks": declared}, cache=CACHE)
+        if message is None:
+            compile_adapter(spec, pipe)
+        else:
+            (found,) = problems(spec, pipe)
+            assert found.startswith("pipeline.transformer.blocks[0]: forward returns ")
+            assert message in found
+
+
+def test_refused() -> None:
+    spec = load_adapter(
+        {"schema": 1, "name": "no", "pipelines": ["SmallPipeline"], "refuse": "it does not denoise"}
+    )
+    with pytest.raises(
+        RefusedError, match="^SmallPipeline must not be cached: it does not denoise"
+    ):
+        compile_adapter(spec, SmallPipeline(small()))
+
+
+def test_profile_that_does_not_exist() -> None:
+    with pytest.raises(ConfigError, match="adapter 'flux' has no profile 'fastest'; it has: "):
+        compile_adapter(None, tiny.build("FluxPipeline"), profile="fastest")
+
+
+def test_notes() -> None:
+    """What is absent and may be is said, without being an error."""
+    pipe = SmallPipeline(odd_models.Odd())
+    lists = {"blocks": "Pattern_3", "more": {"pattern": "Pattern_3", "optional": True}}
+    spec = adapter(
+        transformers={
+            "transformer": {"blocks": lists},
+            "transformer_2": {"optional": True, "blocks": {"blocks": "Pattern_3"}},
+        },
+        step_split={"fraction": {"transformer": 0.5, "transformer_2": 0.5}},
+        cache=CACHE,
+    )
+    plan = compile_adapter(spec, pipe)
+    assert plan.absent == ("transformer_2",)
+    assert plan.split is None
+    assert plan.notes == (
+        "pipeline.transformer.more is absent",
+        "transformer_2 is absent, so every step belongs to the others",
+    )
+    text = plan.describe()
+    for note in plan.notes:
+        assert f"note: {note}" in text
