@@ -1,0 +1,69 @@
+"""cachedit-yaml: caching for diffusion transformers, described in YAML instead of Python.
+
+Importing this package imports nothing but itself: what it exports is imported when it is first
+used, and torch, cache-dit and diffusers when a function that needs them is called.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cachedit_yaml.api import (
+        compile_adapter,
+        enable,
+        enable_transformer,
+        find_adapter,
+        list_adapters,
+        load_adapter,
+    )
+    from cachedit_yaml.errors import (
+        AdapterConflictError,
+        AdapterError,
+        AdapterNotFoundError,
+        CacheditYamlError,
+        CacheRuntimeError,
+        CompileError,
+        ConfigError,
+        RefusedError,
+        SchemaVersionError,
+    )
+    from cachedit_yaml.language.spec import AdapterSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdapterConflictError",
+    "AdapterError",
+    "AdapterNotFoundError",
+    "AdapterSpec",
+    "CacheRuntimeError",
+    "CacheditYamlError",
+    "CompileError",
+    "ConfigError",
+    "RefusedError",
+    "SchemaVersionError",
+    "__version__",
+    "compile_adapter",
+    "enable",
+    "enable_transformer",
+    "find_adapter",
+    "list_adapters",
+    "load_adapter",
+]
+
+_HOMES = {"AdapterSpec": "language.spec"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is exported when it is first asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES.get(name, "errors" if name.endswith("Error") else "api")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,206 @@
+"""The public functions: enable caching for a pipeline or a transformer, compile an adapter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cachedit_yaml.errors import AdapterNotFoundError, ConfigError
+from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.registry import Entry
+    from cachedit_yaml.runtime.handle import Handle
+
+#: An adapter by name, by path, or as plain data.
+AdapterSource = str | os.PathLike[str] | Mapping[str, Any] | AdapterSpec
+ExecutionName = Literal["loop", "native"]
+
+
+def load_adapter(source: AdapterSource, *, adapters: Sequence[str | Path] = ()) -> AdapterSpec:
+    """Load and validate one adapter.
+
+    Args:
+        source: a name, the path of a YAML file, or plain data.
+        adapters: more folders or files to look names up in.
+
+    Raises:
+        AdapterError: the YAML is wrong; carries every problem with its place.
+        AdapterNotFoundError: no adapter has this name.
+    """
+    if isinstance(source, AdapterSpec):
+        return source
+    from cachedit_yaml.registry import Registry
+
+    registry = Registry.load(extra=adapters)
+    if isinstance(source, Mapping):
+        return registry.from_mapping(source)
+    return registry.get(source)
+
+
+def list_adapters(*, adapters: Sequence[str | Path] = ()) -> list[Entry]:
+    """Every adapter that can be found: shipped ones, and those of the user.
+
+    Args:
+        adapters: more folders or files to look in.
+    """
+    from cachedit_yaml.registry import Registry
+
+    return Registry.load(extra=adapters).adapters()
+
+
+def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> AdapterSpec:
+    """The adapter that serves a pipeline, a transformer or a class of either.
+
+    Raises:
+        AdapterNotFoundError: none does.
+        AdapterConflictError: two do, with the same right.
+    """
+    from cachedit_yaml.registry import Registry
+
+    registry = Registry.load(extra=adapters)
+    cls = target if isinstance(target, type) else type(target)
+    try:
+        return registry.match_pipeline(cls).spec
+    except AdapterNotFoundError:
+        if not any(base.__name__ == "Module" for base in cls.__mro__):
+            raise
+    return registry.match_transformer(cls).spec
+
+
+def compile_adapter(
+    adapter: AdapterSource | None,
+    pipeline: Any,
+    *,
+    cache_config: Any = None,
+    profile: str | None = None,
+) -> Plan:
+    """Resolve an adapter against a live pipeline, without touching it.
+
+    Args:
+        adapter: name, path or data; None finds it by the pipeline's class.
+        pipeline: a live pipeline, or a transformer (``torch.nn.Module``) alone.
+        cache_config: settings that win over profile and adapter: a mapping, or a cache-dit config.
+        profile: one of the adapter's profiles.
+
+    Raises:
+        CacheditYamlError: see :mod:`cachedit_yaml.errors`.
+    """
+    from cachedit_yaml.compiler.compile import compile_adapter as compile_spec
+
+    spec = find_adapter(pipeline) if adapter is None else load_adapter(adapter)
+    settings = settings_from(cache_config)
+    if _is_transformer(spec, pipeline):
+        return compile_spec(
+            spec, None, profile=profile, cache_config=settings, transformer=pipeline
+        )
+    return compile_spec(spec, pipeline, profile=profile, cache_config=settings)
+
+
+def _is_transformer(spec: AdapterSpec, target: Any) -> bool:
+    """Whether a target is a transformer itself: the pipelines of engines are modules too."""
+    import torch
+
+    from cachedit_yaml.compiler.paths import follow
+
+    if not isinstance(target, torch.nn.Module):
+        return False
+    return not any(isinstance(follow(target, path), torch.nn.Module) for path in spec.transformers)
+
+
+def enable(
+    pipeline: Any,
+    adapter: AdapterSource | None = None,
+    *,
+    cache_config: Any = None,
+    profile: str | None = None,
+    execution: ExecutionName = "loop",
+) -> Handle:
+    """Cache a pipeline as its adapter says, until the handle is disabled.
+
+    Args:
+        pipeline: a live diffusers pipeline (or any object with the adapter's attributes).
+        adapter: name, path or data; None finds it by the pipeline's class.
+        cache_config: settings that win over profile and adapter: a mapping such as
+            ``{"residual_diff_threshold": 0.2}``, or a cache-dit config.
+        profile: one of the adapter's profiles.
+        execution: ``loop`` hooks the blocks in their own loop; ``native`` installs the compiled
+            BlockAdapters through cache-dit.
+
+    Raises:
+        CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
+    """
+    plan = compile_adapter(adapter, pipeline, cache_config=cache_config, profile=profile)
+    return _start(plan, execution)
+
+
+def enable_transformer(
+    transformer: torch.nn.Module,
+    adapter: AdapterSource | None = None,
+    *,
+    cache_config: Any = None,
+    profile: str | None = None,
+    execution: ExecutionName = "loop",
+) -> Handle:
+    """Cache a transformer alone, for loops and engines without a diffusers pipeline.
+
+    Steps and generations are read off the timesteps that the transformer is called with, or told
+    with ``handle.refresh(num_inference_steps)`` before each generation.
+
+    Args:
+        transformer: a live transformer.
+        adapter: name, path or data; None finds it by the transformer's class.
+        cache_config: as for :func:`enable`.
+        profile: one of the adapter's profiles.
+        execution: as for :func:`enable`.
+
+    Raises:
+        CacheditYamlError: see :mod:`cachedit_yaml.errors`. The transformer is then as before.
+    """
+    return enable(
+        transformer, adapter, cache_config=cache_config, profile=profile, execution=execution
+    )
+
+
+def _start(plan: Plan, execution: str) -> Handle:
+    from cachedit_yaml.runtime.clock import Clock
+    from cachedit_yaml.runtime.handle import Execution, Handle
+    from cachedit_yaml.runtime.loop import LoopExecution
+    from cachedit_yaml.runtime.native import NativeExecution
+
+    clock = Clock(plan)
+    chosen: Execution
+    if execution == "loop":
+        chosen = LoopExecution(plan, clock)
+    elif execution == "native":
+        chosen = NativeExecution(plan, clock)
+    else:
+        raise ConfigError(f"execution must be 'loop' or 'native', not {execution!r}")
+    handle = Handle(plan, chosen, clock)
+    handle._enable()
+    return handle
+
+
+def settings_from(config: Any) -> CacheSettings | None:
+    """Turn a mapping or a cache-dit config into settings.
+
+    Of a cache-dit config, the fields that differ from the class's defaults count: an object made
+    with one argument does not overwrite everything else.
+
+    Raises:
+        ConfigError: a key that nobody knows, or a value that it cannot have.
+    """
+    if config is None or isinstance(config, CacheSettings):
+        return config
+    from cachedit_yaml.language.load import parse_settings
+
+    if isinstance(config, Mapping):
+        return parse_settings(config)
+    from cachedit_yaml.compiler.from_config import mapping_from_config
+
+    return parse_settings(mapping_from_config(config))

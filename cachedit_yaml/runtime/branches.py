@@ -1,0 +1,108 @@
+"""Which guidance branch a forward belongs to, and whether it is a denoising step at all."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from cachedit_yaml.compiler.plan import TransformerPlan
+from cachedit_yaml.runtime.patching import Patch
+
+
+class _CacheContext(Patch):
+    """Stands in for ``transformer.cache_context`` and remembers the name that it announces."""
+
+    names: BranchNames
+
+    def __call__(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        if not self.active:
+            return self.inner(name, *args, **kwargs)
+        return self.names.announce(name, self.inner(name, *args, **kwargs))
+
+
+class BranchNames:
+    """The names that a pipeline announces with ``transformer.cache_context(name)``.
+
+    Wrapping the instance's method does not depend on diffusers' hooks, whose interface changes
+    between releases. Names are kept by thread.
+    """
+
+    def __init__(self, transformer: torch.nn.Module) -> None:
+        self._local = threading.local()
+        self.patches: list[Patch] = []
+        if callable(getattr(transformer, "cache_context", None)):
+            patch = _CacheContext(transformer, "cache_context")
+            patch.names = self
+            self.patches.append(patch)
+
+    def current(self) -> str | None:
+        """The innermost name that this thread has announced, or None."""
+        stack = getattr(self._local, "stack", None)
+        return stack[-1] if stack else None
+
+    @contextmanager
+    def announce(self, name: str, context: Any) -> Iterator[Any]:
+        """Enter the pipeline's own context under a name."""
+        stack = self._local.__dict__.setdefault("stack", [])
+        stack.append(str(name))
+        try:
+            with context as value:
+                yield value
+        finally:
+            stack.pop()
+
+
+class Parameters:
+    """The parameters of a transformer's forward, to read calls with.
+
+    Args:
+        forward: the bound forward.
+    """
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        try:
+            found = inspect.signature(forward).parameters
+        except (TypeError, ValueError):
+            found = types.MappingProxyType({})
+        self._places = {name: place for place, name in enumerate(found)}
+        self._defaults = {
+            name: parameter.default
+            for name, parameter in found.items()
+            if parameter.default is not parameter.empty
+        }
+
+    def get(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An argument of a call by name; its default, or None, where the call leaves it out."""
+        if name in kwargs:
+            return kwargs[name]
+        place = self._places.get(name)
+        if place is not None and place < len(args):
+            return args[place]
+        return self._defaults.get(name)
+
+
+def counts_as_denoising(
+    plan: TransformerPlan,
+    parameters: Parameters,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> bool:
+    """Whether a call is a denoising step: all are, unless the adapter says which."""
+    if plan.denoising is None:
+        return True
+    return all(
+        _equal(parameters.get(name, args, kwargs), value)
+        for name, value in plan.denoising.when.items()
+    )
+
+
+def _equal(given: Any, value: Any) -> bool:
+    if isinstance(given, torch.Tensor):
+        return given.numel() == 1 and bool(given.item() == value)
+    return bool(given == value)

@@ -1,0 +1,277 @@
+"""cache-dit's cache contexts, one for each block list and guidance branch of a generation.
+
+Every decision (warm-up, limits, masks, thresholds, calibrators) is cache-dit's. What is ours is
+the step that a context believes to be at: it comes from the clock, not from counting calls.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from cache_dit.caching.cache_contexts.cache_context import CachedContext
+from cache_dit.caching.cache_contexts.cache_manager import CachedContextManager
+
+from cachedit_yaml.compiler.settings import Resolved
+
+
+class ContextManager(CachedContextManager):  # type: ignore[misc]
+    """cache-dit's manager without its ``torch.compiler.disable`` wrappers.
+
+    Our hooks are never traced, and the wrappers (75 to 89 calls a forward) are most of what
+    cache-dit costs on a small transformer.
+    """
+
+    def use(self, context: CachedContext) -> None:
+        """Make a context the current one."""
+        self._current_context = context
+
+
+for _name, _function in vars(CachedContextManager).items():
+    _plain = getattr(_function, "_torchdynamo_orig_callable", None)
+    if _plain is not None:
+        setattr(ContextManager, _name, _plain)
+del _name, _function, _plain
+
+
+@dataclass
+class BranchRecord:
+    """What one guidance branch of one block list did in one generation, for people.
+
+    Attributes:
+        executed: steps (within this transformer's share) in which the branch ran.
+        cached: those of them that hit.
+        diffs: relative difference of the residual by step, where it was measured.
+        computed_blocks: blocks that ran.
+        total_blocks: blocks that the loop called.
+    """
+
+    executed: list[int] = field(default_factory=list)
+    cached: list[int] = field(default_factory=list)
+    diffs: dict[int, float] = field(default_factory=dict)
+    computed_blocks: int = 0
+    total_blocks: int = 0
+
+
+class BranchState:
+    """The cache of one guidance branch of one block list, for one generation.
+
+    Attributes:
+        manager: decides and holds the buffers.
+        context: the current cache-dit context.
+        called: bit set of the middle blocks that the last computed step called.
+        last_middle: the last of them, after which a hit applies the cache; -1 before the first.
+        has_encoder: encoder hidden states are stored too; the last block may return none.
+        signature: shape, dtype and device of what is stored; None while nothing is.
+        record: the statistics.
+        unfit: why this list cannot hit, whatever its differences are; None while it may.
+    """
+
+    __slots__ = (
+        "_mask",
+        "_num_steps",
+        "_refreshed",
+        "called",
+        "context",
+        "has_encoder",
+        "last_middle",
+        "last_step",
+        "manager",
+        "offset",
+        "prefix_bn",
+        "prefix_fn",
+        "record",
+        "resolved",
+        "signature",
+        "unfit",
+    )
+
+    def __init__(
+        self, name: str, resolved: Resolved, num_steps: int | None, mask: list[int] | None
+    ) -> None:
+        self.resolved = resolved
+        self.manager = ContextManager(name=name)
+        self.record = BranchRecord()
+        self.prefix_fn = f"{name}_Fn_residual"
+        self._num_steps, self._mask = num_steps, mask
+        self._refreshed = False
+        self.unfit: str | None = None
+        self.offset = 0
+        self.last_step = -1
+        self._new_context()
+
+    def _new_context(self) -> None:
+        name = str(self.manager.name)
+        self.context: CachedContext = self.manager.reset_context(
+            name,
+            cache_config=self.resolved.cache_config(self._num_steps, self._mask),
+            calibrator_config=copy.deepcopy(self.resolved.calibrator_config()),
+        )
+        self.manager.use(self.context)
+        residual = self.manager.is_cache_residual()
+        self.prefix_bn = f"{name}_Bn_{'residual' if residual else 'hidden_states'}"
+        self.signature: tuple[Any, ...] | None = None
+        self.called = 0
+        self.last_middle = -1
+        self.has_encoder = False
+
+    def begin_step(self, step: int) -> None:
+        """Tell the context which step this is.
+
+        Args:
+            step: index within this transformer's share of the generation.
+        """
+        values = self.resolved.values
+        hint = values["force_refresh_step_hint"]
+        again = values["force_refresh_step_policy"] == "repeat" or not self._refreshed
+        if hint is not None and step - self.offset >= hint and again:
+            self._refreshed = True
+            self.offset = step
+            self._new_context()
+        context = self.context
+        gap = step - self.last_step - 1
+        if gap > 0 and self.last_step >= self.offset:
+            # A branch that pauses (guidance on an interval): its calibrators forecast over the
+            # true distance.
+            for calibrator in context.get_calibrators():
+                if calibrator is not None:
+                    for _ in range(gap):
+                        calibrator.mark_step_begin()
+        self.last_step = step
+        context.executed_steps = context.transformer_executed_steps = step - self.offset
+        self.manager.use(context)
+        context.mark_step_begin()
+        self.record.executed.append(step)
+
+    def can_hit(self, residual: torch.Tensor, parallelized: bool, primary: BranchState) -> bool:
+        """Ask cache-dit whether this step may be served from the cache.
+
+        Args:
+            residual: output of block F-1 minus input of block 0, ``[...]`` of any shape.
+            parallelized: average the difference over the ranks.
+            primary: the first branch of this step; its difference decides where
+                ``cfg_diff_compute_separate`` is false.
+        """
+        step = self.last_step
+        borrowed = None
+        if primary is not self and self.resolved.values["cfg_diff_compute_separate"] is False:
+            borrowed = primary.record.diffs.get(step)
+        if borrowed is None:
+            hit = bool(self.manager.can_cache(residual, parallelized, prefix=self.prefix_fn))
+            # cache-dit writes -1 for a difference that it did not look at, -2 for another shape.
+            measured = self.context.residual_diffs.get(str(step - self.offset))
+            if isinstance(measured, float) and not measured < 0:
+                self.record.diffs[step] = measured
+        else:
+            hit = self._can_hit_with(borrowed, residual)
+            self.record.diffs[step] = borrowed
+        return hit and not self._past_limit()
+
+    def _can_hit_with(self, diff: float, residual: torch.Tensor) -> bool:
+        """Decide by another branch's difference, under this branch's own limits."""
+        similar = diff < float(self.resolved.values["residual_diff_threshold"])
+        # A threshold of 1 always is "similar" to cache-dit: what is left are the limits.
+        allowed = bool(self.manager.can_cache(residual, threshold=1.0, prefix=self.prefix_fn))
+        if allowed and diff > 0:
+            self.context.accumulated_residual_diff += diff
+        return allowed and similar
+
+    def _past_limit(self) -> bool:
+        """Whether a limit is reached that cache-dit leaves out under a static mask."""
+        config, context = self.context.cache_config, self.context
+        if config.steps_computation_mask is None or config.steps_computation_policy != "static":
+            return False
+        most, in_a_row = config.max_cached_steps, config.max_continuous_cached_steps
+        cached, running = len(context.cached_steps), context.continuous_cached_steps
+        return bool(0 <= most <= cached or 0 <= in_a_row <= running)
+
+    def mark_hit(self) -> None:
+        """Record that this step is served from the cache."""
+        self.context.add_cached_step()
+        self.record.cached.append(self.last_step)
+
+    def remember_residual(self, residual: torch.Tensor) -> None:
+        """Keep the residual of the first F blocks for the next step's comparison."""
+        self.manager.set_Fn_buffer(residual, prefix=self.prefix_fn)
+
+    def store(
+        self,
+        hidden_in: torch.Tensor,
+        hidden_out: torch.Tensor,
+        encoder_in: torch.Tensor | None,
+        encoder_out: torch.Tensor | None,
+    ) -> None:
+        """Keep what the middle blocks added, for the steps that hit.
+
+        Args:
+            hidden_in: hidden states before the middle blocks, ``[b x s x d]``.
+            hidden_out: after them, same shape.
+            encoder_in: encoder hidden states before them, or None.
+            encoder_out: after them, or None.
+        """
+        manager = self.manager
+        manager.use(self.context)
+        # Never the output itself: what follows may write over it.
+        residual = manager.is_cache_residual()
+        kept = hidden_out.contiguous() - hidden_in if residual else hidden_out.clone()
+        manager.set_Bn_buffer(kept, prefix=self.prefix_bn)
+        self.has_encoder = encoder_in is not None and encoder_out is not None
+        if encoder_in is not None and encoder_out is not None:
+            residual = manager.is_encoder_cache_residual()
+            kept = encoder_out.contiguous() - encoder_in if residual else encoder_out.clone()
+            manager.set_Bn_encoder_buffer(kept, prefix=self.prefix_bn)
+        self.signature = signature_of(hidden_in)
+
+    def apply(
+        self, hidden: torch.Tensor, encoder: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Replace the middle blocks: what they added last time, or its forecast.
+
+        Args:
+            hidden: hidden states before the middle blocks, ``[b x s x d]``.
+            encoder: encoder hidden states before them, or None.
+        """
+        self.manager.use(self.context)
+        hidden, encoder = self.manager.apply_cache(
+            hidden,
+            encoder if self.has_encoder else None,
+            prefix=self.prefix_bn,
+            encoder_prefix=self.prefix_bn,
+        )
+        return hidden, encoder
+
+    def undo_step(self, blocks: int) -> None:
+        """This step was run again without the cache: nothing of it may be used.
+
+        Args:
+            blocks: how many blocks the second run called.
+        """
+        if self.record.cached[-1:] == [self.last_step]:
+            self.record.cached.pop()
+            self.context.cached_steps.pop()
+        self.record.computed_blocks += blocks
+        self.record.total_blocks += blocks
+        self.context.clear_buffers()
+        for calibrator in self.context.get_calibrators():
+            if calibrator is not None:
+                calibrator.reset_cache()
+        self.signature = None
+
+    def release(self) -> None:
+        """Drop every tensor; the statistics stay, and nothing is stored any more."""
+        free(self.context)
+        self.signature = None
+
+
+def free(context: CachedContext) -> None:
+    """Drop every tensor that a context holds."""
+    context.clear_buffers()
+    context.calibrator = context.encoder_calibrator = None
+    context.cfg_calibrator = context.cfg_encoder_calibrator = None
+
+
+def signature_of(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What must agree between a stored residual and the tensor that it is added to."""
+    return tensor.shape, tensor.dtype, tensor.device

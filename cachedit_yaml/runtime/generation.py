@@ -1,0 +1,113 @@
+"""One generation: its steps, and how they divide among the transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from cachedit_yaml.compiler.plan import Plan
+
+
+class Generation:
+    """One generation, as one thread runs it.
+
+    Attributes:
+        tick: steps that have ended.
+        total: steps that it executes, or None where nobody told.
+        shares: executed steps of each transformer, by path; None where unknown.
+        transformers: what each transformer keeps, by path.
+        by_scheduler: the pipeline's scheduler counts its steps.
+        failed: a forward raised; nothing of this generation is used again.
+        blind: nothing tells its steps.
+    """
+
+    def __init__(
+        self, total: int | None, shares: dict[str, int | None], by_scheduler: bool
+    ) -> None:
+        self.tick = 0
+        self.total = total
+        self.shares = shares
+        self.transformers: dict[str, Any] = {}
+        self.by_scheduler = by_scheduler
+        self.failed = False
+        self.blind = False
+
+    def end_step(self) -> None:
+        """One more step has ended."""
+        self.tick += 1
+        if self.total is not None and self.tick >= self.total:
+            self.release()
+
+    def reason_against(self, path: str, step: int) -> str | None:
+        """Why a forward has to run uncached, or None.
+
+        Args:
+            path: the transformer.
+            step: index of the step within its share.
+        """
+        if self.failed:
+            return "a forward of this generation raised"
+        if self.blind:
+            return (
+                "nothing tells its steps: name the argument that carries the timestep in the "
+                "adapter, or declare guidance there and call handle.refresh(num_inference_steps)"
+            )
+        if self.total is not None and self.tick >= self.total:
+            return "the schedule had ended"
+        share = self.shares.get(path)
+        if share is not None and step >= share:
+            return "it is called in more steps than the adapter's step_split says"
+        return None
+
+    def release(self) -> None:
+        """Drop every cached tensor; the statistics stay."""
+        for state in self.transformers.values():
+            state.release()
+
+
+def share_steps(
+    plan: Plan, timesteps: torch.Tensor | None, total: int | None
+) -> dict[str, int | None]:
+    """How many of the executed steps each transformer runs.
+
+    Args:
+        plan: the step split and the transformers.
+        timesteps: the executed timesteps ``[n]``, where they are known.
+        total: number of executed steps, or None.
+    """
+    paths = [transformer.path for transformer in plan.transformers]
+    shares: dict[str, int | None] = dict.fromkeys(paths, total)
+    split = plan.split
+    if split is None or total is None:
+        return shares
+    if split.boundary is not None:
+        boundary = split.boundary
+        if plan.ratio is None:
+            return {**shares, boundary.high: total, boundary.low: 0}
+        if timesteps is None:
+            high: int | None = None
+        else:
+            config = getattr(getattr(plan.pipeline, "scheduler", None), "config", {})
+            edge = plan.ratio * float(config.get("num_train_timesteps", 1000))
+            # As the pipelines do: torch rounds the edge to the timesteps' precision.
+            high = int((timesteps >= edge).sum())
+        low = None if high is None else total - high
+        return {**shares, boundary.high: high, boundary.low: low}
+    if split.fraction is not None:
+        left = total
+        names = list(split.fraction)
+        for name in names[:-1]:
+            shares[name] = min(left, round(total * split.fraction[name]))
+            left -= shares[name] or 0
+        shares[names[-1]] = left
+    elif split.count is not None:
+        left = total
+        for name, count in split.count.items():
+            if count >= 0:
+                shares[name] = min(left, count)
+                left -= shares[name] or 0
+        for name, count in split.count.items():
+            if count < 0:
+                shares[name] = left
+    return shares

@@ -1,0 +1,195 @@
+"""The handle of a cached pipeline: refresh, look at it, switch it off."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from types import TracebackType
+from typing import Any, Protocol
+
+import torch
+
+from cachedit_yaml.compiler.plan import Plan
+from cachedit_yaml.errors import CompileError
+from cachedit_yaml.runtime.clock import Clock
+from cachedit_yaml.runtime.generation import Generation
+from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.stats import BranchStats, Stats, warnings_about
+
+_ABSENT = object()
+# A hook of somebody else's (offloading) may hide ours, so cached transformers are listed too.
+_CACHED: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+
+
+class Execution(Protocol):
+    """How a plan is run: the hooked loop, or cache-dit's own way."""
+
+    name: str
+
+    @property
+    def patches(self) -> list[Patch]:
+        """Everything to install, in order."""
+
+    def install(self) -> None:
+        """Whatever else enabling does."""
+
+    def remove(self) -> None:
+        """Undo it."""
+
+    def branch_stats(self, generation: Generation) -> tuple[BranchStats, ...]:
+        """What a generation did."""
+
+    def remarks(self, generation: Generation) -> list[str]:
+        """What went otherwise than one would want."""
+
+
+class Handle:
+    """Caching that is on for one pipeline or transformer.
+
+    Also a context manager: leaving it disables caching.
+
+    Attributes:
+        plan: what the adapter was compiled into.
+        execution: ``loop`` or ``native``.
+    """
+
+    def __init__(self, plan: Plan, execution: Execution, clock: Clock) -> None:
+        self.plan = plan
+        self._execution = execution
+        self._clock = clock
+        self._patches: list[Patch] = []
+        self._flags: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self.enabled = False
+
+    @property
+    def execution(self) -> str:
+        """``loop`` or ``native``."""
+        return self._execution.name
+
+    def _enable(self) -> None:
+        """Install everything, or nothing."""
+        refuse_if_cached(self.plan)
+        with self._lock:
+            self.enabled = True
+            try:
+                for transformer in self.plan.transformers:
+                    _CACHED.add(transformer.module)
+                self._execution.install()
+                for patch in self._execution.patches:
+                    self._patches.append(patch)
+                    patch.install()
+                self._clock.install()
+                for name, value in self.plan.flags.items():
+                    self._flags[name] = vars(self.plan.pipeline).get(name, _ABSENT)
+                    setattr(self.plan.pipeline, name, value)
+            except BaseException:
+                self._undo()
+                raise
+
+    def refresh(self, num_inference_steps: int | None = None) -> None:
+        """Begin a new generation with the next forward.
+
+        Pipelines with a diffusers scheduler do this by themselves; engines and loops of your own
+        call it before each generation.
+
+        Args:
+            num_inference_steps: steps that the generation executes. Where a scheduler tells the
+                number itself, that is the truth.
+        """
+        if num_inference_steps is not None and num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1, not {num_inference_steps}")
+        self._clock.refresh(num_inference_steps)
+
+    def stats(self) -> Stats:
+        """What the last generation did, by transformer, block list and guidance branch."""
+        generation = self._clock.latest
+        name = self.plan.spec.name
+        if generation is None:
+            nothing = "no generation has run since caching was enabled"
+            return Stats(name, self.execution, None, (), (nothing,))
+        branches = self._execution.branch_stats(generation)
+        warnings = [*warnings_about(branches), *self._execution.remarks(generation)]
+        ran = {item.transformer for item in branches}
+        for transformer in self.plan.transformers:
+            expected = generation.shares.get(transformer.path)
+            if transformer.path not in ran and expected != 0:
+                warnings.append(
+                    f"{transformer.path} ran no cached forward; if the pipeline called it, "
+                    "something replaced its forward after caching was enabled"
+                )
+        return Stats(name, self.execution, generation.total, branches, tuple(warnings))
+
+    def explain(self, num_inference_steps: int | None = None) -> str:
+        """What is cached and how, and where each setting came from.
+
+        Args:
+            num_inference_steps: for a generation of so many steps; default: the last one.
+        """
+        latest = self._clock.latest
+        steps = num_inference_steps or (latest.total if latest is not None else None)
+        return self.plan.describe(steps)
+
+    def disable(self) -> None:
+        """Switch caching off and restore every attribute. Calling it again does nothing."""
+        with self._lock:
+            self._undo()
+
+    def _undo(self) -> None:
+        if not self.enabled:
+            return
+        self.enabled = False
+        self._clock.remove()
+        for patch in reversed(self._patches):
+            patch.remove()
+        self._patches = []
+        self._execution.remove()
+        for name, value in self._flags.items():
+            if value is not _ABSENT:
+                setattr(self.plan.pipeline, name, value)
+            elif name in vars(self.plan.pipeline):
+                delattr(self.plan.pipeline, name)
+        self._flags = {}
+        for transformer in self.plan.transformers:
+            _CACHED.discard(transformer.module)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.disable()
+
+    def __repr__(self) -> str:
+        state = "on" if self.enabled else "off"
+        return f"<cachedit-yaml handle: {self.plan.spec.name}, {self.execution}, {state}>"
+
+
+def refuse_if_cached(plan: Plan) -> None:
+    """Refuse a transformer that is cached already, by us, by cache-dit or by diffusers.
+
+    One that is compiled as a whole is refused too: nothing could skip a block of it.
+
+    Raises:
+        CompileError: names the one that has to be switched off first.
+    """
+    problems = []
+    for transformer in plan.transformers:
+        module, where = transformer.module, f"pipeline.{transformer.path}"
+        if module in _CACHED:
+            problems.append(f"{where} is cached already; call disable() on its handle first")
+        elif getattr(module, "_is_cached", False):
+            problems.append(f"{where} is cached by cache-dit; call cache_dit.disable_cache first")
+        elif getattr(module, "is_cache_enabled", False):
+            problems.append(f"{where} is cached by diffusers; call its disable_cache() first")
+        elif module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule":
+            problems.append(
+                f"{where} is compiled as a whole, which no cache can look into; compile its blocks "
+                "instead: compile_repeated_blocks()"
+            )
+    if problems:
+        raise CompileError("caching cannot be enabled:", problems)

@@ -1,0 +1,77 @@
+"""The default execution: the transformers' own loops, with their blocks hooked."""
+
+from __future__ import annotations
+
+from cachedit_yaml.compiler.plan import Plan
+from cachedit_yaml.errors import CompileError
+from cachedit_yaml.runtime.clock import Clock
+from cachedit_yaml.runtime.generation import Generation
+from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.stats import BranchStats
+from cachedit_yaml.runtime.transformer import TransformerRunner, TransformerState
+
+
+class LoopExecution:
+    """Runs a plan with every block in its place.
+
+    Raises:
+        CompileError: the plan prunes, which cache-dit does natively only.
+    """
+
+    name = "loop"
+
+    def __init__(self, plan: Plan, clock: Clock) -> None:
+        for transformer in plan.transformers:
+            for item in transformer.lists:
+                if item.layers.resolve(None).prune:
+                    raise CompileError(
+                        f"{item.where}: DBPrune runs natively only; pass execution='native'"
+                    )
+        self.plan = plan
+        self.runners = [TransformerRunner(item, clock) for item in plan.transformers]
+
+    @property
+    def patches(self) -> list[Patch]:
+        """Everything to install, in order."""
+        return [patch for runner in self.runners for patch in runner.patches]
+
+    def install(self) -> None:
+        """Nothing but the patches."""
+
+    def remove(self) -> None:
+        """Nothing but the patches."""
+
+    def branch_stats(self, generation: Generation) -> tuple[BranchStats, ...]:
+        """What a generation did."""
+        rows = []
+        for transformer in self.plan.transformers:
+            state = generation.transformers.get(transformer.path)
+            if not isinstance(state, TransformerState):
+                continue
+            order = [item.path for item in transformer.lists]
+            entries = sorted(state.branches.items(), key=lambda entry: order.index(entry[0][0]))
+            for (blocks, branch, turn), found in entries:
+                label = branch if turn == 0 else f"{branch}, round {turn + 1}"
+                threshold = float(found.resolved.values["residual_diff_threshold"])
+                rows.append(
+                    BranchStats.of(
+                        transformer.path, blocks, label, threshold, found.record, found.unfit
+                    )
+                )
+        return tuple(rows)
+
+    def remarks(self, generation: Generation) -> list[str]:
+        """What went otherwise than one would want."""
+        found = []
+        for transformer in self.plan.transformers:
+            state = generation.transformers.get(transformer.path)
+            if not isinstance(state, TransformerState):
+                continue
+            for reason, count in state.uncached.items():
+                found.append(f"{transformer.path}: {count} forwards ran uncached: {reason}")
+            if state.reruns:
+                found.append(
+                    f"{transformer.path}: {state.reruns} forwards ran twice, because the loop "
+                    "called other blocks than on the stored step"
+                )
+        return found

@@ -1,0 +1,268 @@
+"""One transformer under native execution: cache-dit's own blocks, driven by our clock."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import cache_dit
+from cache_dit.caching.cache_blocks import remove_stats
+
+from cachedit_yaml.compiler.adapters import base_config, block_adapter
+from cachedit_yaml.compiler.loops import LoopReport
+from cachedit_yaml.compiler.plan import ListPlan, TransformerPlan
+from cachedit_yaml.errors import CacheRuntimeError
+from cachedit_yaml.runtime.branches import BranchNames, Parameters, counts_as_denoising
+from cachedit_yaml.runtime.contexts import BranchRecord, free
+from cachedit_yaml.runtime.generation import Generation
+from cachedit_yaml.runtime.masks import build_mask
+from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.stats import BranchStats
+from cachedit_yaml.runtime.transformer import ForwardHook, TransformerState, needs_gradients
+
+if TYPE_CHECKING:
+    from cachedit_yaml.runtime.native import NativeExecution
+
+_ABSENT = object()
+
+
+class NativeState(TransformerState):
+    """What one generation keeps for one transformer.
+
+    Attributes:
+        contexts: cache-dit's contexts by block list, each with the step that it began at; more
+            than one where `force_refresh_step_hint` made it begin anew.
+        forwards: forwards of the first step, which every later step must have.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.contexts: dict[str, list[tuple[int, Any]]] = {}
+        self.forwards = 0
+
+    def release(self) -> None:
+        """Drop every cached tensor; the lists of steps stay for the statistics."""
+        for contexts in self.contexts.values():
+            for _, context in contexts:
+                free(context)
+
+    def rows(self, transformer: str, plan: ListPlan) -> list[BranchStats]:
+        """What one block list did, from cache-dit's contexts."""
+        contexts = self.contexts[plan.path]
+        config = contexts[-1][1].cache_config
+        executed = range(self.step + 1)
+        count, always = len(plan.blocks), config.Fn_compute_blocks + config.Bn_compute_blocks
+        rows = []
+        for branch in ("main", "guidance")[: 1 + bool(config.enable_separate_cfg)]:
+            prefix = "" if branch == "main" else "cfg_"
+            record = BranchRecord(executed=list(executed), total_blocks=count * len(executed))
+            for begin, context in contexts:
+                record.cached += [
+                    begin + step for step in getattr(context, f"{prefix}cached_steps")
+                ]
+                record.diffs.update(
+                    (begin + int(step), value)
+                    for step, value in getattr(context, f"{prefix}residual_diffs").items()
+                    if isinstance(value, float) and not value < 0
+                )
+            saved = sum(
+                sum(getattr(context, f"{prefix}pruned_blocks", ())) for _, context in contexts
+            )
+            saved = saved or (count - always) * len(record.cached)
+            record.computed_blocks = record.total_blocks - saved
+            threshold = float(config.residual_diff_threshold)
+            rows.append(BranchStats.of(transformer, plan.path, branch, threshold, record))
+        return rows
+
+
+class NativeTransformer:
+    """One transformer under cache-dit's own execution."""
+
+    def __init__(
+        self, plan: TransformerPlan, owner: NativeExecution, loops: dict[str, LoopReport]
+    ) -> None:
+        self.plan = plan
+        self.owner = owner
+        self.names = BranchNames(plan.module)
+        self._parameters = Parameters(plan.module.forward)
+        self._plain: Callable[..., Any] = plan.module.forward
+        self._loops = loops
+        self._hook: ForwardHook | None = None
+        # What cache-dit changed: the object, the attribute, what it put there, what was before.
+        self._changes: list[tuple[Any, str, Any, Any]] = []
+        self._children = list(plan.module._modules)
+        self._running: Callable[[], Generation | None] = lambda: None
+        self._lock = threading.RLock()
+
+    @property
+    def patches(self) -> list[Patch]:
+        """The hooks that drive cache-dit's contexts, on top of what it installed."""
+        self._hook = ForwardHook(self, plain=self._plain)
+        return [self._hook, *self.names.patches]
+
+    @property
+    def _holders(self) -> list[Any]:
+        return [self.plan.module, *(item.holder for item in self.plan.lists)]
+
+    def install(self) -> None:
+        """Let cache-dit replace the transformer's forward."""
+        before = [dict(vars(holder)) for holder in self._holders]
+        try:
+            adapter = block_adapter(self.owner.plan, self.plan, None)
+            cache_dit.enable_cache(adapter, cache_config=base_config(self.owner.plan, self.plan))
+        finally:
+            for holder, old in zip(self._holders, before, strict=True):
+                self._changes += [
+                    (holder, name, value, old.get(name, _ABSENT))
+                    for name, value in vars(holder).items()
+                    if value is not old.get(name, _ABSENT)
+                ]
+
+    def remove(self) -> None:
+        """Undo what cache-dit did, and nothing that somebody else has done since."""
+        manager = getattr(self.plan.module, "_context_manager", None)
+        if manager is not None:
+            manager.clear_contexts()
+        for holder, name, value, old in reversed(self._changes):
+            now = vars(holder)
+            if now.get(name) is value:
+                if old is _ABSENT:
+                    del now[name]
+                else:
+                    now[name] = old
+        self._changes = []
+        for holder in self._holders:
+            remove_stats(holder)
+        # Each of cache-dit's forwards takes the lists out and puts them back at the end.
+        children = self.plan.module._modules
+        for name in [name for name in self._children if name in children]:
+            children[name] = children.pop(name)
+        if self._hook is not None:
+            # Where somebody has wrapped it, it stays: as the plain forward.
+            self._hook.inner = self._plain
+
+    def forward(self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one forward through cache-dit, where it is a denoising step."""
+        with self._lock:
+            if not counts_as_denoising(self.plan, self._parameters, args, kwargs):
+                return self._plain(*args, **kwargs)
+            generation = self.owner.clock.generation(
+                lambda: self._parameters.get(self.plan.timestep, args, kwargs),
+                self.names.current(),
+            )
+            state = generation.transformers.get(self.plan.path)
+            if state is None:
+                state = generation.transformers[self.plan.path] = self._begin(generation)
+            reason = generation.reason_against(self.plan.path, state.step_at(generation.tick))
+            if reason is None and needs_gradients(self.plan.module, args, kwargs):
+                reason = "gradients are on"
+            if reason is None and generation is not self._running():
+                reason = "another generation has begun, and cache-dit serves one at a time"
+            if reason is not None:
+                state.skip(reason)
+                return self._plain(*args, **kwargs)
+            try:
+                self._check_arguments(args, kwargs)
+                self._count(state, generation)
+                output = inner(*args, **kwargs)
+                self._follow_refresh(state)
+                return output
+            except BaseException:
+                self.owner.clock.fail()
+                raise
+
+    def _begin(self, generation: Generation) -> NativeState:
+        """Rebuild cache-dit's contexts for this generation."""
+        state = NativeState()
+        steps = generation.shares.get(self.plan.path, generation.total)
+        separate = bool(self.owner.plan.separate_cfg)
+        for name, item in self._contexts():
+            resolved = item.layers.resolve(generation.total)
+            mask = build_mask(resolved.scm, steps, item.where)
+            config = resolved.cache_config(steps, mask, separate_cfg=separate, owns_refresh=False)
+            if separate:
+                _count_forwards(config)
+            context = self._manager.reset_context(
+                name, cache_config=config, calibrator_config=resolved.calibrator_config()
+            )
+            state.contexts[item.path] = [(0, context)]
+        self._running = weakref.ref(generation)
+        return state
+
+    @property
+    def _manager(self) -> Any:
+        return vars(self.plan.module)["_context_manager"]
+
+    def _contexts(self) -> Iterator[tuple[str, ListPlan]]:
+        """The names of cache-dit's contexts, and the lists that they serve."""
+        return zip(vars(self.plan.module)["_context_names"], self.plan.lists, strict=True)
+
+    def _follow_refresh(self, state: NativeState) -> None:
+        """cache-dit may have put a new context in the place of one."""
+        for name, item in self._contexts():
+            context = self._manager.get_context(name)
+            if context is not state.contexts[item.path][-1][1]:
+                state.contexts[item.path].append((state.step, context))
+
+    def _check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for path, report in self._loops.items():
+            for name in report.arguments:
+                if self._parameters.get(name, args, kwargs) not in (None, False):
+                    raise CacheRuntimeError(
+                        f"native execution would lose what {name!r} does in the loop over "
+                        f"{self.plan.path}.{path}; use execution='loop'"
+                    )
+
+    def _count(self, state: NativeState, generation: Generation) -> None:
+        """Count a forward, and let the first step say how many make a step."""
+        before = sum(state.places.values())
+        step = state.step
+        state.enter(generation.tick, self.names.current())
+        if state.step != step and state.step > 0 and before != state.forwards:
+            raise self._uneven(step, before, state.forwards)
+        place = sum(state.places.values())
+        if state.step > 0:
+            if place > state.forwards:
+                raise self._uneven(state.step, place, state.forwards)
+            return
+        state.forwards = place
+        if place > 2:
+            raise CacheRuntimeError(
+                f"native execution keeps two guidance branches, and {self.plan.path} ran {place} "
+                "forwards in one step; use execution='loop'"
+            )
+        if place == 2:
+            for contexts in state.contexts.values():
+                _separate(contexts[-1][1])
+
+    def _uneven(self, step: int, forwards: int, first: int) -> CacheRuntimeError:
+        return CacheRuntimeError(
+            f"native execution needs the same guidance in every step, and {self.plan.path} ran "
+            f"{forwards} forwards in step {step} after {first} in step 0; use execution='loop'"
+        )
+
+
+def _separate(context: Any) -> None:
+    """Turn a context to two branches at the first step's second forward.
+
+    By then it has seen the first branch only, which is what cache-dit expects of it.
+    """
+    if context.cache_config.enable_separate_cfg:
+        return
+    context.cache_config.enable_separate_cfg = True
+    _count_forwards(context.cache_config)
+    twin = type(context)(
+        name=context.name,
+        cache_config=context.cache_config,
+        calibrator_config=context.calibrator_config,
+    )
+    context.cfg_calibrator = twin.cfg_calibrator
+    context.cfg_encoder_calibrator = twin.cfg_encoder_calibrator
+
+
+def _count_forwards(config: Any) -> None:
+    """cache-dit compares the hint with forwards, of which there are now two in a step."""
+    if config.force_refresh_step_hint is not None:
+        config.force_refresh_step_hint *= 2

@@ -1,0 +1,281 @@
+"""One run through a block list: which blocks run, which return their inputs.
+
+With F = Fn_compute_blocks and B = Bn_compute_blocks of N blocks, blocks 0..F-1 and N-B..N-1 always
+run. After block F-1 cache-dit decides. On a hit the blocks between return their inputs and the
+last of them returns what cache-dit makes of the stored residual; on a miss they run and what they
+added is stored. The transformer's own loop, with whatever else its body does, is left alone.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from cachedit_yaml.runtime.blocks import ListRunner
+from cachedit_yaml.runtime.contexts import BranchState, signature_of
+
+
+class DeviationError(Exception):
+    """On a hit the loop called other blocks than on the step that was stored: run it again."""
+
+
+class ListPass:
+    """One run through a block list within one forward of the transformer.
+
+    Attributes:
+        hit: whether the middle blocks are served from the cache.
+    """
+
+    __slots__ = (
+        "applied",
+        "begin",
+        "branch",
+        "called",
+        "decided",
+        "encoder",
+        "end",
+        "entry",
+        "entry_version",
+        "first_encoder",
+        "first_hidden",
+        "first_versions",
+        "fn",
+        "fn_output",
+        "hit",
+        "last_index",
+        "last_out",
+        "outputs",
+        "primary",
+        "round",
+        "runner",
+        "step",
+        "stored",
+    )
+
+    def __init__(
+        self,
+        runner: ListRunner,
+        step: int,
+        begin: Callable[[ListRunner, int], tuple[BranchState, BranchState]],
+    ) -> None:
+        self.runner = runner
+        self.step = step
+        self.begin = begin
+        self.round = -1
+        self.last_index = len(runner.hooks)
+
+    def _start_round(self) -> None:
+        """The loop enters the list, for the first time in this forward or once more."""
+        self.round += 1
+        self.branch, self.primary = self.begin(self.runner, self.round)
+        self.branch.begin_step(self.step)
+        resolved = self.branch.resolved
+        self.fn = resolved.fn
+        self.end = len(self.runner.hooks) - resolved.bn
+        self.hit = self.decided = self.stored = False
+        self.entry: torch.Tensor | None = None
+        self.first_hidden: torch.Tensor | None = None
+        self.first_encoder: torch.Tensor | None = None
+        self.applied: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self.encoder: Any = None
+        self.fn_output: Any = None
+        self.last_out: tuple[torch.Tensor, Any, int] | None = None
+        # What the middle blocks return, while it is not known whether later ones take it.
+        watch = resolved.bn > 0 and self.branch.signature is None
+        self.outputs: list[weakref.ref[torch.Tensor]] | None = [] if watch else None
+        self.called = 0
+
+    def call(
+        self,
+        index: int,
+        inner: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Stand in for block ``index``."""
+        if index <= self.last_index:
+            if self.round >= 0:
+                self.close()
+            self._start_round()
+        self.last_index = index
+        record = self.branch.record
+        record.total_blocks += 1
+        if self.fn <= index < self.end:
+            if not self.decided:
+                # The loop left block F-1 out (skipped layers): the last one before it decides.
+                self.decided = True
+                if self.fn_output is not None:
+                    hidden, self.encoder = self.runner.split(self.fn_output)
+                    self._decide(hidden)
+            return self._middle(index, inner, args, kwargs)
+        record.computed_blocks += 1
+        if index >= self.end:
+            self.close()
+            if self.outputs:
+                self._look_for_skips(args, kwargs)
+            return inner(*args, **kwargs)
+        if self.entry is None:
+            self.entry = self._keep(self.runner.plan.binding.hidden.get(args, kwargs))
+            self.entry_version = version_of(self.entry)
+        output = inner(*args, **kwargs)
+        if index == self.fn - 1:
+            self.decided = True
+            hidden, self.encoder = self.runner.split(output)
+            self._decide(hidden)
+        else:
+            self.fn_output = output
+        return output
+
+    def _decide(self, hidden: torch.Tensor) -> None:
+        entry = self.entry
+        runner, branch = self.runner, self.branch
+        if self.fn >= self.end:
+            branch.unfit = "Fn_compute_blocks and Bn_compute_blocks leave no block to skip"
+        if entry is None or branch.unfit is not None:
+            return
+        if not runner.in_place and overwritten(entry, self.entry_version, hidden):
+            runner.in_place = True  # from now on the input is cloned; this step just computes
+            return
+        entry = entry.to(hidden.device)
+        # Under context parallelism the first block may split the sequence.
+        residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
+        fits = branch.signature is not None and branch.signature == signature_of(hidden)
+        parallelized = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        if branch.can_hit(residual, parallelized, self.primary) and fits:
+            self.hit = True
+            branch.mark_hit()
+        else:
+            branch.remember_residual(residual)
+        self.entry = self.fn_output = None
+
+    def _middle(
+        self,
+        index: int,
+        inner: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        binding, runner, branch = self.runner.plan.binding, self.runner, self.branch
+        self.called |= 1 << index
+        if self.hit:
+            hidden = binding.hidden.get(args, kwargs)
+            rest = binding.encoder.get(args, kwargs) if binding.encoder else self.encoder
+            if self.applied is None:
+                # At once, because the loop's body may change these tensors in place.
+                encoder = rest if isinstance(rest, torch.Tensor) and self._keeps_encoder else None
+                self.applied = branch.apply(hidden, encoder)
+            if index == branch.last_middle:
+                self.stored = True
+                hidden, encoder = self.applied
+                rest = rest if encoder is None else encoder
+            return runner.join(hidden, rest)
+        branch.record.computed_blocks += 1
+        if self.first_hidden is None:
+            hidden = binding.hidden.get(args, kwargs)
+            rest = binding.encoder.get(args, kwargs) if binding.encoder else self.encoder
+            self.first_hidden = self._keep(hidden)
+            keeps = isinstance(rest, torch.Tensor) and self._keeps_encoder
+            self.first_encoder = self._keep(rest) if keeps else None
+            self.first_versions = version_of(self.first_hidden), version_of(self.first_encoder)
+        output = inner(*args, **kwargs)
+        hidden, rest = runner.split(output)
+        if self.outputs is not None:
+            self.outputs.append(weakref.ref(hidden))
+        if index == self.end - 1:
+            self._store(hidden, rest, index)
+        else:
+            # Kept in case the loop leaves the last of the middle blocks out.
+            self.last_out = hidden, rest, version_of(hidden)
+        return output
+
+    @property
+    def _keeps_encoder(self) -> bool:
+        """Whether what the blocks do to the encoder hidden states is cached too."""
+        return self.runner.plan.pattern.returns_encoder
+
+    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor that is needed after more blocks have run.
+
+        In inference mode tensors do not count what is written over them, so they are cloned.
+        """
+        return tensor.clone() if self.runner.in_place or tensor.is_inference() else tensor
+
+    def _store(self, hidden: torch.Tensor, rest: Any, index: int) -> None:
+        runner, branch, first = self.runner, self.branch, self.first_hidden
+        self.stored = True
+        self.last_out = None
+        if first is None or branch.unfit is not None:
+            return
+        encoder = rest if isinstance(rest, torch.Tensor) else None
+        before = self.first_encoder
+        if before is None or encoder is None:
+            before = encoder = None
+        if not runner.in_place and (
+            overwritten(first, self.first_versions[0], hidden)
+            or (before is not None and version_of(before) != self.first_versions[1])
+        ):
+            runner.in_place = True
+            branch.signature = None
+            return
+        if first.shape != hidden.shape or shape_of(before) != shape_of(encoder):
+            branch.unfit = "its blocks change the shape of what runs through them"
+            return
+        branch.store(first.to(hidden.device), hidden, before, encoder)
+        branch.last_middle = index
+        branch.called = self.called
+        self.first_hidden = self.first_encoder = None
+
+    def _look_for_skips(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Blocks that run on a hit may take what one that does not run has returned."""
+        hidden = self.runner.plan.binding.hidden.get(args, kwargs)
+        made = [tensor for item in self.outputs or () if (tensor := item()) is not None]
+        for value in (*args, *kwargs.values()):
+            if value is not hidden and any(value is tensor for tensor in made):
+                self.branch.unfit = (
+                    "its last blocks take what skipped ones return (skip connections); set "
+                    "Bn_compute_blocks to 0"
+                )
+                self.branch.signature = None
+
+    def close(self) -> None:
+        """The loop has left the middle blocks.
+
+        Raises:
+            DeviationError: it called others than on the step whose residual is applied.
+        """
+        if self.hit:
+            if not self.stored or self.called != self.branch.called:
+                raise DeviationError
+        elif not self.stored and self.last_out is not None:
+            hidden, rest, version = self.last_out
+            if version_of(hidden) == version:
+                self._store(hidden, rest, self.called.bit_length() - 1)
+            else:
+                self.branch.signature = None
+                self.stored = True
+
+    @property
+    def in_middle(self) -> bool:
+        """Whether the loop stands between the first and the last of the middle blocks."""
+        return self.round >= 0 and self.last_index < self.end - 1 and not self.stored
+
+
+def shape_of(tensor: torch.Tensor | None) -> torch.Size | None:
+    """The shape, if there is a tensor."""
+    return None if tensor is None else tensor.shape
+
+
+def version_of(tensor: torch.Tensor | None) -> int:
+    """The tensor's in-place counter; -1 in inference mode, which keeps none."""
+    return -1 if tensor is None or tensor.is_inference() else int(tensor._version)
+
+
+def overwritten(before: torch.Tensor, version: int, after: torch.Tensor) -> bool:
+    """Whether a block wrote its output over its input."""
+    if version != version_of(before):
+        return True
+    return before.data_ptr() == after.data_ptr() and before.data_ptr() != 0

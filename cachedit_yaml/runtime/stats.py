@@ -1,0 +1,157 @@
+"""What a generation did, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cachedit_yaml.runtime.contexts import BranchRecord
+
+
+@dataclass(frozen=True)
+class BranchStats:
+    """One guidance branch of one block list in one generation.
+
+    Attributes:
+        transformer: attribute path from the pipeline.
+        blocks: attribute path of the list from the transformer.
+        branch: the name that the pipeline announced, or the forward's place in its step.
+        executed_steps: steps (within the transformer's share) in which it ran.
+        cached_steps: those of them served from the cache.
+        residual_diffs: relative difference of the residual by step, where it was measured.
+        threshold: the difference below which a step hits.
+        computed_blocks: blocks that ran.
+        total_blocks: blocks that the transformer's loop called.
+        unfit: why it could not hit at all, or None.
+    """
+
+    transformer: str
+    blocks: str
+    branch: str
+    executed_steps: tuple[int, ...]
+    cached_steps: tuple[int, ...]
+    residual_diffs: dict[int, float]
+    threshold: float
+    computed_blocks: int
+    total_blocks: int
+    unfit: str | None = None
+
+    @property
+    def hit_ratio(self) -> float:
+        """Cached steps over executed ones."""
+        return len(self.cached_steps) / len(self.executed_steps) if self.executed_steps else 0.0
+
+    @property
+    def computed_fraction(self) -> float:
+        """Blocks that ran over blocks that the loop called."""
+        return self.computed_blocks / self.total_blocks if self.total_blocks else 1.0
+
+    @classmethod
+    def of(
+        cls,
+        transformer: str,
+        blocks: str,
+        branch: str,
+        threshold: float,
+        record: BranchRecord,
+        unfit: str | None = None,
+    ) -> BranchStats:
+        """Freeze a running record."""
+        return cls(
+            transformer=transformer,
+            blocks=blocks,
+            branch=branch,
+            executed_steps=tuple(record.executed),
+            cached_steps=tuple(record.cached),
+            residual_diffs=dict(record.diffs),
+            threshold=threshold,
+            computed_blocks=record.computed_blocks,
+            total_blocks=record.total_blocks,
+            unfit=unfit,
+        )
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The last generation.
+
+    Attributes:
+        adapter: the adapter's name.
+        execution: ``loop`` or ``native``.
+        num_steps: executed steps of the generation, or None where unknown.
+        branches: one entry for each transformer, list and branch.
+        warnings: what went otherwise than one would want, one sentence each.
+    """
+
+    adapter: str
+    execution: str
+    num_steps: int | None
+    branches: tuple[BranchStats, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def hit_ratio(self) -> float:
+        """Cached steps over executed ones, over all branches."""
+        executed = sum(len(item.executed_steps) for item in self.branches)
+        return sum(len(item.cached_steps) for item in self.branches) / executed if executed else 0.0
+
+    @property
+    def computed_fraction(self) -> float:
+        """Blocks that ran over blocks that the loops called."""
+        total = sum(item.total_blocks for item in self.branches)
+        return sum(item.computed_blocks for item in self.branches) / total if total else 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        result = asdict(self)
+        result.update(hit_ratio=self.hit_ratio, computed_fraction=self.computed_fraction)
+        for row, item in zip(result["branches"], self.branches, strict=True):
+            row.update(hit_ratio=item.hit_ratio, computed_fraction=item.computed_fraction)
+        return result
+
+    def __str__(self) -> str:
+        steps = "?" if self.num_steps is None else self.num_steps
+        lines = [
+            f"{self.adapter} ({self.execution}): {steps} steps, {self.hit_ratio:.0%} of forwards "
+            f"cached, {self.computed_fraction:.0%} of blocks computed"
+        ]
+        for item in self.branches:
+            diffs = [value for value in item.residual_diffs.values() if value >= 0]
+            spread = f", differences {min(diffs):.3f} to {max(diffs):.3f}" if diffs else ""
+            lines.append(
+                f"  {item.transformer}.{item.blocks} [{item.branch}]: "
+                f"{len(item.cached_steps)} of {len(item.executed_steps)} steps cached, "
+                f"threshold {item.threshold:g}{spread}"
+            )
+        lines += [f"  warning: {text}" for text in self.warnings]
+        return "\n".join(lines)
+
+
+def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
+    """Say where a cache never hit, and which number would change that."""
+    found = []
+    for item in branches:
+        where = f"{item.transformer}.{item.blocks} [{item.branch}]"
+        if item.unfit is not None:
+            found.append(f"{where} cannot hit: {item.unfit}")
+            continue
+        if item.cached_steps or len(item.executed_steps) < 2:
+            continue
+        diffs = [value for value in item.residual_diffs.values() if value >= 0]
+        broken = [value for value in item.residual_diffs.values() if value != value]
+        if broken:
+            found.append(
+                f"{where}: the residual difference is not a number; the blocks write over their "
+                "input, or produce NaN"
+            )
+        elif diffs and min(diffs) >= item.threshold:
+            found.append(
+                f"{where} never hit: threshold {item.threshold:g} is below every difference seen "
+                f"({min(diffs):.4f} to {max(diffs):.4f}); raise residual_diff_threshold"
+            )
+        elif not diffs:
+            found.append(
+                f"{where} never hit: every step was warm-up, computed by the mask, or past a "
+                "limit; lower max_warmup_steps for so few steps"
+            )
+    return found

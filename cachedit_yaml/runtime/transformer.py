@@ -1,0 +1,219 @@
+"""One transformer under the hooked loop: its forwards, branches and block lists."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+
+from cachedit_yaml.compiler.plan import TransformerPlan
+from cachedit_yaml.runtime.blocks import ListRunner
+from cachedit_yaml.runtime.branches import (
+    BranchNames,
+    Parameters,
+    counts_as_denoising,
+)
+from cachedit_yaml.runtime.clock import Clock
+from cachedit_yaml.runtime.contexts import BranchState
+from cachedit_yaml.runtime.generation import Generation
+from cachedit_yaml.runtime.masks import build_mask
+from cachedit_yaml.runtime.passes import DeviationError, ListPass
+from cachedit_yaml.runtime.patching import Patch
+
+#: A forward that none of the pipelines known makes: more forwards than this within one step mean
+#: that the clock stands still, so they run uncached.
+MAX_BRANCHES = 8
+
+INTERLEAVED = "blocks of another declared list run between its own; declare one of the lists only"
+
+
+class TransformerState:
+    """What one generation keeps for one transformer.
+
+    Attributes:
+        step: index of the current step within this transformer's share; -1 before the first.
+        branches: the caches, by block list, branch name and round through the list.
+        uncached: forwards that ran uncached, by reason.
+    """
+
+    def __init__(self) -> None:
+        self.step = -1
+        self.tick = -1
+        self.places: dict[str, int] = {}
+        self.first: dict[tuple[str, int], str] = {}
+        self.branches: dict[tuple[str, str, int], BranchState] = {}
+        self.uncached: dict[str, int] = {}
+        self.reruns = 0
+
+    def enter(self, tick: int, name: str | None) -> str:
+        """Count a forward; returns the branch that it belongs to."""
+        if tick != self.tick:
+            self.tick = tick
+            self.step += 1
+            self.places.clear()
+            self.first.clear()
+        label = name or ""
+        place = self.places.get(label, 0)
+        self.places[label] = place + 1
+        if name is None:
+            return f"forward {place + 1}"
+        return name if place == 0 else f"{name} {place + 1}"
+
+    def step_at(self, tick: int) -> int:
+        """The step that a forward at this tick belongs to."""
+        return self.step + (tick != self.tick)
+
+    def release(self) -> None:
+        """Drop every cached tensor."""
+        for branch in self.branches.values():
+            branch.release()
+
+    def skip(self, reason: str) -> None:
+        """Count a forward that runs uncached."""
+        self.uncached[reason] = self.uncached.get(reason, 0) + 1
+
+
+class ForwardRunner(Protocol):
+    """Whoever runs a transformer's forwards."""
+
+    plan: TransformerPlan
+
+    def forward(self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one forward; ``inner`` is the plain one."""
+
+
+class ForwardHook(Patch):
+    """Stands in for the transformer's forward.
+
+    Args:
+        runner: runs the forwards.
+        plain: what copies get, where it is not what the hook found.
+    """
+
+    def __init__(self, runner: ForwardRunner, plain: Callable[..., Any] | None = None) -> None:
+        super().__init__(runner.plan.module, "forward", plain)
+        self.runner = runner
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Compiled as a whole after caching was enabled: the graph is that of the plain forward.
+        if not self.active or torch.compiler.is_compiling():
+            return self.inner(*args, **kwargs)
+        return self.runner.forward(self.inner, args, kwargs)
+
+
+class TransformerRunner:
+    """Runs one transformer with its block lists cached.
+
+    Args:
+        plan: the transformer and its lists.
+        clock: tells generations and steps; shared by the transformers of a pipeline.
+    """
+
+    def __init__(self, plan: TransformerPlan, clock: Clock) -> None:
+        self.plan = plan
+        self.clock = clock
+        self.lists = [ListRunner(item) for item in plan.lists]
+        self.names = BranchNames(plan.module)
+        self._parameters = Parameters(plan.module.forward)
+        self._hook = ForwardHook(self)
+        # One forward at a time: the hooks of the blocks serve whoever holds this.
+        self._lock = threading.RLock()
+
+    @property
+    def patches(self) -> list[Patch]:
+        """Everything to install, in order."""
+        blocks = [hook for runner in self.lists for hook in runner.hooks]
+        return [*blocks, self._hook, *self.names.patches]
+
+    def forward(self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one forward, cached where it is a denoising step."""
+        with self._lock:
+            if not counts_as_denoising(self.plan, self._parameters, args, kwargs):
+                return inner(*args, **kwargs)
+            name = self.names.current()
+            generation = self.clock.generation(
+                lambda: self._parameters.get(self.plan.timestep, args, kwargs), name
+            )
+            state = generation.transformers.get(self.plan.path)
+            if state is None:
+                state = generation.transformers[self.plan.path] = TransformerState()
+                for runner in self.lists:
+                    for hook in runner.hooks:
+                        hook.follow()
+            branch = state.enter(generation.tick, name)
+            reason = generation.reason_against(self.plan.path, state.step)
+            if reason is None and sum(state.places.values()) > MAX_BRANCHES:
+                reason = "too many forwards in one step"
+            if reason is None and needs_gradients(self.plan.module, args, kwargs):
+                reason = "gradients are on"
+            if reason is not None:
+                state.skip(reason)
+                return inner(*args, **kwargs)
+            try:
+                with self._passes(generation, state, branch):
+                    return inner(*args, **kwargs)
+            except DeviationError:
+                state.reruns += 1
+                counts = {item.plan.path: len(item.hooks) for item in self.lists}
+                for (path, label, _), found in state.branches.items():
+                    if label == branch and found.last_step == state.step:
+                        found.undo_step(counts[path])
+                return inner(*args, **kwargs)
+            except BaseException:
+                self.clock.fail()
+                raise
+
+    @contextmanager
+    def _passes(
+        self, generation: Generation, state: TransformerState, branch: str
+    ) -> Iterator[None]:
+        def begin(runner: ListRunner, turn: int) -> tuple[BranchState, BranchState]:
+            found, primary = self._branch(generation, state, runner, branch, turn)
+            for other in self.lists:
+                if other is not runner and other.running is not None and other.running.in_middle:
+                    found.unfit = other.running.branch.unfit = INTERLEAVED
+            return found, primary
+
+        for runner in self.lists:
+            runner.running = ListPass(runner, state.step, begin)
+        try:
+            yield
+            for runner in self.lists:
+                if runner.running is not None and runner.running.round >= 0:
+                    runner.running.close()
+        finally:
+            for runner in self.lists:
+                runner.running = None
+
+    def _branch(
+        self,
+        generation: Generation,
+        state: TransformerState,
+        runner: ListRunner,
+        branch: str,
+        turn: int,
+    ) -> tuple[BranchState, BranchState]:
+        path = runner.plan.path
+        key = (path, branch, turn)
+        found = state.branches.get(key)
+        if found is None:
+            steps = generation.shares.get(self.plan.path, generation.total)
+            resolved = runner.plan.layers.resolve(generation.total)
+            mask = build_mask(resolved.scm, steps, runner.plan.where)
+            found = BranchState(path, resolved, steps, mask)
+            state.branches[key] = found
+        primary = state.first.setdefault((path, turn), branch)
+        return found, state.branches[path, primary, turn]
+
+
+def needs_gradients(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether autograd records this forward: what it records must not be stored or skipped."""
+    if not torch.is_grad_enabled():
+        return False
+    return any(
+        isinstance(item, torch.Tensor) and item.requires_grad
+        for item in (*args, *kwargs.values(), *module.parameters())
+    )

@@ -1,0 +1,10 @@
+"""What holds for every test: one thread, and libraries that only report errors."""
+
+from __future__ import annotations
+
+import os
+
+# Read when torch, diffusers and cache-dit are imported, which is after this.
+os.environ["OMP_NUM_THREADS"] = "1"  # small tensors gain nothing from more
+os.environ["DIFFUSERS_VERBOSITY"] = "error"
+os.environ["CACHE_DIT_LOG_LEVEL"] = "error"
