@@ -1,0 +1,73 @@
+"""Printing that the commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+from cachedit_yaml.language.diagnostics import Diagnostic, render_in
+from cachedit_yaml.language.reader import MAX_BYTES
+
+
+def use_color(stream: TextIO) -> bool:
+    """Whether to colour: on terminals, unless NO_COLOR says no or FORCE_COLOR says yes."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def print_diagnostics(
+    diagnostics: Iterable[Diagnostic],
+    sources: Mapping[str, str] | None = None,
+    stream: TextIO | None = None,
+) -> None:
+    """Print diagnostics with the lines that they are about, an empty line between them.
+
+    Args:
+        diagnostics: what to print.
+        sources: texts by name; those that are missing are read from the files.
+        stream: where to; default: stdout.
+    """
+    stream = sys.stdout if stream is None else stream
+    color = use_color(stream)
+    known = dict(sources or {})
+    for item in diagnostics:
+        spans = [span for _, span in item.related]
+        for span in [*spans, *([item.span] if item.span is not None else [])]:
+            if span.path not in known:
+                known[span.path] = _text(span.path)
+        print(render_in(item, known, color) + "\n", file=stream)
+
+
+def print_json(data: Any) -> None:
+    """Print plain data as JSON."""
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Lay out rows in columns; the last column may be as long as it likes."""
+    everything = [list(header), *map(list, rows)]
+    widths = [max(len(row[column]) for row in everything) for column in range(len(header) - 1)]
+    lines = []
+    for row in everything:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    return "\n".join(lines)
+
+
+def count(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read(MAX_BYTES)
+    except (OSError, ValueError):
+        return ""

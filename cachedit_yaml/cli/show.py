@@ -1,0 +1,137 @@
+"""``cachedit-yaml show``: one adapter, resolved."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cachedit_yaml.cli.output import print_diagnostics, print_json
+from cachedit_yaml.errors import AdapterNotFoundError
+from cachedit_yaml.language.plain import to_data
+from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
+from cachedit_yaml.registry import Registry
+from cachedit_yaml.search_path import display_path
+
+_EPILOG = """\
+examples:
+  cachedit-yaml show flux                  by the adapter's name
+  cachedit-yaml show QwenImagePipeline     by a pipeline's class
+  cachedit-yaml show my.yaml               by the file
+  cachedit-yaml show flux --format json    with everything it extends, as data
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare the command's arguments."""
+    parser = subparsers.add_parser(
+        "show", help="show one adapter, resolved", epilog=_EPILOG,
+        description="Show an adapter's file and what it comes to with everything it extends.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME",
+                        help="an adapter's name, a file, or the class of a pipeline or transformer")
+    parser.add_argument("--format", choices=("human", "json"), default="human",
+                        help="how to print the adapter")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the adapter.
+
+    Returns:
+        0; errors are raised.
+    """
+    registry = Registry.load(args.adapters)
+    spec, note = _find(registry, args.name)
+    if args.format == "json":
+        print_json({"source": str(spec.source) if spec.source else None, **to_data(spec)})
+        return 0
+    print("\n".join(_describe(spec, note)))
+    print_diagnostics(registry.source_problems)
+    if spec.source is not None:
+        print(f"\n--- {display_path(spec.source)}")
+        print(Path(spec.source).read_text(encoding="utf-8-sig").rstrip())
+    return 0
+
+
+def _find(registry: Registry, name: str) -> tuple[AdapterSpec, str | None]:
+    try:
+        return registry.get(name), None
+    except AdapterNotFoundError as error:
+        # Most classes have a capital, adapters do not: say what the other one was about.
+        failure = error
+        for match in (registry.match_pipeline, registry.match_transformer):
+            try:
+                found = match(name)
+            except AdapterNotFoundError as other:
+                if match == registry.match_pipeline and name[:1].isupper():
+                    failure = other
+                continue
+            return found.spec, found.note
+        raise failure from None
+
+
+def _describe(spec: AdapterSpec, note: str | None) -> Iterator[str]:
+    yield spec.name + (f": {spec.description}" if spec.description else "")
+    facts = {
+        "note": note,
+        "file": display_path(spec.source) if spec.source else None,
+        "extends": spec.extends,
+        "pipelines": ", ".join(spec.pipelines),
+        "models": ", ".join(spec.models),
+        "requires": ", ".join(f"{n} {v.strip()}" for n, v in (spec.requires or {}).items()),
+        "refuses": spec.refuse,
+    }
+    for name, value in facts.items():
+        if value:
+            yield f"  {name + ':':<12}{value}"
+    if spec.transformers:
+        yield "transformers:"
+    for name, transformer in spec.transformers.items():
+        classes = ", ".join(transformer.transformer_class or ())
+        optional = " (optional)" if transformer.optional else ""
+        yield f"  {name}{f' = {classes}' if classes else ''}{optional}{_of(transformer.params)}"
+        for variant in transformer.variants or ():
+            by = [*(variant.transformer_class or ()), *([variant.when] if variant.when else [])]
+            yield f"    when {' or '.join(by)}:"
+            yield from _lists(variant.blocks, "      ")
+        yield from _lists(transformer.blocks or {}, "    ")
+    if spec.step_split is not None:
+        yield f"steps divide by: {_flow(to_data(spec.step_split))}"
+    if to_data(spec.guidance):
+        yield f"guidance: {_flow(to_data(spec.guidance))}"
+    for title, settings in _layers(spec):
+        if settings:
+            yield f"{title}: {_flow(settings)}"
+
+
+def _layers(spec: AdapterSpec) -> Iterator[tuple[str, Any]]:
+    yield "cache", to_data(spec.cache)
+    for step in spec.steps:
+        data = to_data(step)
+        yield f"cache up to {data.pop('max_steps')} steps", data
+    for name, profile in spec.profiles.items():
+        yield f"profile {name}", to_data(profile)
+    yield "sets on the pipeline", dict(spec.set or {})
+
+
+def _lists(blocks: Mapping[str, BlockList], indent: str) -> Iterator[str]:
+    for name, content in blocks.items():
+        optional = " (optional)" if content.optional else ""
+        yield f"{indent}{name}: {content.pattern}{optional}{_of(content.params)}"
+
+
+def _of(params: CacheSettings | None) -> str:
+    return f"  {_flow(to_data(params))}" if params is not None else ""
+
+
+def _flow(value: Any) -> str:
+    """Plain data in one line, nearly as YAML would write it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_flow(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
