@@ -1,0 +1,1 @@
+"""A small class-conditional DiT with its weights, for showing what an adapter does."""

@@ -1,0 +1,136 @@
+"""Generate with a diffusers pipeline: seeds for each picture, steps to watch, the time it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: Told after each step: the steps that are done, and how many there are where that is known.
+OnStep: TypeAlias = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What one call of a pipeline made.
+
+    Attributes:
+        frames: for each picture its frames; one, or many for a video.
+        seconds: the time of the whole call.
+    """
+
+    frames: list[list[Image]]
+    seconds: float
+
+    @property
+    def images(self) -> list[Image]:
+        """All frames of all pictures in one list."""
+        return [frame for frames in self.frames for frame in frames]
+
+
+def generate(
+    pipeline: Any,
+    call: Mapping[str, Any],
+    seeds: Sequence[int] = (),
+    on_step: OnStep | None = None,
+) -> Generated:
+    """Call a pipeline once.
+
+    Args:
+        pipeline: a diffusers pipeline.
+        call: the arguments of the call.
+        seeds: one for each picture, so that a picture does not depend on those beside it.
+        on_step: told after each denoising step.
+
+    Raises:
+        TypeError: the pipeline returned neither images nor frames.
+    """
+    import torch
+
+    arguments = dict(call)
+    if seeds:
+        # Generators on the CPU give the same noise on every device.
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        arguments["generator"] = generators if len(generators) > 1 else generators[0]
+    with watch_steps(pipeline, on_step or (lambda done, total: None)):
+        _wait()
+        start = time.perf_counter()
+        output = pipeline(**arguments)
+        _wait()
+        seconds = time.perf_counter() - start
+    return Generated(_frames_of(output), seconds)
+
+
+@contextmanager
+def watch_steps(pipeline: Any, on_step: OnStep) -> Iterator[None]:
+    """Report the steps of a pipeline, in place of its own progress bar."""
+
+    def progress_bar(iterable: Any = None, total: int | None = None) -> _Steps:
+        return _Steps(iterable, total, on_step)
+
+    own = vars(pipeline).get("progress_bar")
+    pipeline.progress_bar = progress_bar
+    try:
+        yield
+    finally:
+        if own is None:
+            del pipeline.progress_bar
+        else:
+            pipeline.progress_bar = own
+
+
+class _Steps:
+    """Stands in for the bar that ``pipeline.progress_bar`` returns."""
+
+    def __init__(self, iterable: Any, total: int | None, on_step: OnStep) -> None:
+        self._iterable = iterable
+        self._total = len(iterable) if total is None and hasattr(iterable, "__len__") else total
+        self._on_step = on_step
+        self._done = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._iterable:
+            yield item
+            self.update()
+
+    def __enter__(self) -> _Steps:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def update(self, steps: int = 1) -> None:
+        self._done += steps
+        self._on_step(self._done, self._total)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        # set_description, set_postfix, write and the like of tqdm.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: None
+
+
+def _wait() -> None:
+    """Wait for the accelerator, so that the clock sees all of its work."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _frames_of(output: Any) -> list[list[Image]]:
+    from PIL import Image
+
+    for name in ("images", "frames"):
+        found = getattr(output, name, None)
+        if not isinstance(found, (list, tuple)) or not found:
+            continue
+        pictures = [list(item) if isinstance(item, (list, tuple)) else [item] for item in found]
+        if all(isinstance(frame, Image.Image) for frames in pictures for frame in frames):
+            return pictures
+    raise TypeError(f"the pipeline returned {type(output).__name__}, which holds no pictures")

@@ -1,0 +1,243 @@
+"""The demo: one set of pictures without the cache, and once with each profile."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cachedit_yaml.demo.generate import Generated, generate
+from cachedit_yaml.demo.progress import Start
+from cachedit_yaml.demo.quality import Quality, compare
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from cachedit_yaml.api import AdapterSource
+    from cachedit_yaml.demo.timeline import Shape
+    from cachedit_yaml.runtime.stats import Stats
+
+#: The model that ships with the package.
+MODEL: Final = Path(__file__).with_name("model")
+#: Its adapter: the one for every DiT, with a profile tuned to it.
+ADAPTER: Final = Path(__file__).with_name("dit-demo.yaml")
+PROFILES: Final = ("quality", "balanced", "fast")
+LABELS: Final = (
+    "frog",
+    "panda",
+    "robot",
+    "rocket",
+    "penguin",
+    "cake",
+    "pizza",
+    "strawberry",
+)
+STEPS: Final = 50
+GUIDANCE: Final = 3.0
+SEED: Final = 7
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one profile did.
+
+    Attributes:
+        name: the profile.
+        generated: its pictures and the time they took.
+        quality: how near they are to the uncached ones.
+        speedup: the uncached time over this one.
+        stats: what the cache did.
+        shapes: the block lists, by transformer and path.
+    """
+
+    name: str
+    generated: Generated
+    quality: Quality
+    speedup: float
+    stats: Stats
+    shapes: dict[tuple[str, str], Shape]
+
+    @property
+    def cached_steps(self) -> int:
+        """Cached steps of the branch that has most of them."""
+        return max((len(item.cached_steps) for item in self.stats.branches), default=0)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Everything that the demo found out."""
+
+    steps: int
+    labels: tuple[str, ...]
+    seed: int
+    uncached: Generated
+    outcomes: tuple[Outcome, ...]
+
+    def report(self) -> dict[str, Any]:
+        """The numbers as plain data."""
+        return {
+            "uncached_seconds": round(self.uncached.seconds, 3),
+            "profiles": [
+                {
+                    "name": item.name,
+                    "seconds": round(item.generated.seconds, 3),
+                    "speedup": round(item.speedup, 3),
+                    # JSON has no infinity: null where the pictures are equal.
+                    "psnr": None if item.quality.psnr is None else round(item.quality.psnr, 3),
+                    "ssim": round(item.quality.ssim, 5),
+                    "computed_fraction": round(item.stats.computed_fraction, 4),
+                    "cached_steps": item.cached_steps,
+                }
+                for item in self.outcomes
+            ],
+            "steps": self.steps,
+            "labels": list(self.labels),
+            "seed": self.seed,
+            "versions": _versions(),
+        }
+
+
+def load_model() -> Any:
+    """Load the demo's pipeline in float32 on the CPU."""
+    from cachedit_yaml.demo.loading import load_pipeline
+
+    return load_pipeline(MODEL, "cpu", "float32")
+
+
+def labels_of(pipeline: Any) -> list[str]:
+    """The labels of the demo that a model knows."""
+    return [label for label in LABELS if label in pipeline.labels]
+
+
+def run_demo(
+    pipeline: Any,
+    adapter: AdapterSource,
+    *,
+    steps: int = STEPS,
+    labels: Sequence[str] = LABELS,
+    seed: int = SEED,
+    profiles: Sequence[str] = PROFILES,
+    cache_config: Any = None,
+    start: Start,
+) -> Demo:
+    """Generate the pictures, uncached and with each profile.
+
+    Args:
+        pipeline: the demo's pipeline.
+        adapter: its adapter, which has the profiles.
+        steps: denoising steps.
+        labels: the classes, one picture for each.
+        seed: of the first picture; each later one has the next number.
+        profiles: which ones to try.
+        cache_config: settings that win over the profiles.
+        start: shows the progress of a task.
+    """
+    import cachedit_yaml
+
+    known = pipeline.labels
+    call = {
+        "class_labels": [known[label] for label in labels],
+        "guidance_scale": GUIDANCE,
+        "output_type": "pil",
+    }
+    seeds = [seed + index for index in range(len(labels))]
+    # The first forward of a process allocates and picks kernels, which is nobody's fault.
+    generate(pipeline, {**call, "num_inference_steps": 2}, seeds)
+    call["num_inference_steps"] = steps
+    uncached = generate(pipeline, call, seeds, start("uncached", steps))
+    outcomes = []
+    for profile in profiles:
+        options: dict[str, Any] = {"profile": profile, "cache_config": cache_config}
+        with cachedit_yaml.enable(pipeline, adapter, **options) as handle:
+            generated = generate(pipeline, call, seeds, start(profile, steps))
+            stats = handle.stats()
+            shapes = _shapes(handle.plan, steps)
+        outcomes.append(
+            Outcome(
+                name=profile,
+                generated=generated,
+                quality=compare(uncached.images, generated.images),
+                speedup=uncached.seconds / generated.seconds,
+                stats=stats,
+                shapes=shapes,
+            )
+        )
+    return Demo(steps, tuple(labels), seed, uncached, tuple(outcomes))
+
+
+def write(demo: Demo, folder: Path) -> list[Path]:
+    """Write ``compare.png``, ``timeline.png`` and ``report.json``.
+
+    Returns:
+        The files.
+    """
+    pictures = {"compare.png": draw_compare(demo), "timeline.png": draw_steps(demo)}
+    for name, picture in pictures.items():
+        picture.save(folder / name, optimize=True)
+    text = json.dumps(demo.report(), indent=2) + "\n"
+    (folder / "report.json").write_text(text, encoding="utf-8")
+    return [folder / name for name in (*pictures, "report.json")]
+
+
+def draw_compare(demo: Demo) -> Image:
+    """The pictures side by side: a row for each profile, a column for each label."""
+    from cachedit_yaml.demo.sheet import Row, draw_sheet
+
+    rows = [
+        Row(
+            "uncached",
+            [f"{demo.uncached.seconds:.1f} s", "every block, every step"],
+            demo.uncached.images,
+        )
+    ]
+    for item in demo.outcomes:
+        lines = [
+            f"{item.speedup:.1f}x speed-up, {item.generated.seconds:.1f} s",
+            f"{item.stats.computed_fraction:.0%} of blocks computed",
+            f"PSNR {item.quality.psnr_text}, SSIM {item.quality.ssim:.3f}",
+        ]
+        rows.append(Row(item.name, lines, item.generated.images))
+    title = f"DiT, {demo.steps} steps: the same seeds without the cache and with each profile"
+    return draw_sheet(title, demo.labels, rows)
+
+
+def draw_steps(demo: Demo) -> Image:
+    """The timeline: a panel for each profile."""
+    from cachedit_yaml.demo.timeline import Panel, draw_timeline
+
+    panels = [
+        Panel(
+            name=item.name,
+            note=(
+                f"{item.speedup:.1f}x speed-up    {item.stats.computed_fraction:.0%} of blocks "
+                f"computed    PSNR {item.quality.psnr_text}"
+            ),
+            steps=demo.steps,
+            branches=item.stats.branches,
+            shapes=item.shapes,
+        )
+        for item in demo.outcomes
+    ]
+    return draw_timeline(f"What ran in {demo.steps} steps", panels)
+
+
+def _shapes(plan: Any, steps: int) -> dict[tuple[str, str], Shape]:
+    from cachedit_yaml.demo.timeline import shapes_of
+
+    return shapes_of(plan, steps)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in ("cachedit-yaml", "cache-dit", "diffusers", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    found["cpus"] = str(os.cpu_count())
+    return found

@@ -1,0 +1,172 @@
+"""The demo: its files, its numbers, its pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cachedit_yaml.api import load_adapter
+from cachedit_yaml.cli import main
+from cachedit_yaml.demo import showcase
+from cachedit_yaml.demo.generate import watch_steps
+from cachedit_yaml.demo.progress import progress
+from cachedit_yaml.demo.quality import compare
+from cachedit_yaml.demo.sheet import Row, draw_sheet
+from cachedit_yaml.demo.timeline import Panel, Shape, draw_timeline
+from cachedit_yaml.runtime.stats import BranchStats
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def noise(seed: int, width: int = 32, height: int = 32) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--quick", "--steps", "8", "--out", str(tmp_path / "new" / "demo")]) == 0
+    captured = capsys.readouterr()
+    files = {path.name: path for path in (tmp_path / "new" / "demo").iterdir()}
+    assert set(files) == {"compare.png", "timeline.png", "report.json"}
+    for path in files.values():
+        assert f"wrote {path}" in captured.out
+    report = json.loads(files["report.json"].read_text())
+    assert report["uncached_seconds"] > 0
+    assert [item["name"] for item in report["profiles"]] == ["quality", "balanced", "fast"]
+    for item in report["profiles"]:
+        assert {"name", "seconds", "speedup", "psnr", "ssim", "computed_fraction"} <= set(item)
+        assert 0 < item["computed_fraction"] <= 1
+        assert item["name"] in captured.out
+    fractions = [item["computed_fraction"] for item in report["profiles"]]
+    assert fractions == sorted(fractions, reverse=True)
+    assert fractions[-1] < 1
+    with Image.open(files["compare.png"]) as picture:
+        assert picture.height > 4 * 192
+    with Image.open(files["timeline.png"]) as picture:
+        assert picture.width > 1500
+    assert "2 pictures at 8 steps" in captured.out
+    assert captured.err.splitlines()[:2] == ["Loading the model ...", "uncached, 8 steps ..."]
+
+
+def test_no_hit_is_exact() -> None:
+    with progress(quiet=True) as start:
+        demo = showcase.run_demo(
+            showcase.load_model(),
+            showcase.ADAPTER,
+            steps=4,
+            labels=showcase.LABELS[:1],
+            profiles=["fast"],
+            cache_config={"residual_diff_threshold": 0},
+            start=start,
+        )
+    (outcome,) = demo.outcomes
+    assert outcome.quality.psnr is None
+    assert outcome.stats.computed_fraction == 1.0
+    assert demo.report()["profiles"][0]["psnr"] is None
+    for first, second in zip(demo.uncached.images, outcome.generated.images, strict=True):
+        assert first.tobytes() == second.tobytes()
+
+
+def test_labels_are_classes_of_the_model() -> None:
+    index = json.loads((showcase.MODEL / "model_index.json").read_text())
+    assert set(showcase.LABELS) <= set(index["id2label"].values())
+
+
+def test_adapter_is_clean_and_has_the_profiles() -> None:
+    assert main(["validate", "--strict", str(showcase.ADAPTER)]) == 0
+    assert tuple(load_adapter(showcase.ADAPTER).profiles) == showcase.PROFILES
+
+
+def test_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--out", str(tmp_path / "file")]) == 3
+    assert capsys.readouterr().err.splitlines() == [
+        f"cachedit-yaml: error: cannot write to {tmp_path / 'file'}: it is a file"
+    ]
+
+
+def test_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(showcase, "load_model", lambda: None)
+    monkeypatch.setattr(showcase, "labels_of", lambda pipeline: list(showcase.LABELS))
+    monkeypatch.setattr(showcase, "run_demo", interrupt)
+    assert main(["demo", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "cachedit-yaml: interrupted"
+
+
+def test_quality() -> None:
+    first, second = noise(1), noise(2)
+    assert compare([first], [first]).psnr is None
+    assert compare([first], [first]).ssim == 1.0
+    off = Image.fromarray(np.asarray(first) // 2 + 60)
+    one = compare([first], [off])
+    error = np.mean((np.asarray(first, float) - np.asarray(off, float)) ** 2)
+    assert one.psnr == pytest.approx(10 * math.log10(255**2 / error))
+    # Over all pictures: half of the pixels are equal.
+    both = compare([first, second], [off, second])
+    assert both.psnr == pytest.approx(one.psnr + 10 * math.log10(2))
+    assert both.ssim == pytest.approx((one.ssim + 1) / 2)
+    with pytest.raises(ValueError, match="same sizes"):
+        compare([first], [noise(1, 16)])
+
+
+def test_sheet_takes_other_shapes() -> None:
+    rows = [Row("a row", ["one", "two"], [noise(1, 64, 32), noise(2, 32, 64)])]
+    sheet = draw_sheet("t" * 400, ["c" * 90, "short"], rows, side=64)
+    assert sheet.height > 128
+    assert sheet.width < 600
+
+
+def test_timeline_shows_what_ran() -> None:
+    def branch(name: str, path: str = "blocks") -> BranchStats:
+        return BranchStats(
+            transformer="transformer_2",
+            blocks=path,
+            branch=name,
+            executed_steps=(0, 1, 3),
+            cached_steps=(1,),
+            residual_diffs={1: 0.1, 3: 0.3},
+            threshold=0.2,
+            computed_blocks=9,
+            total_blocks=12,
+        )
+
+    branches = [branch("cond"), branch("uncond"), branch("cond", "a_list_with_a_very_long_name")]
+    shapes = {("transformer_2", "blocks"): Shape(4, 1, 1, 3)}
+    picture = draw_timeline("title", [Panel("name", "note", 4, branches, shapes)])
+    colors = {color for _, color in picture.getcolors(1 << 24) or ()}
+    assert (0x2B, 0x6C, 0xB0) in colors
+    assert (0xFB, 0xD3, 0x8D) in colors
+    one = draw_timeline("title", [Panel("name", "note", 4, branches[:1], shapes)])
+    assert one.height < picture.height
+
+
+def test_steps_are_watched() -> None:
+    class Pipeline:
+        def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
+            raise AssertionError
+
+    seen: list[tuple[int, int | None]] = []
+    pipeline = Pipeline()
+    with watch_steps(pipeline, lambda done, total: seen.append((done, total))):
+        bar: Any = pipeline.progress_bar
+        assert list(bar(["a", "b"])) == ["a", "b"]
+        with bar(total=3) as steps:
+            steps.set_postfix(loss=1)
+            steps.update()
+    assert seen == [(1, 2), (2, 2), (1, 3)]
+    assert "progress_bar" not in vars(pipeline)
+    pipeline.progress_bar = "own"  # type: ignore[assignment]
+    with watch_steps(pipeline, lambda done, total: None):
+        pass
+    assert vars(pipeline) == {"progress_bar": "own"}
