@@ -1,0 +1,140 @@
+"""The small pipelines that other tests run: whole, deterministic, and through every block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import diffusers
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from tests import tiny
+
+STEPS = 2
+BUILDS = [(name, variant) for name in tiny.names() for variant in (None, *tiny.variants(name))]
+# Cases whose result differs from that of the plain case, if they do what their names say.
+DIFFERENT = ("batch", "guided", "half_", "image", "skip_", "two_images", "unguided", "without_pag")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from more threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@contextmanager
+def block_calls(pipe: DiffusionPipeline) -> Iterator[Counter[str]]:
+    """Count the calls of every member of the transformers' own lists of modules."""
+    calls: Counter[str] = Counter()
+    handles = []
+    for name in ("transformer", "transformer_2"):
+        model = getattr(pipe, name, None)
+        for list_name, blocks in model.named_children() if model is not None else ():
+            if not isinstance(blocks, torch.nn.ModuleList):
+                continue
+            for index, block in enumerate(blocks):
+                key = f"{name}.{list_name}.{index}"
+                calls[key] = 0
+
+                def hook(*_: object, key: str = key) -> None:
+                    calls[key] += 1
+
+                handles.append(block.register_forward_pre_hook(hook))
+    yield calls
+    for handle in handles:
+        handle.remove()
+
+
+def test_names() -> None:
+    if diffusers.__version__ == "0.42.1":
+        assert len(tiny.names()) == 50
+    else:
+        assert len(tiny.names()) >= 25
+    assert not set(tiny.names()) & set(tiny.NOT_BUILT)
+
+
+@pytest.mark.parametrize("name", tiny.transformers())
+def test_seed(name: str) -> None:
+    models = [tiny.transformer(name, seed=seed) for seed in (0, 0, 1)]
+    first, same, other = (dict(model.named_parameters()) for model in models)
+    for key, parameter in first.items():
+        assert torch.equal(parameter, same[key]), key
+        assert not torch.equal(parameter, other[key]), key
+
+
+def test_build_twice() -> None:
+    results = [tiny.run(tiny.build("FluxControlNetPipeline"), steps=STEPS) for _ in range(2)]
+    assert torch.equal(*results)
+    other = tiny.run(tiny.build("FluxControlNetPipeline", seed=1), steps=STEPS)
+    assert not torch.equal(results[0], other)
+
+
+@pytest.mark.parametrize(("name", "variant"), BUILDS)
+def test_pipeline(name: str, variant: str | None) -> None:
+    chosen = (variant,) if variant else ()
+    pipe = tiny.build(name, **dict.fromkeys(chosen, True))
+    with block_calls(pipe) as calls:
+        plain = tiny.run(pipe, steps=STEPS)
+    assert calls
+    assert min(calls.values()) >= 1, calls
+    assert plain.isfinite().all()
+    assert plain.std() > 0
+    assert torch.equal(plain, tiny.run(pipe, steps=STEPS))
+    for case in tiny.cases(name, *chosen):
+        if case == "plain":
+            continue
+        result = tiny.run(pipe, case, steps=STEPS)
+        assert result.isfinite().all(), case
+        if case.startswith(DIFFERENT):
+            assert not torch.equal(result, plain), case
+
+
+@pytest.mark.parametrize("name", tiny.transformers())
+def test_forward(name: str) -> None:
+    model = tiny.transformer(name)
+    inputs = tiny.forward_kwargs(model)
+    with torch.no_grad():
+        first, second = (model(**inputs, return_dict=False)[0] for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert one.isfinite().all()
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", tiny.transformers())
+def test_blocks_matter(name: str) -> None:
+    """Other weights in any one block change the output: no block is trivial."""
+    model = tiny.transformer(name)
+    inputs = tiny.forward_kwargs(model)
+    with torch.no_grad():
+        whole = model(**inputs, return_dict=False)[0][0]
+        for list_name, blocks in model.named_children():
+            if not isinstance(blocks, torch.nn.ModuleList):
+                continue
+            for index, block in enumerate(blocks):
+                kept = {key: value.clone() for key, value in block.state_dict().items()}
+                tiny.randomise(block, "other")
+                changed = model(**inputs, return_dict=False)[0][0]
+                block.load_state_dict(kept)
+                difference = (changed - whole).abs().max() / whole.abs().max()
+                assert difference > 1e-3, (list_name, index, difference)
+
+
+def test_overrides() -> None:
+    pipe = tiny.build("FluxPipeline", transformer={"num_layers": 6})
+    assert len(pipe.transformer.transformer_blocks) == 6
+    assert len(pipe.transformer.single_transformer_blocks) == 4
+    assert tiny.run(pipe, steps=STEPS).isfinite().all()
+    same = tiny.build("FluxPipeline").transformer.state_dict()
+    more = pipe.transformer.state_dict()
+    assert all(torch.equal(same[key], more[key]) for key in same)
+    model = tiny.transformer("FluxTransformer2DModel")
+    assert tiny.build("FluxPipeline", transformer=model).transformer is model
+    pipe = tiny.build("WanPipeline", two=True, boundary_ratio=0.5)
+    assert pipe.config.boundary_ratio == 0.5
+    assert pipe.transformer_2 is not None
