@@ -1,0 +1,64 @@
+"""What the README says is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import cachedit_yaml
+from cachedit_yaml.cli.list import markdown
+from cachedit_yaml.language.load import load_adapter
+from cachedit_yaml.registry import Registry
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LANGUAGE = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
+
+
+def yaml_examples(text: str) -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_table_of_adapters_is_that_of_the_command() -> None:
+    """Mend it with: cachedit-yaml list --format markdown."""
+    table = README.split("<!-- adapters -->")[1].split("<!-- /adapters -->")[0].strip()
+    shipped = [entry for entry in Registry.load(environ={}).adapters() if entry.kind == "shipped"]
+    assert table == markdown(shipped)
+
+
+def test_the_tutorial_is_a_valid_adapter_of_ten_lines() -> None:
+    (tutorial,) = yaml_examples(README)
+    assert len(tutorial.strip().splitlines()) <= 11
+    spec = load_adapter(tutorial)
+    assert spec.pipelines == ("MyPipeline",)
+    assert list(spec.profiles) == ["fast"]
+
+
+@pytest.mark.parametrize("example", yaml_examples(LANGUAGE))
+def test_every_example_of_the_language_page_is_valid(example: str) -> None:
+    whole = example
+    if "transformer_2" in example and "transformers:" not in example:
+        whole += (
+            "transformers:\n"
+            "  transformer: {blocks: {blocks: Pattern_2}}\n"
+            "  transformer_2: {blocks: {blocks: Pattern_2}}\n"
+        )
+    elif example.startswith("blocks:"):
+        whole = "transformers:\n  transformer:\n" + "".join(
+            f"    {line}\n" for line in example.splitlines()
+        )
+    elif "transformers:" not in example and "refuse:" not in example:
+        whole += "transformers: {transformer: {blocks: {blocks: Pattern_2}}}\n"
+    if "schema:" not in whole:
+        whole = "schema: 1\npipelines: [AnyPipeline]\n" + whole
+    load_adapter(whole)
+
+
+def test_every_exported_name_exists_and_is_documented() -> None:
+    for name in cachedit_yaml.__all__:
+        assert getattr(cachedit_yaml, name) is not None
+    assert list(cachedit_yaml.__all__) == sorted(cachedit_yaml.__all__)
+    for name in ("enable", "enable_transformer", "load_adapter", "list_adapters"):
+        assert getattr(cachedit_yaml, name).__doc__
