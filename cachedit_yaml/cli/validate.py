@@ -28,15 +28,22 @@ examples:
 def add_parser(subparsers: Any) -> None:
     """Declare the command's arguments."""
     parser = subparsers.add_parser(
-        "validate", help="check adapter files", epilog=_EPILOG,
+        "validate",
+        help="check adapter files",
+        epilog=_EPILOG,
         description="Check adapter files: syntax, keys, values, and claims on the same class.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="*", metavar="PATH",
-                        help="files, folders, patterns such as 'adapters/*.yaml', or - for stdin; "
-                        "default: all adapters that can be found")
-    parser.add_argument("--format", choices=("human", "json"), default="human",
-                        help="how to print the findings")
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="files, folders, patterns such as 'adapters/*.yaml', or - for stdin; "
+        "default: all adapters that can be found",
+    )
+    parser.add_argument(
+        "--format", choices=("human", "json"), default="human", help="how to print the findings"
+    )
     parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
 
 
@@ -84,14 +91,16 @@ def run(args: argparse.Namespace) -> int:
     errors = sum(item.severity == "error" for item in everything)
     warnings = len(everything) - errors
     if args.format == "json":
-        print_json({
-            "files": [
-                {"path": name, "diagnostics": [item.as_dict() for item in found]}
-                for name, found in results
-            ],
-            "problems": [item.as_dict() for item in problems],
-            "summary": {"files": len(results), "errors": errors, "warnings": warnings},
-        })
+        print_json(
+            {
+                "files": [
+                    {"path": name, "diagnostics": [item.as_dict() for item in found]}
+                    for name, found in results
+                ],
+                "problems": [item.as_dict() for item in problems],
+                "summary": {"files": len(results), "errors": errors, "warnings": warnings},
+            }
+        )
     else:
         print_diagnostics(everything, texts)
         print(_summary(len(results), errors, warnings))

@@ -169,9 +169,7 @@ def render(diagnostic: Diagnostic, source_text: str | None = None, color: bool =
     return render_in(diagnostic, _sources(diagnostic, source_text), color)
 
 
-def render_in(
-    diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = False
-) -> str:
+def render_in(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = False) -> str:
     """Show a diagnostic with lines of several files.
 
     Args:
@@ -217,9 +215,7 @@ def _sources(diagnostic: Diagnostic, source_text: str | None) -> Mapping[str, st
     return {diagnostic.span.path: source_text}
 
 
-def _snippet(
-    span: Span | None, sources: Mapping[str, str], gutter: int
-) -> tuple[str, str] | None:
+def _snippet(span: Span | None, sources: Mapping[str, str], gutter: int) -> tuple[str, str] | None:
     text = sources.get(span.path) if span is not None else None
     if span is None or text is None:
         return None

@@ -123,8 +123,7 @@ def _on_top(child: Document, base: Document) -> Document:
     assert base.data is not None
     merged = Document(child.name, path=child.path, sources={**base.sources, **child.sources})
     merged.positions = {
-        path: place for path, place in base.positions.items()
-        if path and path[0] not in OWN_KEYS
+        path: place for path, place in base.positions.items() if path and path[0] not in OWN_KEYS
     }
     inherited = {k: v for k, v in base.data.items() if k not in OWN_KEYS}
     merged.data = _merge(child.data, inherited, spec.AdapterSpec, (), child, merged)
@@ -133,8 +132,12 @@ def _on_top(child: Document, base: Document) -> Document:
 
 
 def _merge(
-    own: Mapping[str, Any], base: Mapping[str, Any], cls: type | None, path: KeyPath,
-    child: Document, merged: Document,
+    own: Mapping[str, Any],
+    base: Mapping[str, Any],
+    cls: type | None,
+    path: KeyPath,
+    child: Document,
+    merged: Document,
 ) -> dict[str, Any]:
     """Merge two mappings; `cls` is what the language has here, None below free keys."""
     result = dict(base)
@@ -161,8 +164,13 @@ def _merge(
 
 
 def _merge_named(
-    own: Mapping[str, Any], base: Mapping[str, Any], cls: type, shorthand: str | None,
-    path: KeyPath, child: Document, merged: Document,
+    own: Mapping[str, Any],
+    base: Mapping[str, Any],
+    cls: type,
+    shorthand: str | None,
+    path: KeyPath,
+    child: Document,
+    merged: Document,
 ) -> dict[str, Any]:
     result = dict(base)
     for name, value in own.items():

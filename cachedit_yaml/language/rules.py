@@ -44,8 +44,12 @@ def check_version(data: Mapping[str, Any], document: Document | None = None) -> 
     """
     rules = _Rules(data, document, ())
     if "schema" not in data:
-        rules.report("missing-key", "the file does not say which version of the language it is "
-                     "written for", (), hint=f"add 'schema: {LANGUAGE_VERSION}' as the first line")
+        rules.report(
+            "missing-key",
+            "the file does not say which version of the language it is written for",
+            (),
+            hint=f"add 'schema: {LANGUAGE_VERSION}' as the first line",
+        )
         return rules.diagnostics
     version = data["schema"]
     if isinstance(version, bool) or not isinstance(version, (int, float)):
@@ -97,9 +101,7 @@ def check_settings(data: Mapping[str, Any], prefix: KeyPath = ()) -> list[Diagno
 
 
 class _Rules:
-    def __init__(
-        self, data: Mapping[str, Any], document: Document | None, prefix: KeyPath
-    ) -> None:
+    def __init__(self, data: Mapping[str, Any], document: Document | None, prefix: KeyPath) -> None:
         self.data = data
         self.document = document
         self.prefix = prefix
@@ -114,16 +116,30 @@ class _Rules:
         return self.document.key_span(path) if key else self.document.value_span(path)
 
     def report(
-        self, code: str, message: str, path: KeyPath, *, key: bool = False,
-        severity: Severity = "error", related: tuple[str, KeyPath] | None = None, **more: Any,
+        self,
+        code: str,
+        message: str,
+        path: KeyPath,
+        *,
+        key: bool = False,
+        severity: Severity = "error",
+        related: tuple[str, KeyPath] | None = None,
+        **more: Any,
     ) -> None:
         others: tuple[tuple[str, Span], ...] = ()
         if related is not None:
             span = self.span(related[1], key=True)
             others = ((related[0], span),) if span is not None else ()
         self.diagnostics.append(
-            Diagnostic(code, message, (*self.prefix, *path), self.span(path, key), severity,
-                       related=others, **more)
+            Diagnostic(
+                code,
+                message,
+                (*self.prefix, *path),
+                self.span(path, key),
+                severity,
+                related=others,
+                **more,
+            )
         )
 
     # --- the adapter as a whole ---
@@ -131,20 +147,38 @@ class _Rules:
     def layout(self, standalone: bool) -> None:
         refused = "refuse" in self.data
         if refused and "transformers" in self.data:
-            self.report("unusable", "an adapter that refuses cannot have transformers",
-                        ("refuse",), key=True, related=("declared here", ("transformers",)),
-                        hint="remove one of the two")
+            self.report(
+                "unusable",
+                "an adapter that refuses cannot have transformers",
+                ("refuse",),
+                key=True,
+                related=("declared here", ("transformers",)),
+                hint="remove one of the two",
+            )
         elif not refused and not self.data.get("transformers"):
             path: KeyPath = ("transformers",) if "transformers" in self.data else ()
-            self.report("missing-key", "the adapter names no transformers", path, key=True,
-                        hint="add 'transformers: {transformer: {blocks: {LIST: Pattern_1}}}', or "
-                        "'refuse: REASON' if these pipelines must not be cached")
+            self.report(
+                "missing-key",
+                "the adapter names no transformers",
+                path,
+                key=True,
+                hint="add 'transformers: {transformer: {blocks: {LIST: Pattern_1}}}', or "
+                "'refuse: REASON' if these pipelines must not be cached",
+            )
         if refused and isinstance(self.data["refuse"], str) and not self.data["refuse"].strip():
-            self.report("wrong-format", "'refuse' gives no reason", ("refuse",),
-                        hint="say in one sentence why")
+            self.report(
+                "wrong-format",
+                "'refuse' gives no reason",
+                ("refuse",),
+                hint="say in one sentence why",
+            )
         if standalone and not self.data.get("pipelines") and not any(self.classes()):
-            self.report("missing-key", "nothing says which pipelines this adapter is for", (),
-                        hint="add 'pipelines: [ClassName]', or a 'class:' to a transformer")
+            self.report(
+                "missing-key",
+                "nothing says which pipelines this adapter is for",
+                (),
+                hint="add 'pipelines: [ClassName]', or a 'class:' to a transformer",
+            )
 
     def classes(self) -> Iterator[Any]:
         for transformer in self.named.values():
@@ -157,8 +191,13 @@ class _Rules:
             path: KeyPath = ("transformers", name)
             given = _mapping(self.data.get("transformers")).get(name)
             if isinstance(given, Mapping) and "blocks" not in value and "variants" not in value:
-                self.report("missing-key", f"{name!r} names no block lists", path, key=True,
-                            hint="add 'blocks: {LIST: Pattern_1}' or 'variants'")
+                self.report(
+                    "missing-key",
+                    f"{name!r} names no block lists",
+                    path,
+                    key=True,
+                    hint="add 'blocks: {LIST: Pattern_1}' or 'variants'",
+                )
             seen: dict[tuple[str, ...], int] = {}
             for index, variant in enumerate(_items(value.get("variants"))):
                 variant = _mapping(variant)
@@ -166,8 +205,11 @@ class _Rules:
                 for earlier, first in seen.items():
                     if taken and set(taken) <= set(earlier):
                         self.report(
-                            "ignored", f"variant {index + 1} is never taken: an earlier one takes "
-                            f"{one_of(taken)}", (*path, "variants", index), severity="warning",
+                            "ignored",
+                            f"variant {index + 1} is never taken: an earlier one takes "
+                            f"{one_of(taken)}",
+                            (*path, "variants", index),
+                            severity="warning",
                             related=("taken here", (*path, "variants", first)),
                         )
                 if taken and "when" not in variant:
@@ -180,32 +222,52 @@ class _Rules:
         for key in ("high", "low"):
             self.declared(boundary.get(key), (*base, "boundary", key))
         if "high" in boundary and boundary.get("high") == boundary.get("low"):
-            self.report("unusable", "'high' and 'low' name the same transformer",
-                        (*base, "boundary", "low"))
+            self.report(
+                "unusable", "'high' and 'low' name the same transformer", (*base, "boundary", "low")
+            )
         for kind in ("fraction", "count"):
             for name in _mapping(split.get(kind)):
                 self.declared(name, (*base, kind, name), key=True)
         shares = [v for v in _mapping(split.get("fraction")).values() if _is_number(v)]
         if sum(shares) > 1 + 1e-9:
-            self.report("out-of-range", f"the fractions add up to {sum(shares):g}",
-                        (*base, "fraction"), key=True, expected="at most 1")
+            self.report(
+                "out-of-range",
+                f"the fractions add up to {sum(shares):g}",
+                (*base, "fraction"),
+                key=True,
+                expected="at most 1",
+            )
         rests = [n for n, v in _mapping(split.get("count")).items() if v == -1 and v is not True]
         if len(rests) > 1:
-            self.report("unusable", "only one transformer can take the rest of the steps",
-                        (*base, "count", rests[1]), related=("the other", (*base, "count",
-                                                                           rests[0])))
+            self.report(
+                "unusable",
+                "only one transformer can take the rest of the steps",
+                (*base, "count", rests[1]),
+                related=("the other", (*base, "count", rests[0])),
+            )
 
     def declared(self, name: object, path: KeyPath, key: bool = False) -> None:
         if isinstance(name, str) and name not in self.named and self.named:
-            self.report("unknown-name", f"no transformer is called {name!r}", path, key=key,
-                        expected=one_of(list(self.named)), hint=did_you_mean(name, self.named))
+            self.report(
+                "unknown-name",
+                f"no transformer is called {name!r}",
+                path,
+                key=key,
+                expected=one_of(list(self.named)),
+                hint=did_you_mean(name, self.named),
+            )
 
     def guidance(self) -> None:
         guidance = _mapping(self.data.get("guidance"))
         if "separate_when" in guidance and guidance.get("mode") in ("fused", "separate"):
-            self.report("unusable", f"'mode: {guidance['mode']}' and 'separate_when' say different "
-                        "things", ("guidance", "separate_when"), key=True,
-                        related=("the mode", ("guidance", "mode")), hint="keep one of them")
+            self.report(
+                "unusable",
+                f"'mode: {guidance['mode']}' and 'separate_when' say different things",
+                ("guidance", "separate_when"),
+                key=True,
+                related=("the mode", ("guidance", "mode")),
+                hint="keep one of them",
+            )
 
     def duplicates(self) -> None:
         lists: list[KeyPath] = [("pipelines",), ("models",)]
@@ -218,17 +280,24 @@ class _Rules:
             for index, item in enumerate(_items(_at(self.data, path))):
                 if isinstance(item, str):
                     if item in seen:
-                        self.report("duplicate-item", f"{item!r} stands twice in {path[-1]!r}",
-                                    (*path, index), related=("first here", (*path, seen[item])))
+                        self.report(
+                            "duplicate-item",
+                            f"{item!r} stands twice in {path[-1]!r}",
+                            (*path, index),
+                            related=("first here", (*path, seen[item])),
+                        )
                     seen.setdefault(item, index)
         bounds: dict[object, int] = {}
         for index, step in enumerate(_items(self.data.get("steps"))):
             bound = _mapping(step).get("max_steps")
             if _is_number(bound):
                 if bound in bounds:
-                    self.report("duplicate-item", f"two entries have 'max_steps: {bound}'",
-                                ("steps", index, "max_steps"),
-                                related=("first here", ("steps", bounds[bound], "max_steps")))
+                    self.report(
+                        "duplicate-item",
+                        f"two entries have 'max_steps: {bound}'",
+                        ("steps", index, "max_steps"),
+                        related=("first here", ("steps", bounds[bound], "max_steps")),
+                    )
                 bounds.setdefault(bound, index)
 
     # --- block lists ---
@@ -254,13 +323,23 @@ class _Rules:
                     f"{t}.{block}" for t, block, _, _ in self.lists() if block == name
                 )
                 if len(short) > 1:
-                    self.report("unknown-name", f"{name!r} may be {one_of(list(short))}", path,
-                                key=True, hint="write it with its transformer")
+                    self.report(
+                        "unknown-name",
+                        f"{name!r} may be {one_of(list(short))}",
+                        path,
+                        key=True,
+                        hint="write it with its transformer",
+                    )
                 elif not short:
                     names = [*full, *(block for _, block, _, _ in self.lists())]
-                    self.report("unknown-name", f"no block list is called {name!r}", path,
-                                key=True, expected=one_of(list(full)),
-                                hint=did_you_mean(name, names))
+                    self.report(
+                        "unknown-name",
+                        f"no block list is called {name!r}",
+                        path,
+                        key=True,
+                        expected=one_of(list(full)),
+                        hint=did_you_mean(name, names),
+                    )
 
     def pruning(self) -> None:
         wrong: list[tuple[KeyPath, object, KeyPath]] = []
@@ -280,9 +359,14 @@ class _Rules:
             wrong += [(p, pattern, path) for p, s in layers if s.get("cache_type") == "DBPrune"]
         for path in dict.fromkeys(p for p, _, _ in wrong):
             pattern, block = next((pattern, b) for p, pattern, b in wrong if p == path)
-            self.report("unusable", f"DBPrune cannot prune blocks of {pattern}",
-                        (*path, "cache_type"), expected="Pattern_0, Pattern_1 or Pattern_2",
-                        hint="use DBCache", related=("the block list", block))
+            self.report(
+                "unusable",
+                f"DBPrune cannot prune blocks of {pattern}",
+                (*path, "cache_type"),
+                expected="Pattern_0, Pattern_1 or Pattern_2",
+                hint="use DBCache",
+                related=("the block list", block),
+            )
 
     # --- cache settings ---
 
@@ -291,23 +375,42 @@ class _Rules:
         kind = calibrator.get("type")
         for option, owner in _CALIBRATOR_OPTIONS.items():
             if option in calibrator and isinstance(kind, str) and kind != owner:
-                self.report("unusable", f"{option!r} is an option of {owner}, and the type is "
-                            f"{kind}", (*path, "calibrator", option), key=True, hint="remove it")
+                self.report(
+                    "unusable",
+                    f"{option!r} is an option of {owner}, and the type is {kind}",
+                    (*path, "calibrator", option),
+                    key=True,
+                    hint="remove it",
+                )
         mask = _mapping(data.get("scm"))
         if mask.get("policy") == "static":
             for name in _IGNORED_BY_STATIC:
                 if data.get(name, -1) != -1:
-                    self.report("ignored", f"{name!r} has no effect beside a static mask",
-                                (*path, name), key=True, severity="warning",
-                                related=("the mask", (*path, "scm", "policy")))
+                    self.report(
+                        "ignored",
+                        f"{name!r} has no effect beside a static mask",
+                        (*path, name),
+                        key=True,
+                        severity="warning",
+                        related=("the mask", (*path, "scm", "policy")),
+                    )
         steps = _items(mask.get("mask"))
         if steps and steps[0] == 0:
-            self.report("ignored", "the first step has nothing to be served from, so it is "
-                        "computed", (*path, "scm", "mask", 0), severity="warning",
-                        hint="begin the mask with 1")
+            self.report(
+                "ignored",
+                "the first step has nothing to be served from, so it is computed",
+                (*path, "scm", "mask", 0),
+                severity="warning",
+                hint="begin the mask with 1",
+            )
         if "force_refresh_step_policy" in data and data.get("force_refresh_step_hint", 0) is None:
-            self.report("ignored", "'force_refresh_step_policy' has no effect without a hint",
-                        (*path, "force_refresh_step_policy"), key=True, severity="warning")
+            self.report(
+                "ignored",
+                "'force_refresh_step_policy' has no effect without a hint",
+                (*path, "force_refresh_step_policy"),
+                key=True,
+                severity="warning",
+            )
 
 
 def _layers(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
