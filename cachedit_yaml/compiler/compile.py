@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from cachedit_yaml.compiler.checks import settings_that_do_not_fit, unknown_arguments
 from cachedit_yaml.compiler.matching import class_matches, classes_of, split_names
 from cachedit_yaml.compiler.paths import MISSING, condition_holds, explain_missing, follow
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.compiler.returns import contradiction
-from cachedit_yaml.compiler.settings import Layers, find_profile, layers_for
+from cachedit_yaml.compiler.settings import find_profile, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
 from cachedit_yaml.errors import CompileError, RefusedError
@@ -169,6 +170,7 @@ class _Compiler:
                         f"{plan.where} and {seen[id(block)]} share a block; declare it once"
                     )
                     break
+        self.problems += unknown_arguments(where, module, declared)
         return TransformerPlan(
             path=path,
             module=module,
@@ -183,19 +185,37 @@ class _Compiler:
     ) -> tuple[Mapping[str, BlockList], str]:
         """The block lists of the variant that fits."""
         for index, variant in enumerate(declared.variants or ()):
-            if variant.transformer_class is not None:
-                if class_matches(module, variant.transformer_class):
-                    return variant.blocks, f"variant {index + 1} (class {type(module).__name__})"
-            elif variant.when is not None and condition_holds(
-                variant.when, pipeline=self.pipeline, transformer=module
-            ):
-                return variant.blocks, f"variant {index + 1} ({variant.when})"
-        if declared.blocks is None:
-            self.problems.append(
-                f"{where} ({type(module).__name__}) fits none of the adapter's variants"
-            )
-            return {}, "none"
-        return declared.blocks, "blocks"
+            classes, when = variant.transformer_class, variant.when
+            if classes is not None and not class_matches(module, classes):
+                continue
+            if when is not None and not self._holds(when, module, f"variant {index + 1}"):
+                continue
+            reason = when if classes is None else f"class {type(module).__name__}"
+            return variant.blocks, f"variant {index + 1} ({reason})"
+        if declared.blocks is not None:
+            return declared.blocks, "blocks"
+        classes = classes_of(declared)
+        if classes and not class_matches(module, classes):
+            text = f"{where} is a {type(module).__name__}; the adapter is for {', '.join(classes)}"
+        else:
+            text = f"{where} ({type(module).__name__}) fits none of the adapter's variants"
+        if text not in self.problems:
+            self.problems.append(text)
+        return {}, "none"
+
+    def _holds(self, condition: str, module: torch.nn.Module | None, what: str) -> bool | None:
+        """Whether an attribute is true; None, and a note, where it is not there."""
+        try:
+            found = condition_holds(condition, pipeline=self.pipeline, transformer=module)
+        except Exception as error:  # an attribute that is no truth value, such as a tensor
+            self.problems.append(f"{what}: {condition!r} is neither true nor false: {error}")
+            return False
+        if found is None:
+            root_name, _, rest = condition.removeprefix("not ").partition(".")
+            root = self.pipeline if root_name == "pipeline" else module
+            where = explain_missing(root, rest, root_name) if root is not None else "no pipeline"
+            self.notes.append(f"{what}: {condition!r} does not count: {where}")
+        return found
 
     def _list(
         self, path: str, module: torch.nn.Module, list_path: str, declared: BlockList
@@ -249,41 +269,27 @@ class _Compiler:
             profile=self.profile,
             cache_config=self.cache_config,
         )
-        self._check_settings(where, len(blocks), pattern.takes_encoder, layers)
+        self.problems += settings_that_do_not_fit(where, len(blocks), pattern.takes_encoder, layers)
         return ListPlan(list_path, where, blocks, holder, pattern, binding, layers)
-
-    def _check_settings(self, where: str, count: int, takes_encoder: bool, layers: Layers) -> None:
-        for resolved in layers.cases():
-            if resolved.fn + resolved.bn > count:
-                self.problems.append(
-                    f"{where} has {count} blocks, but Fn_compute_blocks {resolved.fn} "
-                    f"({resolved.origins['Fn_compute_blocks']}) + Bn_compute_blocks {resolved.bn} "
-                    f"({resolved.origins['Bn_compute_blocks']}) is {resolved.fn + resolved.bn}; "
-                    f"write at most {count} together"
-                )
-                return
-            if resolved.prune and not takes_encoder:
-                self.problems.append(
-                    f"{where}: cache-dit's DBPrune fails with patterns 3, 4 and 5; use DBCache"
-                )
-                return
 
     def _ratio(self, declared: float | str) -> float | None:
         if not isinstance(declared, str):
             return float(declared)
-        value = follow(self.pipeline, declared.removeprefix("pipeline."))
+        path = declared.removeprefix("pipeline.")
+        value = follow(self.pipeline, path)
         if value is MISSING:
-            self.problems.append(
-                explain_missing(self.pipeline, declared.removeprefix("pipeline."), "pipeline")
-            )
+            self.problems.append(explain_missing(self.pipeline, path, "pipeline"))
             return None
-        return None if value is None else float(value)
+        if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+            return None if value is None else float(value)
+        self.problems.append(
+            f"step_split: {declared} is a {type(value).__name__}; the ratio is a number"
+        )
+        return None
 
     def _separate(self, found: Mapping[str, TransformerPlan]) -> bool | None:
         guidance = self.spec.guidance
         if guidance.separate_when is not None:
             first = next(iter(found.values())).module if found else None
-            return condition_holds(
-                guidance.separate_when, pipeline=self.pipeline, transformer=first
-            )
+            return self._holds(guidance.separate_when, first, "guidance")
         return {"observed": None, "fused": False, "separate": True}[guidance.mode]
