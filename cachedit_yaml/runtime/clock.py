@@ -121,6 +121,14 @@ class Clock:
         """The scheduler got new timesteps: this thread's next forward begins a generation."""
         self._run.announced = True
 
+    def may_announce(self, generation: Generation) -> bool:
+        """Whether the pipeline's scheduler may yet tell how many steps are to come.
+
+        It has told none, and no step has ended: pipelines call their transformers before the
+        first step too, to encode condition pictures for example.
+        """
+        return self._scheduler is not None and generation.total is None and generation.tick == 0
+
     def refresh(self, total: int | None) -> None:
         """The next forward begins a generation of ``total`` executed steps.
 

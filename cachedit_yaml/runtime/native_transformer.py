@@ -21,7 +21,12 @@ from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.stats import BranchStats
-from cachedit_yaml.runtime.transformer import ForwardHook, TransformerState, needs_gradients
+from cachedit_yaml.runtime.transformer import (
+    ForwardHook,
+    TransformerState,
+    needs_gradients,
+    needs_steps,
+)
 
 if TYPE_CHECKING:
     from cachedit_yaml.runtime.native import NativeExecution
@@ -156,6 +161,9 @@ class NativeTransformer:
                 self.names.current(),
             )
             state = generation.transformers.get(self.plan.path)
+            early = state is None and self.owner.clock.may_announce(generation)
+            if early and needs_steps(self.plan):
+                return self._plain(*args, **kwargs)
             if state is None:
                 state = generation.transformers[self.plan.path] = self._begin(generation)
             reason = generation.reason_against(self.plan.path, state.step_at(generation.tick))

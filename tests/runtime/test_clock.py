@@ -19,6 +19,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.masks import preset_mask
 from tests import tiny
@@ -469,6 +470,25 @@ def test_forwards_outside_of_a_generation() -> None:
         assert torch.equal(pipe.transformer(other, 900), wanted)
         assert torch.equal(pipe(6), generated)
         assert row(handle).cached_steps == cached == (1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("execution", ["loop", "native"])
+def test_forwards_before_the_first_generation_with_a_mask(execution: str) -> None:
+    """A pipeline may encode pictures with its transformer before it sets the timesteps."""
+    pipe = SmallPipeline(small(count=4))
+    other = models.noise(3)
+    wanted = [pipe.transformer(other, 0) for _ in range(2)]
+    with start(pipe, execution=execution, **MASKED) as handle:
+        for _ in range(2):
+            for output in wanted:
+                assert torch.equal(pipe.transformer(other, 0), output)
+            pipe(6)
+            check_steps(handle, 6, {"forward 1" if execution == "loop" else "main"})
+        pipe = SmallPipeline(small(count=4))
+    with start(pipe, **MASKED), pytest.raises(ConfigError, match="needs the number of steps"):
+        # Where no scheduler tells even after a step, it is an error as ever.
+        pipe.transformer(other, 900)
+        pipe.transformer(other, 800)
 
 
 @HEUN
