@@ -38,6 +38,12 @@ class Part:
         key_pattern=ARGUMENT,
         max_items=200,
     )
+    extra: Mapping[str, Any] | None = key(
+        "Fields of its config that its constructor does not take; released config files may have "
+        "such, and diffusers keeps them.",
+        key_pattern=ARGUMENT,
+        max_items=32,
+    )
     dtype: Literal["float32", "float16", "bfloat16"] | None = key("Its dtype. Default: float32.")
 
 
