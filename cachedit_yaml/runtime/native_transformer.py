@@ -50,6 +50,13 @@ class NativeState(TransformerState):
         self.forwards = 0
         self.shapes: dict[int, tuple[Any, ...]] = {}
 
+    @property
+    def separate(self) -> bool:
+        """Whether a context keeps two branches."""
+        return any(
+            contexts[-1][1].cache_config.enable_separate_cfg for contexts in self.contexts.values()
+        )
+
     def release(self) -> None:
         """Drop every cached tensor; the lists of steps stay for the statistics."""
         for contexts in self.contexts.values():
@@ -188,9 +195,11 @@ class NativeTransformer:
         """Rebuild cache-dit's contexts for this generation."""
         state = NativeState()
         steps = generation.shares.get(self.plan.path, generation.total)
-        separate = bool(self.owner.plan.separate_cfg)
         for name, item in self._contexts():
             resolved = item.layers.resolve(generation.total)
+            # Two branches begin with the first step's second forward, whatever is declared, unless
+            # cache-dit has to know the order of the branches before.
+            separate = bool(self.owner.plan.separate_cfg and resolved.values["cfg_compute_first"])
             mask = build_mask(resolved.scm, steps, item.where)
             config = resolved.cache_config(steps, mask, separate_cfg=separate, owns_refresh=False)
             if separate:
@@ -240,6 +249,11 @@ class NativeTransformer:
         state.enter(generation.tick, self.names.current())
         if state.step != step and state.step > 0 and before != state.forwards:
             raise self._uneven(step, before, state.forwards)
+        if state.step == 1 and state.forwards == 1 and state.separate:
+            raise CacheRuntimeError(
+                f"cfg_compute_first needs two forwards a step, and {self.plan.path} ran one in step "
+                "0; leave it out, or use execution='loop'"
+            )
         place = sum(state.places.values())
         shapes = _shapes(args, kwargs)
         if state.shapes.setdefault(place, shapes) != shapes:
