@@ -231,10 +231,11 @@ class Clock:
         if values.ndim != 1 or not len(values):
             return None
         begin = getattr(self._scheduler, "begin_index", None)
-        if begin is None:
-            # Nobody said where the loop begins; pipelines keep the number of timesteps that they
-            # loop over, after a cut at the front.
-            looped = getattr(self.pipeline, "num_timesteps", None)
-            if isinstance(looped, int) and 0 < looped < len(values):
-                begin = len(values) - looped
-        return values[begin or 0 :]
+        # Pipelines keep the number of timesteps that they loop over.
+        looped = getattr(self.pipeline, "num_timesteps", None)
+        if not isinstance(looped, int) or not 0 < looped < len(values):
+            return values[begin or 0 :]
+        if begin is None:  # nobody said where the loop begins: after a cut at the front
+            return values[len(values) - looped :]
+        # Where a schedule ends with its last timestep, the loop ends before it.
+        return values[begin:-1] if begin + looped == len(values) - 1 else values[begin:]

@@ -111,6 +111,36 @@ def test_custom_sigmas() -> None:
         check_steps(handle, 5, {item.branch for item in handle.stats().branches})
 
 
+class EndsBefore(SmallPipeline):
+    """A pipeline that does not loop over the last timestep, where its schedule ends (Sana-Sprint)."""
+
+    def __call__(self, steps: int = 6, **_: Any) -> torch.Tensor:
+        latents = models.noise()
+        self.scheduler.set_timesteps(steps)
+        self.scheduler.set_begin_index(self.begin)
+        timesteps = self.scheduler.timesteps[self.begin : -1]
+        self.num_timesteps = len(timesteps)
+        for timestep in timesteps:
+            output = self.transformer(latents, timestep)
+            latents = self.scheduler.step(output, timestep, latents)[0]
+        return latents
+
+    begin = 0
+
+
+@pytest.mark.parametrize("begin", [0, 3])
+def test_the_last_timestep_is_not_looped_over(begin: int) -> None:
+    pipe = EndsBefore(small(count=4))
+    pipe.begin = begin
+    plain = pipe(13)
+    with start(pipe, **MASKED) as handle:
+        pipe(13)
+        check_steps(handle, 12 - begin, {"forward 1"})
+        pipe(13)
+        check_steps(handle, 12 - begin, {"forward 1"})
+    assert torch.equal(pipe(13), plain)
+
+
 def test_custom_timesteps() -> None:
     pipe = tiny.build("PixArtAlphaPipeline", scheduler=DPMSolverMultistepScheduler())
     with calls(pipe.transformer) as seen, start(pipe, None, **MASKED) as handle:
