@@ -91,6 +91,11 @@ class ProbePipeline(ProbeVariant):
         "The argument of the call that takes the number of steps. Default: `num_inference_steps`.",
         pattern=ARGUMENT,
     )
+    requires: tuple[str, ...] | None = key(
+        "Packages that its classes import without saying so; without them it is skipped.",
+        pattern=ARGUMENT,
+        max_items=8,
+    )
     skip: str | None = key("Why this pipeline cannot be made small, in one sentence.")
 
 
