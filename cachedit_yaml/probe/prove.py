@@ -268,7 +268,7 @@ def attributes(target: Any, plan: Plan) -> list[Any]:
         for blocks in transformer.lists:
             owners += [blocks.holder, *blocks.blocks]
     # A call changes values on the pipeline, such as the timesteps: of these the names count.
-    loose = [target, getattr(target, "scheduler", None)]
+    loose = [target, plan.scheduler]
     names = [sorted(vars(item)) for item in loose if item is not None]
     return [*names, *({name: id(value) for name, value in vars(own).items()} for own in owners)]
 

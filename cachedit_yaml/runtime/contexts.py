@@ -121,6 +121,16 @@ class BranchState:
         self.has_encoder = False
         self.replaced: torch.Size | None = None
 
+    def expect(self, num_steps: int | None, mask: list[int] | None) -> None:
+        """Another number of steps will be executed than was known when this was made."""
+        self._num_steps, self._mask = num_steps, mask
+        self.context.cache_config = self.resolved.cache_config(num_steps, mask)
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps that will be executed, as far as is known."""
+        return self._num_steps
+
     def begin_step(self, step: int) -> None:
         """Tell the context which step this is.
 

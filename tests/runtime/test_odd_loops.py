@@ -423,7 +423,8 @@ def test_a_loop_that_replaces_the_encoder_hidden_states(inference: bool) -> None
     with calls(*model.blocks) as seen, start(model, adapter("Pattern_1"), **ALWAYS) as handle:
         outputs = forwards(model, inference=inference)
         (item,) = handle.stats().branches
-        assert item.cached_steps == (1, 2, 3, 4) and not handle.stats().warnings
+        assert item.cached_steps == (1, 2, 3, 4)
+        assert not handle.stats().warnings
         assert len(seen) == len(model.blocks) + STEPS - 1
     for output in outputs:
         torch.testing.assert_close(output, plain, rtol=1e-5, atol=1e-6)
