@@ -201,8 +201,10 @@ class TransformerRunner:
         path = runner.plan.path
         key = (path, branch, turn)
         found = state.branches.get(key)
+        steps = generation.shares.get(self.plan.path, generation.total)
+        if found is not None and found.num_steps != steps:
+            found.expect(steps, build_mask(found.resolved.scm, steps, runner.plan.where))
         if found is None:
-            steps = generation.shares.get(self.plan.path, generation.total)
             resolved = runner.plan.layers.resolve(generation.total)
             mask = build_mask(resolved.scm, steps, runner.plan.where)
             found = BranchState(path, resolved, steps, mask)
