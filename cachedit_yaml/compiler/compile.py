@@ -82,6 +82,9 @@ class _Compiler:
     def run(self, alone: torch.nn.Module | None) -> Plan:
         spec = self.spec
         self.problems += unmet_requirements(spec.requires or {})
+        named = spec.scheduler if alone is None else None
+        if named is not None and follow(self.pipeline, named) is MISSING:
+            self.problems.append(explain_missing(self.pipeline, named, "pipeline"))
         found: dict[str, TransformerPlan] = {}
         absent: list[str] = []
         modules = self._modules(alone, absent)

@@ -53,7 +53,14 @@ def inspect_loop(transformer: torch.nn.Module, list_path: str) -> LoopReport:
         if block is None:
             continue
         found = True
+        bound = {
+            node.id
+            for node in ast.walk(loop)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
         for statement in loop.body:
+            if _is_constant(statement, bound):
+                continue
             _look_at(statement, block, parameters, always, arguments, keywords)
     always += _reads_elsewhere(function, list_path)
     return LoopReport(found, tuple(always), tuple(sorted(arguments)), frozenset(keywords))
@@ -103,8 +110,24 @@ def _calls(call: ast.Call, block: str) -> bool:
     if isinstance(call.func, ast.Name) and call.func.id == block:
         return True
     first = call.args[0] if call.args else None
+    if isinstance(first, ast.Attribute) and first.attr == "__call__":
+        first = first.value
     checkpoint = "checkpoint" in ast.unparse(call.func)
     return checkpoint and isinstance(first, ast.Name) and first.id == block
+
+
+def _is_constant(statement: ast.stmt, bound: set[str]) -> bool:
+    """Whether a statement gives names the same value in every round: `temb = [shift, scale]`.
+
+    Args:
+        statement: of the loop's body.
+        bound: names that the loop binds.
+    """
+    if not isinstance(statement, ast.Assign) or _names(statement.value) & bound:
+        return False
+    plain = (ast.Name, ast.Constant, ast.List, ast.Tuple, ast.expr_context)
+    targets = all(isinstance(target, ast.Name) for target in statement.targets)
+    return targets and all(isinstance(node, plain) for node in ast.walk(statement.value))
 
 
 def _look_at(

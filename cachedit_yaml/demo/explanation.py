@@ -100,7 +100,7 @@ class Explainer:
 
     def _timesteps(self) -> Any:
         """The timesteps of the live scheduler, or None where it needs more than a number."""
-        scheduler = copy.deepcopy(getattr(self.plan and self.plan.pipeline, "scheduler", None))
+        scheduler = copy.deepcopy(self.plan.scheduler if self.plan else None)
         if scheduler is None or self.steps is None:
             return None
         try:

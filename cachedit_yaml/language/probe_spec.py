@@ -38,6 +38,12 @@ class Part:
         key_pattern=ARGUMENT,
         max_items=200,
     )
+    extra: Mapping[str, Any] | None = key(
+        "Fields of its config that its constructor does not take; released config files may have "
+        "such, and diffusers keeps them.",
+        key_pattern=ARGUMENT,
+        max_items=32,
+    )
     dtype: Literal["float32", "float16", "bfloat16"] | None = key("Its dtype. Default: float32.")
 
 
@@ -84,6 +90,11 @@ class ProbePipeline(ProbeVariant):
     steps: str | None = key(
         "The argument of the call that takes the number of steps. Default: `num_inference_steps`.",
         pattern=ARGUMENT,
+    )
+    requires: tuple[str, ...] | None = key(
+        "Packages that its classes import without saying so; without them it is skipped.",
+        pattern=ARGUMENT,
+        max_items=8,
     )
     skip: str | None = key("Why this pipeline cannot be made small, in one sentence.")
 

@@ -290,6 +290,11 @@ class AdapterSpec:
         key_pattern=ATTRIBUTE_PATH,
         max_items=16,
     )
+    scheduler: str | None = key(
+        "The scheduler whose steps are the denoising steps, by attribute path from the pipeline. "
+        "Default: `scheduler`.",
+        pattern=ATTRIBUTE_PATH,
+    )
     step_split: StepSplit | None = key("How the steps divide among the transformers.", atomic=True)
     guidance: Guidance = key(
         "How guidance runs.", default=Guidance(), shorthand="mode", atomic=True

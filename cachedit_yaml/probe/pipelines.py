@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
@@ -139,6 +140,9 @@ def build(
     changes = dict(overrides or {})
     if recipe.skip is not None:
         raise NotInstalledError(recipe.skip)
+    for package in recipe.requires:
+        if importlib.util.find_spec(package) is None:
+            raise NotInstalledError(f"{package} is not installed, and {recipe.pipeline} needs it")
     if not recipe.pipeline:
         return Built(spec, recipe, _alone(spec, recipe, seed, changes))
     cls = find_pipeline(recipe.pipeline)

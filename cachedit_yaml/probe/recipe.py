@@ -29,6 +29,7 @@ class Recipe:
         inputs: arguments of its call.
         cases: what differs, by the name of the case.
         steps: the argument that takes the number of steps.
+        requires: packages without which it is skipped.
         skip: why it cannot be made, or None.
     """
 
@@ -40,6 +41,7 @@ class Recipe:
     inputs: Mapping[str, Any]
     cases: Mapping[str, Mapping[str, Any]]
     steps: str
+    requires: tuple[str, ...]
     skip: str | None
 
 
@@ -86,6 +88,7 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
         inputs=inputs,
         cases=cases,
         steps=own.steps or probe.steps or "num_inference_steps",
+        requires=(*(probe.requires or ()), *(own.requires or ())) if pipeline else (),
         skip=own.skip or probe.skip,
     )
 

@@ -37,7 +37,7 @@ class Watch:
         self._hooks: list[Any] = []
 
     def __enter__(self) -> Watch:
-        scheduler = getattr(self.plan.pipeline, "scheduler", None)
+        scheduler = self.plan.scheduler
         if callable(getattr(scheduler, "set_timesteps", None)):
             self._patch(scheduler, "set_timesteps", self._renewed)
         for transformer in self.plan.transformers:

@@ -136,6 +136,39 @@ class Checkpointed(type(small())):  # type: ignore[misc]
         return hidden_states
 
 
+class CheckpointedCall(Checkpointed):
+    """As PRX writes it."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        for block in self.blocks:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden_states = self._gradient_checkpointing_func(block.__call__, hidden_states)
+            else:
+                hidden_states = block(hidden_states)
+        return hidden_states
+
+
+class Repeating(Checkpointed):
+    """As ERNIE-Image writes it: the same list in every round; the other one is made anew."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        shift, scale = 0.0, 1.0
+        for block in self.blocks:
+            temb = [shift, scale, 1]
+            hidden_states = block(hidden_states, temb[0])
+        for block in self.others:
+            temb = [shift, hidden_states]
+            hidden_states = block(hidden_states, temb[0])
+        return hidden_states
+
+
+def test_what_is_the_same_in_every_round_is_no_work() -> None:
+    found = inspect_loop(Repeating(), "blocks")
+    assert found.found and not found.always
+    assert inspect_loop(Repeating(), "others").always == ("temb = [shift, hidden_states]",)
+
+
 def test_gradient_checkpointing_is_no_work() -> None:
+    assert not inspect_loop(CheckpointedCall(), "blocks").always
     found = inspect_loop(Checkpointed(), "blocks")
     assert found == LoopReport(found=True)

@@ -19,6 +19,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.masks import preset_mask
 from tests import tiny
@@ -108,6 +109,36 @@ def test_custom_sigmas() -> None:
         tiny.run(pipe, sigmas=[1.0, 0.9, 0.7, 0.4, 0.2])
         assert len(seen) == 5
         check_steps(handle, 5, {item.branch for item in handle.stats().branches})
+
+
+class EndsBefore(SmallPipeline):
+    """A pipeline that does not loop over the last timestep, where its schedule ends (Sana-Sprint)."""
+
+    def __call__(self, steps: int = 6, **_: Any) -> torch.Tensor:
+        latents = models.noise()
+        self.scheduler.set_timesteps(steps)
+        self.scheduler.set_begin_index(self.begin)
+        timesteps = self.scheduler.timesteps[self.begin : -1]
+        self.num_timesteps = len(timesteps)
+        for timestep in timesteps:
+            output = self.transformer(latents, timestep)
+            latents = self.scheduler.step(output, timestep, latents)[0]
+        return latents
+
+    begin = 0
+
+
+@pytest.mark.parametrize("begin", [0, 3])
+def test_the_last_timestep_is_not_looped_over(begin: int) -> None:
+    pipe = EndsBefore(small(count=4))
+    pipe.begin = begin
+    plain = pipe(13)
+    with start(pipe, **MASKED) as handle:
+        pipe(13)
+        check_steps(handle, 12 - begin, {"forward 1"})
+        pipe(13)
+        check_steps(handle, 12 - begin, {"forward 1"})
+    assert torch.equal(pipe(13), plain)
 
 
 def test_custom_timesteps() -> None:
@@ -469,6 +500,25 @@ def test_forwards_outside_of_a_generation() -> None:
         assert torch.equal(pipe.transformer(other, 900), wanted)
         assert torch.equal(pipe(6), generated)
         assert row(handle).cached_steps == cached == (1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("execution", ["loop", "native"])
+def test_forwards_before_the_first_generation_with_a_mask(execution: str) -> None:
+    """A pipeline may encode pictures with its transformer before it sets the timesteps."""
+    pipe = SmallPipeline(small(count=4))
+    other = models.noise(3)
+    wanted = [pipe.transformer(other, 0) for _ in range(2)]
+    with start(pipe, execution=execution, **MASKED) as handle:
+        for _ in range(2):
+            for output in wanted:
+                assert torch.equal(pipe.transformer(other, 0), output)
+            pipe(6)
+            check_steps(handle, 6, {"forward 1" if execution == "loop" else "main"})
+        pipe = SmallPipeline(small(count=4))
+    with start(pipe, **MASKED), pytest.raises(ConfigError, match="needs the number of steps"):
+        # Where no scheduler tells even after a step, it is an error as ever.
+        pipe.transformer(other, 900)
+        pipe.transformer(other, 800)
 
 
 @HEUN
