@@ -212,7 +212,8 @@ class NativeTransformer:
     def _check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for path, report in self._loops.items():
             for name in report.arguments:
-                if self._parameters.get(name, args, kwargs) not in (None, False):
+                given = self._parameters.get(name, args, kwargs)
+                if isinstance(given, torch.Tensor) or given not in (None, False):
                     raise CacheRuntimeError(
                         f"native execution would lose what {name!r} does in the loop over "
                         f"{self.plan.path}.{path}; use execution='loop'"
