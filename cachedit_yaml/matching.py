@@ -50,7 +50,9 @@ class Match:
 
 
 def strongest(
-    entries: Sequence[Entry], what: str, claims: Mapping[Entry, KeyPath] | KeyPath,
+    entries: Sequence[Entry],
+    what: str,
+    claims: Mapping[Entry, KeyPath] | KeyPath,
     engine: str | None = None,
 ) -> list[Entry]:
     """Order by right, the strongest first.
@@ -60,8 +62,8 @@ def strongest(
     """
 
     def right(entry: Entry) -> tuple[int, int]:
-        fits = 0 if engine is None else (entry.engine == engine) - (
-            entry.engine not in (None, engine)
+        fits = (
+            0 if engine is None else (entry.engine == engine) - (entry.engine not in (None, engine))
         )
         return entry.source.rank, fits
 
@@ -73,11 +75,15 @@ def strongest(
             path = claims[entry] if isinstance(claims, Mapping) else claims
             places.append(str(entry.span(path) or entry.shown))
         raise AdapterConflictError(
-            f"{len(equal)} adapters {what} with the same right:\n  " + "\n  ".join(places)
+            f"{len(equal)} adapters {what} with the same right:\n  "
+            + "\n  ".join(places)
             + "\n  remove it from all but one of them, or ask for an adapter by its path"
         )
-    return [entry for entry in ordered if entry.source.rank < ordered[0].source.rank
-            or entry is ordered[0]]
+    return [
+        entry
+        for entry in ordered
+        if entry.source.rank < ordered[0].source.rank or entry is ordered[0]
+    ]
 
 
 def class_names(target: ClassLike) -> list[str]:

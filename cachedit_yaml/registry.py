@@ -136,9 +136,11 @@ class Registry:
         """
         found = [entry for entry in self.entries if entry.name == name]
         if not found:
-            raise AdapterNotFoundError(self._not_found(
-                f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
-            ))
+            raise AdapterNotFoundError(
+                self._not_found(
+                    f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
+                )
+            )
         return strongest(found, f"have the name {name!r}", ("name",))[0]
 
     def resolve(self, name: str, origin: Path | None) -> Path:
@@ -157,9 +159,7 @@ class Registry:
         """
         here = os.path.realpath(origin) if origin is not None else None
         own = next((e for e in self.entries if os.path.realpath(e.path) == here), None)
-        found = [
-            entry for entry in self.entries if entry.name == name and entry is not own
-        ]
+        found = [entry for entry in self.entries if entry.name == name and entry is not own]
         if own is not None:
             weaker = [entry for entry in found if entry.source.rank <= own.source.rank]
             found = weaker or found
@@ -169,9 +169,11 @@ class Registry:
                 if path.is_file() and path != origin:
                     return path
         if not found:
-            raise AdapterNotFoundError(self._not_found(
-                f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
-            ))
+            raise AdapterNotFoundError(
+                self._not_found(
+                    f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
+                )
+            )
         return strongest(found, f"have the name {name!r}", ("name",))[0].path
 
     # --- by class ---
@@ -223,17 +225,20 @@ class Registry:
                 claims += [("transformer", *claim) for claim in entry.claims("transformer")]
             for what, name, path in claims:
                 engine = None if what == "name" else entry.engine
-                first, where = seen.setdefault(
-                    (_place(entry), engine, what, name), (entry, path)
-                )
+                first, where = seen.setdefault((_place(entry), engine, what, name), (entry, path))
                 other = first.span(where)
                 if first is not entry:
                     noun = "adapter name" if what == "name" else f"{what} class"
-                    found.append(Diagnostic(
-                        "conflict", f"the {noun} {name!r} is taken by {first.shown}", path,
-                        entry.span(path), hint="remove it from one of the two files",
-                        related=(("taken here", other),) if other is not None else (),
-                    ))
+                    found.append(
+                        Diagnostic(
+                            "conflict",
+                            f"the {noun} {name!r} is taken by {first.shown}",
+                            path,
+                            entry.span(path),
+                            hint="remove it from one of the two files",
+                            related=(("taken here", other),) if other is not None else (),
+                        )
+                    )
         return found
 
     @cached_property
@@ -265,7 +270,9 @@ class Registry:
         claims = dict(reversed(names[matched]))
         entry, *others = strongest(
             list(dict.fromkeys(e for e, _ in names[matched])),
-            f"claim the {what} class {matched!r}", claims, engine,
+            f"claim the {what} class {matched!r}",
+            claims,
+            engine,
         )
         if how == "pattern":
             matched = next(n for n, p in entry.claims(what) if p == claims[entry])
@@ -281,11 +288,15 @@ class Registry:
         key = "pipelines: [{}]" if what == "pipeline" else "class: [{}]"
         bases = [name for name in chain[1:] if name not in ("ABC", "Generic", "Module")]
         derived = f" (derived from {', '.join(bases[:4])})" if bases else ""
-        return AdapterNotFoundError(self._not_found(
-            f"no adapter for the {what} class {chain[0]!r}{derived}", chain[0], known,
-            f"to add one, put a YAML file with '{key.format(chain[0])}' into a folder and name "
-            f"the folder in {ENVIRONMENT_VARIABLE}",
-        ))
+        return AdapterNotFoundError(
+            self._not_found(
+                f"no adapter for the {what} class {chain[0]!r}{derived}",
+                chain[0],
+                known,
+                f"to add one, put a YAML file with '{key.format(chain[0])}' into a folder and name "
+                f"the folder in {ENVIRONMENT_VARIABLE}",
+            )
+        )
 
     def _not_found(
         self, message: str, name: str, known: Mapping[str, Entry], advice: str | None = None

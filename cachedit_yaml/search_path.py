@@ -83,9 +83,7 @@ def find_sources(
             sources.append(Source("environment", rank, root, ENVIRONMENT_VARIABLE))
             rank += 1
         else:
-            problems.append(_warning(
-                ENVIRONMENT_VARIABLE, f"{part.strip()!r} does not exist"
-            ))
+            problems.append(_warning(ENVIRONMENT_VARIABLE, f"{part.strip()!r} does not exist"))
     for item in extra:
         root = Path(item).expanduser()
         if not root.exists():
@@ -116,7 +114,8 @@ def yaml_files(root: Path) -> list[Path]:
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         found += [
-            Path(folder, name) for name in sorted(files)
+            Path(folder, name)
+            for name in sorted(files)
             if name.endswith(SUFFIXES) and not name.startswith(".")
         ]
     return found
@@ -132,7 +131,7 @@ def display_path(path: Path) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _entry_points(
-    search_path: tuple[str, ...]
+    search_path: tuple[str, ...],
 ) -> tuple[tuple[str, tuple[Path, ...], Diagnostic | None], ...]:
     # Reading the metadata of every distribution takes a while, hence the cache, whose key is what
     # the answer depends on, and the late import.

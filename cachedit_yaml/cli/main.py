@@ -111,8 +111,11 @@ def _dispatch(arguments: list[str]) -> int:
     name = _command_of(arguments)
     if name is not None and name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
-        print(f"{_PROG}: error: unknown command {name!r}; "
-              f"{hint or f'the commands are {one_of(list(COMMANDS))}'}", file=sys.stderr)
+        print(
+            f"{_PROG}: error: unknown command {name!r}; "
+            f"{hint or f'the commands are {one_of(list(COMMANDS))}'}",
+            file=sys.stderr,
+        )
         return WRONG_USE
     try:
         parser, module = build_parser(name)
@@ -168,19 +171,33 @@ def _base_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--adapters", metavar="DIR", action="append", default=[],
-                        help="one more folder or file of adapters; wins over all others")
+    parser.add_argument(
+        "--adapters",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="one more folder or file of adapters; wins over all others",
+    )
     parser.add_argument("--version", action="version", version=f"{_PROG} {_version()}")
-    parser.add_argument("--print-completion", choices=("bash", "zsh", "tcsh"),
-                        help="print a completion script for a shell (needs shtab)")
+    parser.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh", "tcsh"),
+        help="print a completion script for a shell (needs shtab)",
+    )
     return parser
 
 
 def _accept_adapters(parser: argparse.ArgumentParser) -> None:
     """Accept --adapters behind the command too, which is where people put it."""
     if "--adapters" not in parser._option_string_actions:
-        parser.add_argument("--adapters", metavar="DIR", action="append", default=[],
-                            dest="adapters_after", help=argparse.SUPPRESS)
+        parser.add_argument(
+            "--adapters",
+            metavar="DIR",
+            action="append",
+            default=[],
+            dest="adapters_after",
+            help=argparse.SUPPRESS,
+        )
 
 
 def _command_of(arguments: Sequence[str]) -> str | None:

@@ -26,14 +26,20 @@ examples:
 def add_parser(subparsers: Any) -> None:
     """Declare the command's arguments."""
     parser = subparsers.add_parser(
-        "show", help="show one adapter, resolved", epilog=_EPILOG,
+        "show",
+        help="show one adapter, resolved",
+        epilog=_EPILOG,
         description="Show an adapter's file and what it comes to with everything it extends.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME",
-                        help="an adapter's name, a file, or the class of a pipeline or transformer")
-    parser.add_argument("--format", choices=("human", "json"), default="human",
-                        help="how to print the adapter")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="an adapter's name, a file, or the class of a pipeline or transformer",
+    )
+    parser.add_argument(
+        "--format", choices=("human", "json"), default="human", help="how to print the adapter"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -33,21 +33,33 @@ Under GITHUB_ACTIONS findings become annotations as well.
 def add_parser(subparsers: Any) -> None:
     """Declare the command's arguments."""
     parser = subparsers.add_parser(
-        "validate", help="check adapter files", epilog=_EPILOG,
+        "validate",
+        help="check adapter files",
+        epilog=_EPILOG,
         description="Check adapter files: syntax, keys, values, what they mean together, and "
         "claims on the same class. Also checks the cache part of configs of cache-dit, vLLM-Omni "
         "and SGLang, which it knows by their content.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="*", metavar="PATH",
-                        help="files, folders, patterns such as 'adapters/*.yaml', or - for stdin; "
-                        "default: all adapters that can be found")
-    parser.add_argument("--format", choices=("human", "json", "sarif", "github", "junit"),
-                        help="how to print the findings; default: human")
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="files, folders, patterns such as 'adapters/*.yaml', or - for stdin; "
+        "default: all adapters that can be found",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("human", "json", "sarif", "github", "junit"),
+        help="how to print the findings; default: human",
+    )
     parser.add_argument("--output", metavar="FILE", help="write them to a file")
     parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
-    parser.add_argument("--fix", action="store_true",
-                        help="mend what is safe (spelling, order, the schema line) in the files")
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="mend what is safe (spelling, order, the schema line) in the files",
+    )
     parser.set_defaults(deep=False)
     parser.add_argument("--explain", metavar="CODE", help="say what a finding means, and stop")
 
@@ -111,8 +123,15 @@ def _explain(code: str) -> int:
 
 
 def _described(rule: Rule) -> str:
-    lines = [f"{rule.id} {rule.name} ({rule.severity})", "", rule.title, "", rule.why, "",
-             f"What to do: {rule.fix}"]
+    lines = [
+        f"{rule.id} {rule.name} ({rule.severity})",
+        "",
+        rule.title,
+        "",
+        rule.why,
+        "",
+        f"What to do: {rule.fix}",
+    ]
     for word, example in (("Wrong", rule.bad), ("Right", rule.good)):
         if example:
             lines += ["", f"{word}:", *(f"  {line}" for line in example.splitlines())]

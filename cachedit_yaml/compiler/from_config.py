@@ -29,9 +29,10 @@ def mapping_from_config(config: Any) -> dict[str, Any]:
         value = getattr(config, item.name)
         if isinstance(value, torch.Tensor):
             value = value.item()
-        if item.name not in EXPRESSED_ELSEWHERE and value is not None:
-            if value != getattr(default, item.name):
-                given[item.name] = value
+        if item.name in EXPRESSED_ELSEWHERE or value is None:
+            continue
+        if value != getattr(default, item.name):
+            given[item.name] = value
     if config.cache_type is not None:
         given["cache_type"] = str(config.cache_type)
     policy = config.steps_computation_policy

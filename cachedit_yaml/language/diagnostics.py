@@ -25,7 +25,10 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 _COLORS: Final = {
-    "error": "\x1b[1;31m", "warning": "\x1b[1;33m", "hint": "\x1b[1;36m", "bold": "\x1b[1m"
+    "error": "\x1b[1;31m",
+    "warning": "\x1b[1;33m",
+    "hint": "\x1b[1;36m",
+    "bold": "\x1b[1m",
 }
 _RESET: Final = "\x1b[0m"
 _WIDTH: Final = 120
@@ -165,9 +168,7 @@ def render(diagnostic: Diagnostic, source_text: str | None = None, color: bool =
     return render_in(diagnostic, _sources(diagnostic, source_text), color)
 
 
-def render_in(
-    diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = False
-) -> str:
+def render_in(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = False) -> str:
     """Show a diagnostic with lines of several files.
 
     Args:
@@ -213,9 +214,7 @@ def _sources(diagnostic: Diagnostic, source_text: str | None) -> Mapping[str, st
     return {diagnostic.span.path: source_text}
 
 
-def _snippet(
-    span: Span | None, sources: Mapping[str, str], gutter: int
-) -> tuple[str, str] | None:
+def _snippet(span: Span | None, sources: Mapping[str, str], gutter: int) -> tuple[str, str] | None:
     text = sources.get(span.path) if span is not None else None
     if span is None or text is None:
         return None

@@ -84,8 +84,10 @@ def _base(
         # What follows the first line says where was looked, which is of no use here.
         message, *more = str(error).splitlines()
         near = next((line.strip() for line in more if line.strip().startswith("nearest:")), None)
-        return wrong(f"cannot extend {wanted!r}: {message.rstrip(':')}",
-                     hint=_IN_BRACKETS.sub("", near) if near else None)
+        return wrong(
+            f"cannot extend {wanted!r}: {message.rstrip(':')}",
+            hint=_IN_BRACKETS.sub("", near) if near else None,
+        )
     for step, document in enumerate(chain):
         if document.path is not None and _same(document.path, path):
             if step == len(chain) - 1:
@@ -130,8 +132,7 @@ def _on_top(child: Document, base: Document) -> Document:
     assert base.data is not None
     merged = Document(child.name, path=child.path, sources={**base.sources, **child.sources})
     merged.positions = {
-        path: place for path, place in base.positions.items()
-        if path and path[0] not in OWN_KEYS
+        path: place for path, place in base.positions.items() if path and path[0] not in OWN_KEYS
     }
     inherited = {k: v for k, v in base.data.items() if k not in OWN_KEYS}
     merged.data = _merge(child.data, inherited, spec.AdapterSpec, (), child, merged)
@@ -140,8 +141,12 @@ def _on_top(child: Document, base: Document) -> Document:
 
 
 def _merge(
-    own: Mapping[str, Any], base: Mapping[str, Any], cls: type | None, path: KeyPath,
-    child: Document, merged: Document,
+    own: Mapping[str, Any],
+    base: Mapping[str, Any],
+    cls: type | None,
+    path: KeyPath,
+    child: Document,
+    merged: Document,
 ) -> dict[str, Any]:
     """Merge two mappings; `cls` is what the language has here, None below free keys."""
     result = dict(base)
@@ -168,8 +173,13 @@ def _merge(
 
 
 def _merge_named(
-    own: Mapping[str, Any], base: Mapping[str, Any], cls: type, shorthand: str | None,
-    path: KeyPath, child: Document, merged: Document,
+    own: Mapping[str, Any],
+    base: Mapping[str, Any],
+    cls: type,
+    shorthand: str | None,
+    path: KeyPath,
+    child: Document,
+    merged: Document,
 ) -> dict[str, Any]:
     result = dict(base)
     for name, value in own.items():

@@ -41,9 +41,7 @@ def load_adapter(
     if isinstance(source, Mapping):
         spec, diagnostics = _from_dict(source, resolve)
     elif isinstance(source, str) and "\n" in source:
-        spec, diagnostics, _ = check_document(
-            *read_text(source), resolve=resolve, standalone=False
-        )
+        spec, diagnostics, _ = check_document(*read_text(source), resolve=resolve, standalone=False)
     else:
         spec, diagnostics, _ = read_adapter(source, resolve=resolve)
     if spec is None:

@@ -117,5 +117,3 @@ def _places(root: type) -> Mapping[str, str]:
                 step = {"": key.name, "NAME": f"{key.name}.NAME", "[]": key.name}[by]
                 queue.append((child, f"{place}.{step}" if place else step, depth + 1))
     return found
-
-

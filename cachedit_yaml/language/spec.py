@@ -95,21 +95,28 @@ class StepMask:
     """
 
     ONE_OF: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("preset",), ("mask",), ("compute_bins", "cache_bins"),
+        ("preset",),
+        ("mask",),
+        ("compute_bins", "cache_bins"),
     )
 
     preset: MaskPreset | None = key("A preset of cache-dit, made for any number of steps.")
     compute_bins: tuple[int, ...] | None = key(
         "Lengths of the runs of computed steps, taken in turn with `cache_bins`.",
-        minimum=1, min_items=1, max_items=256,
+        minimum=1,
+        min_items=1,
+        max_items=256,
     )
     cache_bins: tuple[int, ...] | None = key(
         "Lengths of the runs of cached steps, taken in turn with `compute_bins`.",
-        minimum=1, min_items=1, max_items=256,
+        minimum=1,
+        min_items=1,
+        max_items=256,
     )
     mask: tuple[Literal[0, 1], ...] | None = key(
         "One number for each step: 1 computes the step, 0 may serve it from the cache.",
-        min_items=1, max_items=1000,
+        min_items=1,
+        max_items=1000,
     )
     policy: MaskPolicy = key(
         "`dynamic` asks the residual difference on the cached steps, `static` always hits.",
@@ -155,7 +162,9 @@ class CacheSettings:
     )
     Fn_compute_blocks: int | Unset = key(
         "F: first blocks of a list that always run; their residual decides whether to hit.",
-        default=UNSET, minimum=1, maximum=1000,
+        default=UNSET,
+        minimum=1,
+        maximum=1000,
     )
     Bn_compute_blocks: int | Unset = key(
         "B: last blocks of a list that always run.", default=UNSET, minimum=0, maximum=1000
@@ -163,27 +172,39 @@ class CacheSettings:
     residual_diff_threshold: float | Unset = key(
         "Hit when the relative difference of the residual after F blocks is below this. "
         "0 never hits; 1 and above would always hit and are refused.",
-        default=UNSET, minimum=0, below=1,
+        default=UNSET,
+        minimum=0,
+        below=1,
     )
     max_accumulated_residual_diff_threshold: float | Unset | None = key(
         "Stop hitting once the differences of a generation add up to this.",
-        default=UNSET, above=0, nullable=True,
+        default=UNSET,
+        above=0,
+        nullable=True,
     )
     max_warmup_steps: int | Unset = key(
         "Computed steps at the start of each transformer's share of a generation.",
-        default=UNSET, minimum=0, maximum=10000,
+        default=UNSET,
+        minimum=0,
+        maximum=10000,
     )
     warmup_interval: int | Unset = key(
         "Within the warm-up, compute only every so many steps.",
-        default=UNSET, minimum=1, maximum=1000,
+        default=UNSET,
+        minimum=1,
+        maximum=1000,
     )
     max_cached_steps: int | Unset = key(
         "At most this many cached steps a generation; -1 for no limit.",
-        default=UNSET, minimum=-1, maximum=10000,
+        default=UNSET,
+        minimum=-1,
+        maximum=10000,
     )
     max_continuous_cached_steps: int | Unset = key(
         "At most this many cached steps in a row; -1 for no limit.",
-        default=UNSET, minimum=-1, maximum=10000,
+        default=UNSET,
+        minimum=-1,
+        maximum=10000,
     )
     cfg_compute_first: bool | Unset = key(
         "Native execution: the guidance branch runs before the main one.", default=UNSET
@@ -194,7 +215,10 @@ class CacheSettings:
     )
     force_refresh_step_hint: int | Unset | None = key(
         "Start the cache anew at this step, because the input changes there.",
-        default=UNSET, minimum=1, maximum=10000, nullable=True,
+        default=UNSET,
+        minimum=1,
+        maximum=10000,
+        nullable=True,
     )
     force_refresh_step_policy: Literal["once", "repeat"] | Unset = key(
         "Refresh at that step only, or every so many steps.", default=UNSET
@@ -204,11 +228,14 @@ class CacheSettings:
     )
     max_dynamic_prune_threshold: float | Unset | None = key(
         "DBPrune: upper bound of the derived threshold.",
-        default=UNSET, minimum=0, nullable=True,
+        default=UNSET,
+        minimum=0,
+        nullable=True,
     )
     dynamic_prune_threshold_relax_ratio: float | Unset = key(
         "DBPrune: the derived threshold is the mean difference times this.",
-        default=UNSET, above=0,
+        default=UNSET,
+        above=0,
     )
     non_prune_block_ids: tuple[int, ...] | Unset = key(
         "DBPrune: indices of blocks that always run.", default=UNSET, minimum=0, max_items=1000
@@ -218,11 +245,17 @@ class CacheSettings:
     )
     scm: StepMask | Unset | None = key(
         "Step computation mask: a preset's name, or a mapping.",
-        default=UNSET, nullable=True, shorthand="preset", atomic=True,
+        default=UNSET,
+        nullable=True,
+        shorthand="preset",
+        atomic=True,
     )
     calibrator: Calibrator | Unset | None = key(
         "Forecast skipped steps: a calibrator's name, or a mapping.",
-        default=UNSET, nullable=True, shorthand="type", atomic=True,
+        default=UNSET,
+        nullable=True,
+        shorthand="type",
+        atomic=True,
     )
 
     def given(self) -> Iterator[tuple[str, Any]]:
@@ -283,7 +316,10 @@ class BlockList:
     )
     block_class: tuple[str, ...] | None = key(
         "Class names of the blocks; anything else is an error.",
-        pattern=CLASS_NAME, min_items=1, max_items=16, name="class",
+        pattern=CLASS_NAME,
+        min_items=1,
+        max_items=16,
+        name="class",
     )
     optional: bool = key("The list may be absent or empty.", default=False)
     params: CacheSettings | None = key("Settings for this list alone.")
@@ -298,7 +334,10 @@ class Variant:
 
     transformer_class: tuple[str, ...] | None = key(
         "Taken when the transformer's class has one of these names.",
-        pattern=CLASS_NAME, min_items=1, max_items=16, name="class",
+        pattern=CLASS_NAME,
+        min_items=1,
+        max_items=16,
+        name="class",
     )
     when: str | None = key(
         "Taken when this attribute is true, for example `transformer.config.guidance_embeds` or "
@@ -307,7 +346,10 @@ class Variant:
     )
     blocks: Mapping[str, BlockList] = key(
         "The block lists, by attribute path from the transformer.",
-        required=True, key_pattern=ATTRIBUTE_PATH, shorthand="pattern", min_items=1,
+        required=True,
+        key_pattern=ATTRIBUTE_PATH,
+        shorthand="pattern",
+        min_items=1,
         max_items=32,
     )
 
@@ -318,7 +360,10 @@ class Denoising:
 
     when: Mapping[str, str | int | float | bool | None] = key(
         "Arguments of the transformer's forward and the values that they must have.",
-        required=True, key_pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", min_items=1, max_items=8,
+        required=True,
+        key_pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        min_items=1,
+        max_items=8,
     )
 
 
@@ -327,20 +372,26 @@ class Transformer:
     """One transformer of the pipeline and its block lists."""
 
     transformer_class: tuple[str, ...] | None = key(
-        "Class names; any other class is an error. Also the key for engines that hold no "
-        "pipeline.",
-        pattern=CLASS_NAME, min_items=1, max_items=16, name="class",
+        "Class names; any other class is an error. Also the key for engines that hold no pipeline.",
+        pattern=CLASS_NAME,
+        min_items=1,
+        max_items=16,
+        name="class",
     )
-    optional: bool = key("The pipeline may have none (the attribute is absent or None).",
-                         default=False)
+    optional: bool = key(
+        "The pipeline may have none (the attribute is absent or None).", default=False
+    )
     blocks: Mapping[str, BlockList] | None = key(
-        "The block lists, by attribute path from the transformer: a forward pattern, or a "
-        "mapping.",
-        key_pattern=ATTRIBUTE_PATH, shorthand="pattern", min_items=1, max_items=32,
+        "The block lists, by attribute path from the transformer: a forward pattern, or a mapping.",
+        key_pattern=ATTRIBUTE_PATH,
+        shorthand="pattern",
+        min_items=1,
+        max_items=32,
     )
     variants: tuple[Variant, ...] | None = key(
         "Layouts by class or attribute, tried in order before `blocks`.",
-        min_items=1, max_items=16,
+        min_items=1,
+        max_items=16,
     )
     params: CacheSettings | None = key("Settings for this transformer alone.")
     denoising: Denoising | None = key("Which calls are denoising steps. Default: all.")
@@ -357,7 +408,10 @@ class Boundary:
     ratio: float | str = key(
         "Boundary as a share of the scheduler's num_train_timesteps: a number, or the attribute "
         "that holds it (none there: all steps belong to `high`).",
-        required=True, minimum=0, maximum=1, pattern=r"^pipeline(\.[A-Za-z][A-Za-z0-9_]*){1,8}$",
+        required=True,
+        minimum=0,
+        maximum=1,
+        pattern=r"^pipeline(\.[A-Za-z][A-Za-z0-9_]*){1,8}$",
     )
     high: str = key("The transformer of the noisy steps.", required=True, pattern=ATTRIBUTE_PATH)
     low: str = key("The transformer of the others.", required=True, pattern=ATTRIBUTE_PATH)
@@ -375,11 +429,19 @@ class StepSplit:
     boundary: Boundary | None = key("By a timestep.")
     fraction: Mapping[str, float] | None = key(
         "By shares of the steps, in order; the last transformer takes the rest.",
-        key_pattern=ATTRIBUTE_PATH, above=0, maximum=1, min_items=2, max_items=8,
+        key_pattern=ATTRIBUTE_PATH,
+        above=0,
+        maximum=1,
+        min_items=2,
+        max_items=8,
     )
     count: Mapping[str, int] | None = key(
         "By numbers of steps, in order; -1 takes the rest.",
-        key_pattern=ATTRIBUTE_PATH, minimum=-1, maximum=10000, min_items=2, max_items=8,
+        key_pattern=ATTRIBUTE_PATH,
+        minimum=-1,
+        maximum=10000,
+        min_items=2,
+        max_items=8,
     )
 
 
@@ -404,8 +466,7 @@ class AdapterSpec:
     """One adapter: everything that one YAML file says."""
 
     schema: int = key("Version of the language: 1.", required=True, const=LANGUAGE_VERSION)
-    name: str = key("Name of the adapter. Default: the file's name.", default="",
-                    pattern=NAME)
+    name: str = key("Name of the adapter. Default: the file's name.", default="", pattern=NAME)
     description: str | None = key("One sentence on the model.")
     extends: str | None = key(
         "An adapter to start from, by name or by path relative to this file: mappings merge, "
@@ -414,31 +475,33 @@ class AdapterSpec:
     )
     pipelines: tuple[str, ...] = key(
         "Class names of the pipelines; `*` matches any part of a name.",
-        default=(), pattern=CLASS_NAME, max_items=256,
+        default=(),
+        pattern=CLASS_NAME,
+        max_items=256,
     )
     models: tuple[str, ...] = key("Model ids that this was made for.", default=(), max_items=256)
     requires: Mapping[str, str] | None = key(
         "Versions that this needs, by distribution: `cache-dit: '>=1.5'`.",
-        key_pattern=NAME, pattern=VERSION_RANGE,
+        key_pattern=NAME,
+        pattern=VERSION_RANGE,
     )
-    refuse: str | None = key(
-        "These pipelines must not be cached: the reason, in one sentence."
-    )
+    refuse: str | None = key("These pipelines must not be cached: the reason, in one sentence.")
     cache: CacheSettings = key(
         "Settings that a profile, the engine and the request may override.",
         default=CacheSettings(),
     )
     steps: tuple[StepDefaults, ...] = key(
         "Settings by number of steps; the smallest `max_steps` that holds the run wins.",
-        default=(), max_items=16,
+        default=(),
+        max_items=16,
     )
     transformers: Mapping[str, Transformer] = key(
         "The transformers, by attribute path from the pipeline.",
-        factory=dict, key_pattern=ATTRIBUTE_PATH, max_items=16,
+        factory=dict,
+        key_pattern=ATTRIBUTE_PATH,
+        max_items=16,
     )
-    step_split: StepSplit | None = key(
-        "How the steps divide among the transformers.", atomic=True
-    )
+    step_split: StepSplit | None = key("How the steps divide among the transformers.", atomic=True)
     guidance: Guidance = key(
         "How guidance runs.", default=Guidance(), shorthand="mode", atomic=True
     )

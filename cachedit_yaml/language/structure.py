@@ -66,8 +66,13 @@ class _Walker:
         self.diagnostics: list[Diagnostic] = []
 
     def report(
-        self, code: str, message: str, path: KeyPath, at_key: bool = False,
-        replace: str | None = None, **more: Any,
+        self,
+        code: str,
+        message: str,
+        path: KeyPath,
+        at_key: bool = False,
+        replace: str | None = None,
+        **more: Any,
     ) -> Any:
         span = None
         if self.document is not None:
@@ -96,8 +101,13 @@ class _Walker:
                 values[key.attribute] = self.value(key.members, value, key.rules, (*path, name))
         for key in keys.values():
             if key.required and key.name not in data:
-                self.report("missing-key", f"{_label(path)} needs the key {key.name!r}", path,
-                            at_key=True, expected=describe(key.members, key.rules))
+                self.report(
+                    "missing-key",
+                    f"{_label(path)} needs the key {key.name!r}",
+                    path,
+                    at_key=True,
+                    expected=describe(key.members, key.rules),
+                )
         self.alternatives(cls, data, path)
         if len(self.diagnostics) > before:
             return _FAILED
@@ -110,8 +120,15 @@ class _Walker:
         expected = None if advice.hint else _known(list(keys_of(cls)))
         # Never mend one key into another that is given too.
         replace = advice.replace if advice.replace not in data else None
-        self.report("unknown-key", f"unknown key {name!r}", (*path, name), at_key=True,
-                    hint=advice.hint, expected=expected, replace=replace)
+        self.report(
+            "unknown-key",
+            f"unknown key {name!r}",
+            (*path, name),
+            at_key=True,
+            hint=advice.hint,
+            expected=expected,
+            replace=replace,
+        )
 
     def alternatives(self, cls: type, data: Mapping[Any, Any], path: KeyPath) -> None:
         any_of: Sequence[str] = getattr(cls, "ANY_OF", ())
@@ -123,17 +140,32 @@ class _Walker:
         started = [group for group in groups if any(name in data for name in group)]
         choices = one_of([" with ".join(group) for group in groups])
         if not started:
-            self.report("exactly-one", f"{_label(path)} needs one of its keys", path, at_key=True,
-                        expected=choices)
+            self.report(
+                "exactly-one",
+                f"{_label(path)} needs one of its keys",
+                path,
+                at_key=True,
+                expected=choices,
+            )
         elif len(started) > 1:
             given = [name for group in groups for name in group if name in data]
-            self.report("exactly-one", f"{_label(path)} has {' and '.join(given)}",
-                        (*path, given[1]), at_key=True, expected=f"only one of {choices}")
+            self.report(
+                "exactly-one",
+                f"{_label(path)} has {' and '.join(given)}",
+                (*path, given[1]),
+                at_key=True,
+                expected=f"only one of {choices}",
+            )
         else:
             for name in started[0]:
                 if name not in data:
-                    self.report("missing-key", f"{_label(path)} needs the key {name!r}", path,
-                                at_key=True, expected=" with ".join(started[0]))
+                    self.report(
+                        "missing-key",
+                        f"{_label(path)} needs the key {name!r}",
+                        path,
+                        at_key=True,
+                        expected=" with ".join(started[0]),
+                    )
 
     # --- values ---
 
@@ -181,8 +213,13 @@ class _Walker:
                 self.report("non-string-key", f"the key {show(name)} is not text", path)
                 continue
             if pattern and not compiled(pattern).fullmatch(name):
-                self.report("wrong-format", f"{show(name)} cannot be a key of {_label(path)}",
-                            child, at_key=True, expected=pattern_words(pattern))
+                self.report(
+                    "wrong-format",
+                    f"{show(name)} cannot be a key of {_label(path)}",
+                    child,
+                    at_key=True,
+                    expected=pattern_words(pattern),
+                )
             result[name] = self.value(members, value, inner, child)
         return result
 
@@ -203,12 +240,17 @@ class _Walker:
         if not low <= found <= high:
             limit = f"at least {low}" if found < low else f"at most {high}"
             noun = one if found == 1 else many
-            self.report("wrong-length", f"{_label(path)} has {found or 'no'} {noun}", path,
-                        expected=limit)
+            self.report(
+                "wrong-length", f"{_label(path)} has {found or 'no'} {noun}", path, expected=limit
+            )
 
     def literal(
-        self, members: Sequence[Any], choices: Sequence[Any], value: object,
-        rules: Mapping[str, Any], path: KeyPath,
+        self,
+        members: Sequence[Any],
+        choices: Sequence[Any],
+        value: object,
+        rules: Mapping[str, Any],
+        path: KeyPath,
     ) -> Any:
         for choice in choices:
             # True == 1 in Python, but `true` is not a 1 of a mask.
@@ -216,10 +258,14 @@ class _Walker:
                 return choice
         if isinstance(value, str) and all(isinstance(choice, str) for choice in choices):
             near = nearest(value, choices)
-            self.report("wrong-value", f"{_label(path)} cannot be {show(value)}", path,
-                        expected=describe(members, rules),
-                        hint=f"did you mean {near[0]!r}?" if near else None,
-                        replace=near[0] if near else None)
+            self.report(
+                "wrong-value",
+                f"{_label(path)} cannot be {show(value)}",
+                path,
+                expected=describe(members, rules),
+                hint=f"did you mean {near[0]!r}?" if near else None,
+                replace=near[0] if near else None,
+            )
             return _FAILED
         return None
 
@@ -240,8 +286,12 @@ class _Walker:
         if member is str:
             pattern = rules.get("pattern")
             if pattern and not compiled(pattern).fullmatch(value):
-                return self.report("wrong-format", f"{_label(path)} cannot be {show(value)}", path,
-                                   expected=pattern_words(pattern))
+                return self.report(
+                    "wrong-format",
+                    f"{_label(path)} cannot be {show(value)}",
+                    path,
+                    expected=pattern_words(pattern),
+                )
             return value
         inside = isinstance(value, int) or math.isfinite(value)
         inside = inside and abs(value) <= 1e300
@@ -253,8 +303,9 @@ class _Walker:
         if not inside:
             const = rules.get("const")
             expected = describe((member,), rules) if const is None else str(const)
-            return self.report("out-of-range", f"{_label(path)} cannot be {show(value)}", path,
-                               expected=expected)
+            return self.report(
+                "out-of-range", f"{_label(path)} cannot be {show(value)}", path, expected=expected
+            )
         return member(value)
 
     def wrong_type(
@@ -266,8 +317,14 @@ class _Walker:
             hint = hint or "give one, or remove the key"
         else:
             message = f"{_label(path)} is {_kind(value)}"
-        return self.report("wrong-type", message, path, expected=describe(members, rules),
-                           hint=hint, replace=_plain(members, value))
+        return self.report(
+            "wrong-type",
+            message,
+            path,
+            expected=describe(members, rules),
+            hint=hint,
+            replace=_plain(members, value),
+        )
 
 
 def _known(names: Sequence[str]) -> str:
@@ -321,11 +378,9 @@ def _type_hint(members: Sequence[Any], value: object) -> str | None:
             return f"write [{value}]"
     if isinstance(value, (bool, int, float)) and not isinstance(value, str):
         if str in members:
-            return f"write \"{show(value)}\" in quotes if it is meant as text"
+            return f'write "{show(value)}" in quotes if it is meant as text'
         if wants_list:
             return f"write [{show(value)}]"
-    if isinstance(value, (list, tuple)) and any(
-        is_mapping(m) or is_language(m) for m in members
-    ):
+    if isinstance(value, (list, tuple)) and any(is_mapping(m) or is_language(m) for m in members):
         return "write 'key: value' lines without dashes"
     return None

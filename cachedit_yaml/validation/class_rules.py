@@ -65,20 +65,31 @@ def check_classes(document: Document, engine: str | None) -> list[Diagnostic]:
             what != "pipeline" and _PIPELINE.search(name)
         ):
             is_a, belongs = (
-                ("a transformer", "under the transformer's 'class'") if what == "pipeline"
+                ("a transformer", "under the transformer's 'class'")
+                if what == "pipeline"
                 else ("a pipeline", "under 'pipelines'")
             )
-            found.append(Diagnostic(
-                "misplaced-class", f"{name!r} looks like the class of {is_a}", path, span,
-                hint=f"it belongs {belongs}",
-            ))
+            found.append(
+                Diagnostic(
+                    "misplaced-class",
+                    f"{name!r} looks like the class of {is_a}",
+                    path,
+                    span,
+                    hint=f"it belongs {belongs}",
+                )
+            )
             continue
         near = misspelled(name, packages, exported=what != "block")
         if near is not None:
             where = ", ".join(package.name for package in packages)
-            found.append(Diagnostic(
-                "misspelled-class", f"no class is called {name!r} in {where}", path, span,
-                hint=f"did you mean {near!r}?",
-                fix=document.replacement(path, near, key=False),
-            ))
+            found.append(
+                Diagnostic(
+                    "misspelled-class",
+                    f"no class is called {name!r} in {where}",
+                    path,
+                    span,
+                    hint=f"did you mean {near!r}?",
+                    fix=document.replacement(path, near, key=False),
+                )
+            )
     return found

@@ -170,7 +170,9 @@ def _stamp(files: Iterable[Path]) -> str:
     for path in files:
         with contextlib.suppress(OSError):
             state = path.stat()
-            digest.update(f"{path}\0{state.st_mtime_ns}\0{state.st_size}\n".encode(errors="replace"))
+            digest.update(
+                f"{path}\0{state.st_mtime_ns}\0{state.st_size}\n".encode(errors="replace")
+            )
     return digest.hexdigest()
 
 

@@ -59,16 +59,20 @@ def apply_ignores(
             left.append(item)
     for ignore in ignores:
         if not ignore.used and ignore.rule.level in levels:
-            found.append(Diagnostic(
-                "unused-ignore", f"nothing to silence here: {ignore.rule.id} ({ignore.rule.name}) "
-                "is not found", span=ignore.span, hint="remove the comment",
-                fix=(ignore.edit,) if ignore.edit is not None else (),
-            ))
+            found.append(
+                Diagnostic(
+                    "unused-ignore",
+                    f"nothing to silence here: {ignore.rule.id} ({ignore.rule.name}) is not found",
+                    span=ignore.span,
+                    hint="remove the comment",
+                    fix=(ignore.edit,) if ignore.edit is not None else (),
+                )
+            )
 
     def place(item: Diagnostic) -> tuple[bool, int, int]:
         span = item.span
-        return (False, 0, 0) if span is None else (
-            span.path != document.name, span.line, span.column
+        return (
+            (False, 0, 0) if span is None else (span.path != document.name, span.line, span.column)
         )
 
     return sorted(left + found, key=place)
@@ -90,8 +94,14 @@ def _ignores(document: Document, found: list[Diagnostic]) -> Iterator[_Ignore]:
             continue
         span = Span(document.name, row, match.start() + 1, row, len(line.rstrip()) + 1)
         if not match[3].strip():
-            found.append(Diagnostic("ignore-without-reason", "the comment does not say why",
-                                    span=span, hint="write the reason behind the bracket"))
+            found.append(
+                Diagnostic(
+                    "ignore-without-reason",
+                    "the comment does not say why",
+                    span=span,
+                    hint="write the reason behind the bracket",
+                )
+            )
         codes = [code.strip() for code in match[2].split(",")]
         edit = _removal(span, lines, len(codes))
         target = None if match[1] == "ignore-file" else _target(lines, row, match.start())
@@ -100,16 +110,25 @@ def _ignores(document: Document, found: list[Diagnostic]) -> Iterator[_Ignore]:
             if rule is None:
                 names = [*RULES, *(rule.id for rule in RULES.values())]
                 near = nearest(code, names) if len(code) < 40 else []
-                found.append(Diagnostic(
-                    "unknown-ignore", f"there is no rule {code!r}", span=span,
-                    hint=f"did you mean {near[0]!r}?" if near
-                    else "write a code such as CY205, or the name of a rule",
-                ))
+                found.append(
+                    Diagnostic(
+                        "unknown-ignore",
+                        f"there is no rule {code!r}",
+                        span=span,
+                        hint=f"did you mean {near[0]!r}?"
+                        if near
+                        else "write a code such as CY205, or the name of a rule",
+                    )
+                )
             elif not rule.ignorable:
-                found.append(Diagnostic(
-                    "error-ignored", f"{rule.id} ({rule.name}) is an error, which no comment can "
-                    "silence", span=span, hint="mend it, and remove the comment",
-                ))
+                found.append(
+                    Diagnostic(
+                        "error-ignored",
+                        f"{rule.id} ({rule.name}) is an error, which no comment can silence",
+                        span=span,
+                        hint="mend it, and remove the comment",
+                    )
+                )
             else:
                 yield _Ignore(rule, span, target, edit)
 
@@ -131,8 +150,9 @@ def _removal(span: Span, lines: list[str], codes: int) -> Edit | None:
     before = lines[span.line - 1][: span.column - 1]
     if not before.strip():
         return Edit(Span(span.path, span.line, 1, span.line + 1, 1), "")
-    return Edit(span._replace(column=len(before.rstrip()) + 1,
-                              end_column=len(lines[span.line - 1]) + 1), "")
+    return Edit(
+        span._replace(column=len(before.rstrip()) + 1, end_column=len(lines[span.line - 1]) + 1), ""
+    )
 
 
 def _inside_a_value(document: Document, row: int, column: int) -> bool:

@@ -73,7 +73,8 @@ def fix(report: Report) -> int:
     """
     return sum(
         fix_file(file.path, file.name, file.diagnostics)
-        for file in report.files if file.path is not None
+        for file in report.files
+        if file.path is not None
     )
 
 

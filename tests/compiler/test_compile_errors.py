@@ -226,7 +226,7 @@ def test_order_of_outputs() -> None:
     class Unclear(models.Block):
         def forward(self, hidden_states: Any, encoder_hidden_states: Any) -> Any:
             output = (encoder_hidden_states, hidden_states)
-            return output
+            return output  # noqa: RET504 - what the check cannot read
 
     class Renamed(models.Block):
         def forward(self, x: Any, context: Any) -> Any:
@@ -268,7 +268,7 @@ def test_refused() -> None:
         {"schema": 1, "name": "no", "pipelines": ["SmallPipeline"], "refuse": "it does not denoise"}
     )
     with pytest.raises(
-        RefusedError, match="^SmallPipeline must not be cached: it does not denoise"
+        RefusedError, match=r"^SmallPipeline must not be cached: it does not denoise"
     ):
         compile_adapter(spec, SmallPipeline(small()))
 

@@ -65,7 +65,7 @@ def parse(content: bytes, name: str) -> Case:
     for line in rest.splitlines(keepends=True):
         if line.startswith(b"# file: "):
             current = []
-            name = line.decode()[len("# file: "):].strip()
+            name = line.decode()[len("# file: ") :].strip()
             case.files[name] = b""
         else:
             assert current is not None

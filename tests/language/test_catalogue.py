@@ -64,7 +64,8 @@ def test_the_address_of_a_rule_is_on_the_page() -> None:
 
 def test_every_rule_is_used_by_the_code() -> None:
     text = "".join(
-        path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py")
+        path.read_text(encoding="utf-8")
+        for path in SOURCES.rglob("*.py")
         if path.parent.name != "catalogue"
     )
     for name in RULES:
@@ -80,7 +81,8 @@ def test_examples(rule: object) -> None:
     assert hasattr(rule, "bad")
     more = ["--deep"] if rule.level == "deep" else []
     for example, encoding, wanted in (
-        (rule.bad, rule.encoding, [rule.name]), (rule.good, "utf-8", [])
+        (rule.bad, rule.encoding, [rule.name]),
+        (rule.good, "utf-8", []),
     ):
         case = cases.parse(example.encode(encoding), "adapter.yaml")
         case.args += more

@@ -145,8 +145,10 @@ def test_null_sets_back_what_is_inherited(tmp_path: Path) -> None:
 
 
 def test_a_list_can_be_said_anew(tmp_path: Path) -> None:
-    child = "schema: 1\nextends: base.yaml\ntransformers:\n" \
-            "  transformer: {blocks: {single: Pattern_4}}\n"
+    child = (
+        "schema: 1\nextends: base.yaml\ntransformers:\n"
+        "  transformer: {blocks: {single: Pattern_4}}\n"
+    )
     spec = load_adapter(write(tmp_path, base=BASE, child=child) / "child.yaml")
     blocks = spec.transformers["transformer"].blocks
     assert blocks is not None

@@ -62,11 +62,18 @@ def test_unset_differs_from_null() -> None:
 def test_scalars_of_free_mappings_keep_their_types() -> None:
     when = adapter(GOOD["variants"]).transformers["dit.model"].denoising
     assert when is not None
-    assert when.when == {"update_cache": False, "mode": "gen", "step": 1, "scale": 1.5,
-                         "past": None}
+    assert when.when == {
+        "update_cache": False,
+        "mode": "gen",
+        "step": 1,
+        "scale": 1.5,
+        "past": None,
+    }
     flags = adapter(GOOD["roles"]).set
     assert flags == {
-        "_cache_dit_requires_paired_cfg": True, "_cache_dit_word": "x", "_cache_dit_n": 2.5
+        "_cache_dit_requires_paired_cfg": True,
+        "_cache_dit_word": "x",
+        "_cache_dit_n": 2.5,
     }
 
 
@@ -146,18 +153,24 @@ NUMBERS = st.one_of(st.integers(), st.floats(), st.booleans(), st.none(), st.tex
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.recursive(
-    NUMBERS,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(
-            st.one_of(st.sampled_from(sorted({k for c in LANGUAGE for k in keys_of(c)})),
-                      st.text(max_size=4), st.integers()),
-            inner, max_size=4,
+@given(
+    st.recursive(
+        NUMBERS,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(
+                st.one_of(
+                    st.sampled_from(sorted({k for c in LANGUAGE for k in keys_of(c)})),
+                    st.text(max_size=4),
+                    st.integers(),
+                ),
+                inner,
+                max_size=4,
+            ),
         ),
-    ),
-    max_leaves=12,
-))
+        max_leaves=12,
+    )
+)
 def test_no_python_data_raises(data: Any) -> None:
     found, errors = structure(AdapterSpec, data)
     assert (found is None) == bool(errors)

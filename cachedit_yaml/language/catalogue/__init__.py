@@ -22,11 +22,7 @@ __all__ = ["RETIRED", "RULES", "Level", "Rule", "Severity", "find_rule"]
 
 #: Every rule by name, in the order of the codes.
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {
-        rule.name: rule
-        for module in (file, schema, meaning, names, ignores)
-        for rule in module.RULES
-    }
+    {rule.name: rule for module in (file, schema, meaning, names, ignores) for rule in module.RULES}
 )
 #: Codes and names of rules that no longer exist; neither is ever used again.
 RETIRED: Final[Mapping[str, str]] = MappingProxyType({})

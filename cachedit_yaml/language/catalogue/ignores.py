@@ -11,7 +11,10 @@ _GOOD: Final = ADAPTER + _ZERO + "  # cachedit-yaml: ignore[CY205] a baseline to
 
 RULES: Final = (
     Rule(
-        "CY601", "unused-ignore", "warning", "ignores",
+        "CY601",
+        "unused-ignore",
+        "warning",
+        "ignores",
         "A comment silences a finding that is not there.",
         "It would hide the finding when it comes back.",
         "Remove the comment. `--fix` does it.",
@@ -19,7 +22,10 @@ RULES: Final = (
         _GOOD,
     ),
     Rule(
-        "CY602", "ignore-without-reason", "warning", "ignores",
+        "CY602",
+        "ignore-without-reason",
+        "warning",
+        "ignores",
         "A comment silences a finding and does not say why.",
         "The next reader cannot tell whether it still holds.",
         "Write the reason behind the bracket.",
@@ -27,7 +33,10 @@ RULES: Final = (
         _GOOD,
     ),
     Rule(
-        "CY603", "unknown-ignore", "warning", "ignores",
+        "CY603",
+        "unknown-ignore",
+        "warning",
+        "ignores",
         "A comment names a rule that does not exist.",
         "It silences nothing.",
         "Write the code or the name of the rule.",
@@ -35,7 +44,10 @@ RULES: Final = (
         _GOOD,
     ),
     Rule(
-        "CY604", "error-ignored", "warning", "ignores",
+        "CY604",
+        "error-ignored",
+        "warning",
+        "ignores",
         "A comment tries to silence an error.",
         "An error makes the file unusable, whatever a comment says.",
         "Mend the error, and remove the comment.",

@@ -17,12 +17,20 @@ _TITLES: Final[dict[Level, tuple[str, str]]] = {
     "file": ("The file", "What can be wrong before the language comes in."),
     "schema": ("Keys and values", "What the language knows in each place."),
     "meaning": ("Meaning", "What the keys of one adapter say together. No model is looked at."),
-    "names": ("Names", "Classes and adapters, across files and installed packages. Nothing is "
-              "imported."),
-    "deep": ("The classes themselves", "Only with `--deep`: the classes are imported, the models "
-             "built without weights, their source is read."),
-    "engine": ("Engine configs", "The cache part of a cache-dit `load_configs` file, a vLLM-Omni "
-               "deploy YAML or `--cache-config` JSON, and an SGLang cache config."),
+    "names": (
+        "Names",
+        "Classes and adapters, across files and installed packages. Nothing is imported.",
+    ),
+    "deep": (
+        "The classes themselves",
+        "Only with `--deep`: the classes are imported, the models "
+        "built without weights, their source is read.",
+    ),
+    "engine": (
+        "Engine configs",
+        "The cache part of a cache-dit `load_configs` file, a vLLM-Omni "
+        "deploy YAML or `--cache-config` JSON, and an SGLang cache config.",
+    ),
     "ignores": ("Ignores", "Comments that silence findings."),
 }
 _INTRODUCTION: Final = """\
@@ -77,8 +85,11 @@ def _section(rule: Rule) -> Iterator[str]:
     for word, example in (("Wrong", rule.bad), ("Right", rule.good)):
         if example:
             shown = example.replace("\u2028", "<U+2028>")
-            note = f" (saved as {rule.encoding})" if rule.encoding != "utf-8" and word == "Wrong" \
+            note = (
+                f" (saved as {rule.encoding})"
+                if rule.encoding != "utf-8" and word == "Wrong"
                 else ""
+            )
             yield f"\n{word}{note}:\n```yaml\n{shown}```\n"
 
 
@@ -90,15 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m cachedit_yaml.language.catalogue.page")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if outdated")
-    parser.add_argument("--output", type=Path,
-                        default=Path(__file__).resolve().parents[3] / "docs" / "rules.md")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).resolve().parents[3] / "docs" / "rules.md"
+    )
     args = parser.parse_args(argv)
     wanted = text()
     if args.check:
         current = args.output.read_text(encoding="utf-8") if args.output.is_file() else ""
         if current != wanted:
-            print(f"{args.output} is out of date; run python -m "
-                  "cachedit_yaml.language.catalogue.page")
+            print(
+                f"{args.output} is out of date; run python -m cachedit_yaml.language.catalogue.page"
+            )
             return 1
         return 0
     args.output.write_text(wanted, encoding="utf-8")

@@ -18,8 +18,11 @@ _NOT_PRUNABLE: Final = frozenset({"Pattern_3", "Pattern_4", "Pattern_5"})
 #: No diffusion transformer comes near this many blocks in one list (the largest have about 60).
 _MOST_BLOCKS: Final = 512
 _PRUNE_ONLY: Final = (
-    "enable_dynamic_prune_threshold", "max_dynamic_prune_threshold",
-    "dynamic_prune_threshold_relax_ratio", "non_prune_block_ids", "force_reduce_calibrator_vram",
+    "enable_dynamic_prune_threshold",
+    "max_dynamic_prune_threshold",
+    "dynamic_prune_threshold_relax_ratio",
+    "non_prune_block_ids",
+    "force_reduce_calibrator_vram",
 )
 
 
@@ -51,9 +54,14 @@ def _pruning(context: Context) -> None:
             if settings.get("cache_type") == "DBPrune":
                 wrong.setdefault(path, (pattern, block.path))
     for path, (pattern, where) in wrong.items():
-        context.report("unusable", f"DBPrune cannot prune blocks of {pattern}",
-                       (*path, "cache_type"), expected="Pattern_0, Pattern_1 or Pattern_2",
-                       hint="use DBCache", related=("the block list", where))
+        context.report(
+            "unusable",
+            f"DBPrune cannot prune blocks of {pattern}",
+            (*path, "cache_type"),
+            expected="Pattern_0, Pattern_1 or Pattern_2",
+            hint="use DBCache",
+            related=("the block list", where),
+        )
 
 
 def _prune_only(context: Context) -> None:
@@ -63,9 +71,13 @@ def _prune_only(context: Context) -> None:
     for path, settings in layers:
         for name in _PRUNE_ONLY:
             if name in settings:
-                context.report("ignored", f"{name!r} has no effect without DBPrune",
-                               (*path, name), key=True,
-                               hint="add 'cache_type: DBPrune', or remove it")
+                context.report(
+                    "ignored",
+                    f"{name!r} has no effect without DBPrune",
+                    (*path, name),
+                    key=True,
+                    hint="add 'cache_type: DBPrune', or remove it",
+                )
 
 
 def _roles(context: Context, block: BlockListAt) -> None:
@@ -75,18 +87,28 @@ def _roles(context: Context, block: BlockListAt) -> None:
     if pattern in _NOT_PRUNABLE:
         for name in ("encoder_hidden_states", "state"):
             if name in roles:
-                context.report("idle-role", f"a block of {pattern} takes only the hidden states",
-                               (*path, name), key=True,
-                               related=("the pattern", (*block.path, "pattern")))
+                context.report(
+                    "idle-role",
+                    f"a block of {pattern} takes only the hidden states",
+                    (*path, name),
+                    key=True,
+                    related=("the pattern", (*block.path, "pattern")),
+                )
     elif "state" in roles and "encoder_hidden_states" in roles:
-        context.report("ignored", "a state stands in place of encoder_hidden_states, so this name "
-                       "has no effect", (*path, "encoder_hidden_states"), key=True,
-                       related=("the state", (*path, "state")), hint="keep one of them")
+        context.report(
+            "ignored",
+            "a state stands in place of encoder_hidden_states, so this name has no effect",
+            (*path, "encoder_hidden_states"),
+            key=True,
+            related=("the state", (*path, "state")),
+            hint="keep one of them",
+        )
     hidden = roles.get("hidden_states", "hidden_states")
     for name in ("encoder_hidden_states", "state"):
         if isinstance(hidden, str) and roles.get(name) == hidden:
-            context.report("unusable", f"one argument cannot be both hidden_states and {name}",
-                           (*path, name))
+            context.report(
+                "unusable", f"one argument cannot be both hidden_states and {name}", (*path, name)
+            )
 
 
 def _first_and_last(context: Context) -> None:
@@ -99,8 +121,10 @@ def _first_and_last(context: Context) -> None:
         if total >= _MOST_BLOCKS and given[0][1] not in reported:
             reported.add(given[0][1])
             context.report(
-                "blocks-never-fit", f"{' + '.join(str(value) for value, _ in given)} blocks "
-                "that always run are more than any model has", given[0][1],
+                "blocks-never-fit",
+                f"{' + '.join(str(value) for value, _ in given)} blocks "
+                "that always run are more than any model has",
+                given[0][1],
                 related=("the list", block.path),
                 hint="usual are 1 to 8 first blocks and 0 to 8 last blocks",
             )

@@ -47,8 +47,15 @@ class Context:
         return self.document.key_span(path) if key else self.document.value_span(path)
 
     def report(
-        self, code: str, message: str, path: KeyPath, *, key: bool = False,
-        related: tuple[str, KeyPath] | None = None, replace: str | None = None, **more: Any,
+        self,
+        code: str,
+        message: str,
+        path: KeyPath,
+        *,
+        key: bool = False,
+        related: tuple[str, KeyPath] | None = None,
+        replace: str | None = None,
+        **more: Any,
     ) -> None:
         """Add a finding.
 
@@ -99,9 +106,7 @@ class Context:
         for each in self.lists():
             yield (*each.path, "params"), mapping(mapping(each.content).get("params"))
 
-    def standing(
-        self, block: BlockListAt, name: str
-    ) -> tuple[Any, KeyPath] | None:
+    def standing(self, block: BlockListAt, name: str) -> tuple[Any, KeyPath] | None:
         """A setting of a block list before steps and profiles come in, and where it is said."""
         layers: tuple[tuple[KeyPath, Mapping[str, Any]], ...] = (
             ((*block.path, "params"), mapping(mapping(block.content).get("params"))),

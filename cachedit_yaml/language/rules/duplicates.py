@@ -23,9 +23,12 @@ def check(context: Context) -> None:
         bound = mapping(step).get("max_steps")
         if is_number(bound):
             if bound in bounds:
-                context.report("duplicate-item", f"two entries have 'max_steps: {bound}'",
-                               ("steps", index, "max_steps"),
-                               related=("first here", ("steps", bounds[bound], "max_steps")))
+                context.report(
+                    "duplicate-item",
+                    f"two entries have 'max_steps: {bound}'",
+                    ("steps", index, "max_steps"),
+                    related=("first here", ("steps", bounds[bound], "max_steps")),
+                )
             bounds.setdefault(bound, index)
 
 
@@ -40,8 +43,12 @@ def _twice(context: Context, path: KeyPath, patterns: bool) -> None:
             continue
         for pattern, where in wide.items():
             if pattern != item and covered(item, [pattern]):
-                context.report("redundant-name", f"{pattern!r} matches {item!r} already",
-                               (*path, index), related=("matched here", (*path, where)))
+                context.report(
+                    "redundant-name",
+                    f"{pattern!r} matches {item!r} already",
+                    (*path, index),
+                    related=("matched here", (*path, where)),
+                )
                 break
 
 
@@ -51,6 +58,10 @@ def _twice_in(context: Context, values: object, path: KeyPath) -> None:
         if not isinstance(item, (str, int)) or isinstance(item, bool):
             continue
         if item in seen:
-            context.report("duplicate-item", f"{item!r} stands twice in {path[-1]!r}",
-                           (*path, index), related=("first here", (*path, seen[item])))
+            context.report(
+                "duplicate-item",
+                f"{item!r} stands twice in {path[-1]!r}",
+                (*path, index),
+                related=("first here", (*path, seen[item])),
+            )
         seen.setdefault(item, index)

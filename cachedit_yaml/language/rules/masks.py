@@ -10,7 +10,9 @@ from cachedit_yaml.language.rules.context import Context, is_count, items, mappi
 
 #: A static mask decides each step, so these have nothing left to limit.
 _IGNORED_BY_STATIC: Final = (
-    "max_cached_steps", "max_continuous_cached_steps", "max_accumulated_residual_diff_threshold",
+    "max_cached_steps",
+    "max_continuous_cached_steps",
+    "max_accumulated_residual_diff_threshold",
 )
 
 
@@ -30,8 +32,10 @@ def _inherited_warmup(context: Context, path: KeyPath, bound: int) -> None:
     if long and len(long) == len(found):
         warmup, where = long[0]
         context.report(
-            "warmup-too-long", f"runs of at most {bound} steps are all warm-up, which takes "
-            f"{warmup}", (*path, "max_steps"), related=("the warm-up", where),
+            "warmup-too-long",
+            f"runs of at most {bound} steps are all warm-up, which takes {warmup}",
+            (*path, "max_steps"),
+            related=("the warm-up", where),
             hint="add a shorter 'max_warmup_steps' to this entry",
         )
 
@@ -43,9 +47,13 @@ def check_one(context: Context, data: Mapping[str, Any], path: KeyPath) -> None:
     if scm.get("policy") == "static":
         for name in _IGNORED_BY_STATIC:
             if data.get(name, -1) not in (-1, None):
-                context.report("ignored", f"{name!r} has no effect beside a static mask",
-                               (*path, name), key=True,
-                               related=("the mask", (*here, "policy")))
+                context.report(
+                    "ignored",
+                    f"{name!r} has no effect beside a static mask",
+                    (*path, name),
+                    key=True,
+                    related=("the mask", (*here, "policy")),
+                )
     bound = data.get("max_steps") if is_count(data.get("max_steps")) else None
     mask = items(scm.get("mask"))
     if mask:
@@ -57,23 +65,38 @@ def check_one(context: Context, data: Mapping[str, Any], path: KeyPath) -> None:
     if steps is None and mask:
         steps, what, where = len(mask), "the {} steps of the mask are", (*here, "mask")
     if steps is not None and steps > 1 and is_count(warmup) and warmup >= steps:
-        context.report("warmup-too-long", f"{what.format(steps)} all warm-up, which takes {warmup}",
-                       (*path, "max_warmup_steps"), related=("the steps", where),
-                       expected=f"less than {steps}")
+        context.report(
+            "warmup-too-long",
+            f"{what.format(steps)} all warm-up, which takes {warmup}",
+            (*path, "max_warmup_steps"),
+            related=("the steps", where),
+            expected=f"less than {steps}",
+        )
 
 
 def _mask(context: Context, mask: Any, bound: int | None, here: KeyPath) -> None:
     if mask[0] == 0 and mask[0] is not False:
-        context.report("ignored", "the first step has nothing to be served from, so it is "
-                       "computed", (*here, "mask", 0), hint="begin the mask with 1")
+        context.report(
+            "ignored",
+            "the first step has nothing to be served from, so it is computed",
+            (*here, "mask", 0),
+            hint="begin the mask with 1",
+        )
     if bound is not None and len(mask) > bound:
-        context.report("mask-length", f"the mask has {len(mask)} entries, and these settings are "
-                       f"for at most {bound} steps", (*here, "mask"),
-                       related=("the steps", (*here[:-1], "max_steps")),
-                       expected=f"at most {bound} entries, one for each step of the run")
+        context.report(
+            "mask-length",
+            f"the mask has {len(mask)} entries, and these settings are for at most {bound} steps",
+            (*here, "mask"),
+            related=("the steps", (*here[:-1], "max_steps")),
+            expected=f"at most {bound} entries, one for each step of the run",
+        )
     if len(mask) > 1 and all(item == 1 and item is not True for item in mask):
-        context.report("never-hits", "the mask computes every step", (*here, "mask"),
-                       hint="write 0 for the steps that may be served from the cache")
+        context.report(
+            "never-hits",
+            "the mask computes every step",
+            (*here, "mask"),
+            hint="write 0 for the steps that may be served from the cache",
+        )
 
 
 def _bins(context: Context, scm: Mapping[str, Any], bound: int | None, here: KeyPath) -> None:
@@ -84,21 +107,29 @@ def _bins(context: Context, scm: Mapping[str, Any], bound: int | None, here: Key
     surplus = len(cached) - len(computed)
     if surplus > 0:
         context.report(
-            "bins-mismatch", f"{len(cached)} cache bins and {len(computed)} compute bins: the "
-            f"last {surplus + 1} cache bins join into a run of {sum(cached[-surplus - 1:])} cached "
-            "steps", (*here, "cache_bins"), related=("compute bins", (*here, "compute_bins")),
+            "bins-mismatch",
+            f"{len(cached)} cache bins and {len(computed)} compute bins: the "
+            f"last {surplus + 1} cache bins join into a run of {sum(cached[-surplus - 1 :])} "
+            "cached steps",
+            (*here, "cache_bins"),
+            related=("compute bins", (*here, "compute_bins")),
             expected=f"at most {len(computed)} cache bins",
         )
     elif surplus < -1:
         context.report(
-            "bins-mismatch", f"{len(computed)} compute bins and {len(cached)} cache bins: the "
+            "bins-mismatch",
+            f"{len(computed)} compute bins and {len(cached)} cache bins: the "
             f"last {-surplus} compute bins join into a run of {sum(computed[surplus:])} computed "
-            "steps", (*here, "compute_bins"), related=("cache bins", (*here, "cache_bins")),
+            "steps",
+            (*here, "compute_bins"),
+            related=("cache bins", (*here, "cache_bins")),
             expected=f"at most {len(cached) + 1} compute bins",
         )
     elif bound is not None and total < bound:
         context.report(
-            "bins-mismatch", f"the bins cover {total} steps, and a run of {bound} is refused",
-            (*here, "compute_bins"), related=("the steps", (*here[:-1], "max_steps")),
+            "bins-mismatch",
+            f"the bins cover {total} steps, and a run of {bound} is refused",
+            (*here, "compute_bins"),
+            related=("the steps", (*here[:-1], "max_steps")),
             expected=f"bins of {bound} steps together",
         )

@@ -13,8 +13,12 @@ def check(context: Context) -> None:
         settings = [name for name in mapping(value) if name != "description"]
         changed = [name for name in settings if name != "lists" or mapping(value)["lists"]]
         if isinstance(value, dict) and not changed:
-            context.report("empty-profile", f"profile {profile!r} changes nothing",
-                           ("profiles", profile), key=True)
+            context.report(
+                "empty-profile",
+                f"profile {profile!r} changes nothing",
+                ("profiles", profile),
+                key=True,
+            )
         for name in mapping(mapping(value).get("lists")):
             path: KeyPath = ("profiles", profile, "lists", name)
             if isinstance(name, str) and name not in full and full:
@@ -26,11 +30,21 @@ def _unknown_list(context: Context, name: str, path: KeyPath, full: dict[str, No
         f"{block.transformer}.{block.name}" for block in context.lists() if block.name == name
     )
     if len(short) > 1:
-        context.report("unknown-name", f"{name!r} may be {one_of(list(short))}", path,
-                       key=True, hint="write it with its transformer")
+        context.report(
+            "unknown-name",
+            f"{name!r} may be {one_of(list(short))}",
+            path,
+            key=True,
+            hint="write it with its transformer",
+        )
     elif not short:
         near = nearest(name, [*full, *(block.name for block in context.lists())])
-        context.report("unknown-name", f"no block list is called {name!r}", path, key=True,
-                       expected=one_of(list(full)),
-                       hint=f"did you mean {near[0]!r}?" if near else None,
-                       replace=near[0] if near else None)
+        context.report(
+            "unknown-name",
+            f"no block list is called {name!r}",
+            path,
+            key=True,
+            expected=one_of(list(full)),
+            hint=f"did you mean {near[0]!r}?" if near else None,
+            replace=near[0] if near else None,
+        )

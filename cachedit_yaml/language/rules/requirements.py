@@ -10,8 +10,21 @@ from cachedit_yaml.language.rules.context import Context, mapping
 
 #: What an adapter may reasonably need.
 _KNOWN: Final = (
-    "cache-dit", "diffusers", "torch", "transformers", "accelerate", "safetensors", "vllm",
-    "vllm-omni", "sglang", "cachedit-yaml", "peft", "numpy", "flash-attn", "xformers", "torchao",
+    "cache-dit",
+    "diffusers",
+    "torch",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "vllm",
+    "vllm-omni",
+    "sglang",
+    "cachedit-yaml",
+    "peft",
+    "numpy",
+    "flash-attn",
+    "xformers",
+    "torchao",
 )
 _BOUND: Final = re.compile(r" *(~=|==|!=|<=|>=|<|>) *([0-9]+(?:\.[0-9]+)*) *")
 
@@ -22,11 +35,21 @@ def check(context: Context) -> None:
         path: KeyPath = ("requires", name)
         near = nearest(name, _KNOWN) if isinstance(name, str) and name not in _KNOWN else []
         if near and near[0] != name.replace("_", "-"):
-            context.report("misspelled-package", f"the package {name!r} is not a known one", path,
-                           key=True, hint=f"did you mean {near[0]!r}?", replace=near[0])
+            context.report(
+                "misspelled-package",
+                f"the package {name!r} is not a known one",
+                path,
+                key=True,
+                hint=f"did you mean {near[0]!r}?",
+                replace=near[0],
+            )
         if isinstance(wanted, str) and _impossible(wanted):
-            context.report("no-version", f"no version is {wanted!r}", path,
-                           hint="the lower bound must be below the upper one")
+            context.report(
+                "no-version",
+                f"no version is {wanted!r}",
+                path,
+                hint="the lower bound must be below the upper one",
+            )
 
 
 def _impossible(wanted: str) -> bool:

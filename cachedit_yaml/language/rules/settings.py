@@ -38,22 +38,37 @@ def check_one(context: Context, data: Mapping[str, Any], path: KeyPath) -> None:
     for name, why in _NEVER.items():
         value = data.get(name)
         if value == 0 and value is not False and value is not None:
-            context.report("never-hits", f"{name!r} is 0, so {why}", (*path, name),
-                           hint="write -1 for no limit" if name.startswith("max") else
-                           "a usual threshold is 0.08 to 0.3")
+            context.report(
+                "never-hits",
+                f"{name!r} is 0, so {why}",
+                (*path, name),
+                hint="write -1 for no limit"
+                if name.startswith("max")
+                else "a usual threshold is 0.08 to 0.3",
+            )
     total, row = data.get("max_cached_steps"), data.get("max_continuous_cached_steps")
     if is_count(total) and is_count(row) and 0 < total < row:
-        context.report("ignored", f"at most {total} steps are cached at all, so {row} in a row "
-                       "limit nothing", (*path, "max_continuous_cached_steps"),
-                       related=("the other limit", (*path, "max_cached_steps")))
+        context.report(
+            "ignored",
+            f"at most {total} steps are cached at all, so {row} in a row limit nothing",
+            (*path, "max_continuous_cached_steps"),
+            related=("the other limit", (*path, "max_cached_steps")),
+        )
     warmup, interval = data.get("max_warmup_steps"), data.get("warmup_interval")
     if is_count(warmup) and is_count(interval) and 1 < warmup <= interval:
-        context.report("thin-warmup", f"of {warmup} warm-up steps only the first is computed",
-                       (*path, "warmup_interval"),
-                       related=("the warm-up", (*path, "max_warmup_steps")))
+        context.report(
+            "thin-warmup",
+            f"of {warmup} warm-up steps only the first is computed",
+            (*path, "warmup_interval"),
+            related=("the warm-up", (*path, "max_warmup_steps")),
+        )
     if "force_refresh_step_policy" in data and data.get("force_refresh_step_hint", 0) is None:
-        context.report("ignored", "'force_refresh_step_policy' has no effect without a hint",
-                       (*path, "force_refresh_step_policy"), key=True)
+        context.report(
+            "ignored",
+            "'force_refresh_step_policy' has no effect without a hint",
+            (*path, "force_refresh_step_policy"),
+            key=True,
+        )
 
 
 def _calibrator(context: Context, calibrator: Mapping[str, Any], path: KeyPath) -> None:
@@ -61,16 +76,29 @@ def _calibrator(context: Context, calibrator: Mapping[str, Any], path: KeyPath) 
     here: KeyPath = (*path, "calibrator")
     for option, owner in _CALIBRATOR_OPTIONS.items():
         if option in calibrator and isinstance(kind, str) and kind != owner:
-            context.report("unusable", f"{option!r} is an option of {owner}, and the type is "
-                           f"{kind}", (*here, option), key=True, hint="remove it")
+            context.report(
+                "unusable",
+                f"{option!r} is an option of {owner}, and the type is {kind}",
+                (*here, option),
+                key=True,
+                hint="remove it",
+            )
     off = [calibrator.get(n) is False for n in ("enable_calibrator", "enable_encoder_calibrator")]
     if all(off) and kind != "none":
-        context.report("ignored", "the calibrator forecasts neither hidden_states nor "
-                       "encoder_hidden_states", (*here, "enable_encoder_calibrator"), key=True,
-                       related=("also off", (*here, "enable_calibrator")),
-                       hint="write 'calibrator: none'")
+        context.report(
+            "ignored",
+            "the calibrator forecasts neither hidden_states nor encoder_hidden_states",
+            (*here, "enable_encoder_calibrator"),
+            key=True,
+            related=("also off", (*here, "enable_calibrator")),
+            hint="write 'calibrator: none'",
+        )
     rank, history = calibrator.get("dmd_rank"), calibrator.get("dmd_history", 6)
     if kind == "dmd" and is_count(rank) and is_count(history) and rank >= history > 0:
-        context.report("unusable", f"{history} remembered steps have at most {history - 1} "
-                       f"differences, and the rank is {rank}", (*here, "dmd_rank"),
-                       expected=f"at most {history - 1}, or 0 to choose it")
+        context.report(
+            "unusable",
+            f"{history} remembered steps have at most {history - 1} "
+            f"differences, and the rank is {rank}",
+            (*here, "dmd_rank"),
+            expected=f"at most {history - 1}, or 0 to choose it",
+        )

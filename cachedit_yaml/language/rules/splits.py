@@ -14,12 +14,14 @@ def check(context: Context) -> None:
     for key in ("high", "low"):
         _declared(context, boundary.get(key), (*base, "boundary", key))
     if "high" in boundary and boundary.get("high") == boundary.get("low"):
-        context.report("unusable", "'high' and 'low' name the same transformer",
-                       (*base, "boundary", "low"))
+        context.report(
+            "unusable", "'high' and 'low' name the same transformer", (*base, "boundary", "low")
+        )
     if boundary.get("ratio") in (0, 1) and is_number(boundary.get("ratio")):
         idle = boundary.get("low" if boundary["ratio"] == 0 else "high")
         context.report(
-            "never-runs", f"with a ratio of {boundary['ratio']:g} no step belongs to {idle!r}",
+            "never-runs",
+            f"with a ratio of {boundary['ratio']:g} no step belongs to {idle!r}",
             (*base, "boundary", "ratio"),
             expected="a number between 0 and 1, or the pipeline's attribute",
         )
@@ -30,13 +32,21 @@ def check(context: Context) -> None:
                 context.report("never-runs", f"{name!r} gets no steps", (*base, kind, name))
     shares = [v for v in mapping(split.get("fraction")).values() if is_number(v)]
     if sum(shares) > 1 + 1e-9:
-        context.report("out-of-range", f"the fractions add up to {sum(shares):g}",
-                       (*base, "fraction"), key=True, expected="at most 1")
+        context.report(
+            "out-of-range",
+            f"the fractions add up to {sum(shares):g}",
+            (*base, "fraction"),
+            key=True,
+            expected="at most 1",
+        )
     rests = [n for n, v in mapping(split.get("count")).items() if v == -1 and v is not True]
     if len(rests) > 1:
-        context.report("unusable", "only one transformer can take the rest of the steps",
-                       (*base, "count", rests[1]),
-                       related=("the other", (*base, "count", rests[0])))
+        context.report(
+            "unusable",
+            "only one transformer can take the rest of the steps",
+            (*base, "count", rests[1]),
+            related=("the other", (*base, "count", rests[0])),
+        )
     _left_out(context)
     _guidance(context)
 
@@ -44,10 +54,15 @@ def check(context: Context) -> None:
 def _declared(context: Context, name: object, path: KeyPath, key: bool = False) -> None:
     if isinstance(name, str) and name not in context.named and context.named:
         near = nearest(name, context.named)
-        context.report("unknown-name", f"no transformer is called {name!r}", path, key=key,
-                       expected=one_of(list(context.named)),
-                       hint=f"did you mean {near[0]!r}?" if near else None,
-                       replace=near[0] if near else None)
+        context.report(
+            "unknown-name",
+            f"no transformer is called {name!r}",
+            path,
+            key=key,
+            expected=one_of(list(context.named)),
+            hint=f"did you mean {near[0]!r}?" if near else None,
+            replace=near[0] if near else None,
+        )
 
 
 def _left_out(context: Context) -> None:
@@ -64,14 +79,23 @@ def _left_out(context: Context) -> None:
             continue
         for name in context.named:
             if name not in given:
-                context.report("left-out", f"{name!r} has no share of the steps, so it is taken to "
-                               "run in all", ("transformers", name), key=True,
-                               related=("the split", ("step_split", kind)))
+                context.report(
+                    "left-out",
+                    f"{name!r} has no share of the steps, so it is taken to run in all",
+                    ("transformers", name),
+                    key=True,
+                    related=("the split", ("step_split", kind)),
+                )
 
 
 def _guidance(context: Context) -> None:
     guidance = mapping(context.data.get("guidance"))
     if "separate_when" in guidance and guidance.get("mode") in ("fused", "separate"):
-        context.report("unusable", f"'mode: {guidance['mode']}' and 'separate_when' say different "
-                       "things", ("guidance", "separate_when"), key=True,
-                       related=("the mode", ("guidance", "mode")), hint="keep one of them")
+        context.report(
+            "unusable",
+            f"'mode: {guidance['mode']}' and 'separate_when' say different things",
+            ("guidance", "separate_when"),
+            key=True,
+            related=("the mode", ("guidance", "mode")),
+            hint="keep one of them",
+        )

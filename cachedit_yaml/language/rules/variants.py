@@ -27,33 +27,47 @@ def check(context: Context) -> None:
         for index, variant in enumerate(items(value.get("variants"))):
             here: KeyPath = (*path, "variants", index)
             taken = _taken(mapping(variant), index)
-            if whole and taken.classes and not any(covered(c, whole) or covered(w, [c])
-                                                   for c in taken.classes for w in whole):
+            if (
+                whole
+                and taken.classes
+                and not any(
+                    covered(c, whole) or covered(w, [c]) for c in taken.classes for w in whole
+                )
+            ):
                 context.report(
-                    "unreachable-variant", f"variant {index + 1} is never taken: {name!r} is "
+                    "unreachable-variant",
+                    f"variant {index + 1} is never taken: {name!r} is "
                     f"{one_of(whole)}, and this is for {one_of(taken.classes)}",
-                    (*here, "class"), key=True, related=("the class", (*path, "class")),
+                    (*here, "class"),
+                    key=True,
+                    related=("the class", (*path, "class")),
                 )
             for other in earlier:
                 why = _shadow(taken, other)
                 if why is not None:
                     context.report(
-                        "unreachable-variant", f"variant {index + 1} is never taken: {why}",
-                        here, related=("taken here", (*path, "variants", other.place)),
+                        "unreachable-variant",
+                        f"variant {index + 1} is never taken: {why}",
+                        here,
+                        related=("taken here", (*path, "variants", other.place)),
                     )
                     break
             both = _both_ways(taken, earlier)
             if both is not None and index + 1 < len(items(value.get("variants"))):
                 context.report(
-                    "unreachable-variant", f"variant {index + 2} is never taken: the two before "
-                    f"it take every transformer, {both} or not", (*path, "variants", index + 1),
+                    "unreachable-variant",
+                    f"variant {index + 2} is never taken: the two before "
+                    f"it take every transformer, {both} or not",
+                    (*path, "variants", index + 1),
                     related=("taken here", here),
                 )
                 break
             if both is not None and "blocks" in value:
                 context.report(
-                    "unreachable-variant", "'blocks' is never taken: the variants take every "
-                    f"transformer, {both} or not", (*path, "blocks"), key=True,
+                    "unreachable-variant",
+                    f"'blocks' is never taken: the variants take every transformer, {both} or not",
+                    (*path, "blocks"),
+                    key=True,
                     related=("taken here", here),
                 )
             if taken.classes or taken.when:
@@ -63,7 +77,8 @@ def check(context: Context) -> None:
 def _taken(variant: Mapping[str, Any], index: int) -> _Taken:
     when = variant.get("when")
     return _Taken(
-        strings(variant.get("class")), " ".join(when.split()) if isinstance(when, str) else None,
+        strings(variant.get("class")),
+        " ".join(when.split()) if isinstance(when, str) else None,
         index,
     )
 

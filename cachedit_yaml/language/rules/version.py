@@ -22,8 +22,10 @@ def check_version(data: Mapping[str, Any], document: Document | None = None) -> 
         line = f"schema: {LANGUAGE_VERSION}"
         start = _start(document)
         context.report(
-            "missing-key", "the file does not say which version of the language it is written for",
-            (), hint=f"add '{line}' as the first line",
+            "missing-key",
+            "the file does not say which version of the language it is written for",
+            (),
+            hint=f"add '{line}' as the first line",
             fix=(Edit(start, f"{line}\n"),) if start is not None else (),
         )
         return context.diagnostics
@@ -56,8 +58,14 @@ def check_order(data: Mapping[str, Any], document: Document) -> list[Diagnostic]
         if value is not None and value.line == value.end_line == key.line:
             whole = Span(key.path, key.line, 1, key.line + 1, 1)
             fix = (Edit(start, f"{line}\n"), Edit(whole, ""))
-    context.report("key-order", "'schema' is not the first key", ("schema",), key=True, fix=fix,
-                   hint="move it to the top")
+    context.report(
+        "key-order",
+        "'schema' is not the first key",
+        ("schema",),
+        key=True,
+        fix=fix,
+        hint="move it to the top",
+    )
     return context.diagnostics
 
 

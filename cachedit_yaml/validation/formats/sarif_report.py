@@ -26,18 +26,20 @@ def as_data(report: Report) -> dict[str, Any]:
     return {
         "$schema": _SCHEMA,
         "version": "2.1.0",
-        "runs": [{
-            "tool": {"driver": {
-                "name": "cachedit-yaml",
-                "version": cachedit_yaml.__version__,
-                "rules": [_rule(rule) for rule in used],
-            }},
-            "columnKind": "unicodeCodePoints",
-            "artifacts": [
-                {"location": {"uri": _uri(file.name)}} for file in report.files
-            ],
-            "results": [_result(item, places[item.code]) for item in found],
-        }],
+        "runs": [
+            {
+                "tool": {
+                    "driver": {
+                        "name": "cachedit-yaml",
+                        "version": cachedit_yaml.__version__,
+                        "rules": [_rule(rule) for rule in used],
+                    }
+                },
+                "columnKind": "unicodeCodePoints",
+                "artifacts": [{"location": {"uri": _uri(file.name)}} for file in report.files],
+                "results": [_result(item, places[item.code]) for item in found],
+            }
+        ],
     }
 
 
@@ -72,13 +74,22 @@ def _result(item: Diagnostic, index: int) -> dict[str, Any]:
             for number, (text, span) in enumerate(item.related, 1)
         ]
     if item.fix and item.span is not None:
-        result["fixes"] = [{"artifactChanges": [{
-            "artifactLocation": {"uri": _uri(item.span.path)},
-            "replacements": [
-                {"deletedRegion": _region(edit.span), "insertedContent": {"text": edit.text}}
-                for edit in item.fix
-            ],
-        }]}]
+        result["fixes"] = [
+            {
+                "artifactChanges": [
+                    {
+                        "artifactLocation": {"uri": _uri(item.span.path)},
+                        "replacements": [
+                            {
+                                "deletedRegion": _region(edit.span),
+                                "insertedContent": {"text": edit.text},
+                            }
+                            for edit in item.fix
+                        ],
+                    }
+                ]
+            }
+        ]
     return result
 
 
@@ -87,15 +98,20 @@ def _locations(spans: Sequence[Span]) -> list[dict[str, Any]]:
 
 
 def _location(span: Span) -> dict[str, Any]:
-    return {"physicalLocation": {
-        "artifactLocation": {"uri": _uri(span.path)}, "region": _region(span),
-    }}
+    return {
+        "physicalLocation": {
+            "artifactLocation": {"uri": _uri(span.path)},
+            "region": _region(span),
+        }
+    }
 
 
 def _region(span: Span) -> dict[str, int]:
     return {
-        "startLine": span.line, "startColumn": span.column,
-        "endLine": span.end_line, "endColumn": span.end_column,
+        "startLine": span.line,
+        "startColumn": span.column,
+        "endLine": span.end_line,
+        "endColumn": span.end_column,
     }
 
 
