@@ -59,6 +59,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     "explain": _Command(
         "cachedit_yaml.cli.explain", "show what an adapter does to a pipeline, and why", "run"
     ),
+    "check": _Command(
+        "cachedit_yaml.cli.check", "prove adapters on small models without weights", "run"
+    ),
     "run": _Command("cachedit_yaml.cli.run", "generate with a cached pipeline", "run"),
     "demo": _Command("cachedit_yaml.cli.demo", "try caching on a small model on the CPU", "demo"),
 }

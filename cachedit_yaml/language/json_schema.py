@@ -123,6 +123,8 @@ def _any(
 def _type(member: Any, rules: Mapping[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     if member is type(None):
         return {"type": "null"}
+    if member is Any:
+        return {}
     if is_language(member):
         name = member.__name__
         if name not in definitions:

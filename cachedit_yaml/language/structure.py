@@ -172,6 +172,8 @@ class _Walker:
     def value(
         self, members: Sequence[Any], value: object, rules: Mapping[str, Any], path: KeyPath
     ) -> Any:
+        if Any in members:
+            return self.plain(value, path)
         if value is None and type(None) in members:
             return None
         for member in members:
@@ -193,6 +195,26 @@ class _Walker:
             elif self.is_scalar(member, value, members):
                 return self.scalar(member, value, rules, path)
         return self.wrong_type(members, value, rules, path)
+
+    def plain(self, value: object, path: KeyPath) -> Any:
+        """Data that the language does not look into: what YAML can say, and nothing else."""
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                if not isinstance(name, str):
+                    self.report("non-string-key", f"the key {show(name)} is not text", path)
+                else:
+                    self.plain(item, (*path, name))
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                self.plain(item, (*path, index))
+        elif not (value is None or isinstance(value, (str, bool, int, float))):
+            self.report(
+                "wrong-type",
+                f"{_label(path)} is {_kind(value)}",
+                path,
+                expected="text, a number, true, false, null, a list or a mapping",
+            )
+        return value
 
     def shorthand(self, cls: type, name: str, value: str, path: KeyPath) -> Any:
         key = keys_of(cls)[name]

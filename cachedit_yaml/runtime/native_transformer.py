@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import cache_dit
+import torch
 from cache_dit.caching.cache_blocks import remove_stats
 
 from cachedit_yaml.compiler.adapters import base_config, block_adapter
@@ -35,12 +36,14 @@ class NativeState(TransformerState):
         contexts: cache-dit's contexts by block list, each with the step that it began at; more
             than one where `force_refresh_step_hint` made it begin anew.
         forwards: forwards of the first step, which every later step must have.
+        shapes: of what each forward of a step was called with; every later step must have the same.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.contexts: dict[str, list[tuple[int, Any]]] = {}
         self.forwards = 0
+        self.shapes: dict[int, tuple[Any, ...]] = {}
 
     def release(self) -> None:
         """Drop every cached tensor; the lists of steps stay for the statistics."""
@@ -165,7 +168,7 @@ class NativeTransformer:
                 return self._plain(*args, **kwargs)
             try:
                 self._check_arguments(args, kwargs)
-                self._count(state, generation)
+                self._count(state, generation, args, kwargs)
                 output = inner(*args, **kwargs)
                 self._follow_refresh(state)
                 return output
@@ -215,7 +218,13 @@ class NativeTransformer:
                         f"{self.plan.path}.{path}; use execution='loop'"
                     )
 
-    def _count(self, state: NativeState, generation: Generation) -> None:
+    def _count(
+        self,
+        state: NativeState,
+        generation: Generation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
         """Count a forward, and let the first step say how many make a step."""
         before = sum(state.places.values())
         step = state.step
@@ -223,6 +232,13 @@ class NativeTransformer:
         if state.step != step and state.step > 0 and before != state.forwards:
             raise self._uneven(step, before, state.forwards)
         place = sum(state.places.values())
+        shapes = _shapes(args, kwargs)
+        if state.shapes.setdefault(place, shapes) != shapes:
+            raise CacheRuntimeError(
+                f"native execution needs the same shapes in every step, and {self.plan.path} got "
+                f"others in step {state.step} (guidance that starts or stops changes the batch); "
+                "use execution='loop'"
+            )
         if state.step > 0:
             if place > state.forwards:
                 raise self._uneven(state.step, place, state.forwards)
@@ -242,6 +258,17 @@ class NativeTransformer:
             f"native execution needs the same guidance in every step, and {self.plan.path} ran "
             f"{forwards} forwards in step {step} after {first} in step 0; use execution='loop'"
         )
+
+
+def _shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """The shapes of a call's tensors, also of those in lists."""
+    found: list[Any] = []
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor):
+            found.append(value.shape)
+        elif isinstance(value, (list, tuple)):
+            found.append(tuple(getattr(item, "shape", None) for item in value))
+    return tuple(found)
 
 
 def _separate(context: Any) -> None:
