@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from cachedit_yaml.language.diagnostics import Edit, KeyPath, Span, split_lines
+from cachedit_yaml.language.scalars import resolve_scalar
 
 #: Where a key stands (None for items of a list) and where its value stands.
 Position: TypeAlias = tuple[Span | None, Span]
@@ -67,6 +68,11 @@ class Document:
         span = (found[0] if key else found[1]) if found is not None else None
         if span is None or span.line != span.end_line:
             return ()
+        lines = split_lines(self.sources.get(span.path, ""))
+        quote = lines[span.line - 1][span.column - 1 : span.column] if lines else ""
+        # JSON needs the quotes; a number in quotes is what is being mended.
+        if quote in ("'", '"') and isinstance(resolve_scalar(text), str):
+            text = f"{quote}{text}{quote}"
         return (Edit(span, text),)
 
     def _ancestor(self, path: KeyPath) -> Span | None:

@@ -87,8 +87,9 @@ def advise(cls: type, key: str, root: type) -> Advice:
     everywhere = _places(root)
     if key in below:
         return Advice(_belongs(below[key]))
-    if key in _FOREIGN:
-        return Advice(_FOREIGN[key])
+    foreign: Mapping[str, str] = getattr(root, "FOREIGN", _FOREIGN)
+    if key in foreign:
+        return Advice(foreign[key])
     if key in everywhere:
         return Advice(_belongs(everywhere[key]))
     for name in nearest(key, own):

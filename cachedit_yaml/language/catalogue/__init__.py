@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from cachedit_yaml.language.catalogue import (
+    engine,
     file,
     ignores,
     meaning,
@@ -22,7 +23,11 @@ __all__ = ["RETIRED", "RULES", "Level", "Rule", "Severity", "find_rule"]
 
 #: Every rule by name, in the order of the codes.
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {rule.name: rule for module in (file, schema, meaning, names, ignores) for rule in module.RULES}
+    {
+        rule.name: rule
+        for module in (file, schema, meaning, names, engine, ignores)
+        for rule in module.RULES
+    }
 )
 #: Codes and names of rules that no longer exist; neither is ever used again.
 RETIRED: Final[Mapping[str, str]] = MappingProxyType({})
