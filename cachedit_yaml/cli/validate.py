@@ -21,6 +21,7 @@ examples:
   cachedit-yaml validate                      all adapters that can be found
   cachedit-yaml validate adapters/ my.yaml    a folder with its subfolders, and a file
   cachedit-yaml validate --fix my.yaml        mend what is safe, keep everything else
+  cachedit-yaml validate --deep my.yaml       look at the classes too (imports torch)
   cachedit-yaml validate --explain CY205      what a finding means
   cachedit-yaml validate - < my.yaml          from another program
   cachedit-yaml validate --format sarif --output report.sarif adapters/
@@ -60,7 +61,12 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="mend what is safe (spelling, order, the schema line) in the files",
     )
-    parser.set_defaults(deep=False)
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="import the classes, build the models without weights, read their source "
+        "(needs torch and diffusers)",
+    )
     parser.add_argument("--explain", metavar="CODE", help="say what a finding means, and stop")
 
 
@@ -68,10 +74,17 @@ def run(args: argparse.Namespace) -> int:
     """Check the files.
 
     Returns:
-        0 without errors, 1 with errors, 2 when there is nothing to check.
+        0 without errors, 1 with errors, 2 when there is nothing to check, 3 when --deep cannot run.
     """
     if args.explain:
         return _explain(args.explain)
+    if args.deep:
+        try:
+            importlib.import_module("cachedit_yaml.validation.deep")
+        except ImportError as error:
+            print(f"cachedit-yaml validate: error: --deep cannot run: {error}", file=sys.stderr)
+            print("Install what it needs: pip install 'cachedit-yaml[run]'", file=sys.stderr)
+            return 3
     stdin = "-" in args.paths
     if args.fix and stdin:
         return _wrong_use("--fix changes files, and stdin is none")

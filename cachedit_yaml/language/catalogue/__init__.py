@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from cachedit_yaml.language.catalogue import (
+    deep,
     engine,
     file,
     ignores,
@@ -25,7 +26,7 @@ __all__ = ["RETIRED", "RULES", "Level", "Rule", "Severity", "find_rule"]
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
         rule.name: rule
-        for module in (file, schema, meaning, names, engine, ignores)
+        for module in (file, schema, meaning, names, deep, engine, ignores)
         for rule in module.RULES
     }
 )
