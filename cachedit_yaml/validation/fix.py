@@ -19,19 +19,21 @@ _BREAK: Final = re.compile("\r\n|\r|\n")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-def edits_for(name: str, diagnostics: Iterable[Diagnostic]) -> list[Edit]:
-    """The edits of one file that do not overlap, in order.
+def edits_for(name: str, diagnostics: Iterable[Diagnostic]) -> tuple[list[Edit], int]:
+    """The edits of one file that do not overlap, and the number of findings that they mend.
 
     All edits of one finding are taken, or none.
     """
     taken: list[Edit] = []
+    mended = 0
     for item in diagnostics:
         new = [edit for edit in item.fix if edit not in taken]
         if not item.fix or any(edit.span.path != name for edit in new):
             continue
         if not any(_overlap(edit, other) for edit in new for other in taken):
             taken += new
-    return sorted(taken, key=lambda edit: edit.span)
+            mended += 1
+    return taken, mended
 
 
 def apply_edits(text: str, edits: Iterable[Edit]) -> str:
@@ -66,12 +68,12 @@ def fix_file(path: Path, name: str, diagnostics: Iterable[Diagnostic]) -> int:
         diagnostics: what was found in it.
 
     Returns:
-        The number of edits.
+        The number of findings that were mended.
 
     Raises:
         OSError: the file cannot be written.
     """
-    edits = edits_for(name, diagnostics)
+    edits, mended = edits_for(name, diagnostics)
     if not edits:
         return 0
     content = path.read_bytes()
@@ -88,7 +90,7 @@ def fix_file(path: Path, name: str, diagnostics: Iterable[Diagnostic]) -> int:
     except BaseException:
         os.unlink(temporary)
         raise
-    return len(edits)
+    return mended
 
 
 def _overlap(one: Edit, other: Edit) -> bool:

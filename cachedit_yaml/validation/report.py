@@ -34,7 +34,7 @@ class Report:
         files: the files in the order in which they were named.
         problems: what belongs to no file.
         texts: texts of files by the names that spans carry.
-        fixed: edits that were made.
+        fixed: findings that were mended.
     """
 
     files: list[FileResult] = field(default_factory=list)

@@ -66,7 +66,7 @@ def fix(report: Report) -> int:
     """Write what can safely be mended into the files.
 
     Returns:
-        The number of edits.
+        The number of findings that were mended.
 
     Raises:
         OSError: a file cannot be written.
