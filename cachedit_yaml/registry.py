@@ -225,9 +225,7 @@ class Registry:
                 claims += [("transformer", *claim) for claim in entry.claims("transformer")]
             for what, name, path in claims:
                 engine = None if what == "name" else entry.engine
-                first, where = seen.setdefault(
-                    (entry.source.root, engine, what, name), (entry, path)
-                )
+                first, where = seen.setdefault((_place(entry), engine, what, name), (entry, path))
                 other = first.span(where)
                 if first is not entry:
                     noun = "adapter name" if what == "name" else f"{what} class"
@@ -322,6 +320,12 @@ class Registry:
         if advice:
             lines.append(advice)
         return "\n  ".join(lines)
+
+
+def _place(entry: Entry) -> Path:
+    """Where an adapter lies; files that are named one by one lie together in their folder."""
+    root = entry.source.root
+    return root if root.is_dir() else root.parent
 
 
 def _is_path(text: str) -> bool:

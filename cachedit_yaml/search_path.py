@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from cachedit_yaml.errors import AdapterNotFoundError
-from cachedit_yaml.language.diagnostics import Diagnostic, Span
+from cachedit_yaml.language.diagnostics import Diagnostic
 
 SourceKind: TypeAlias = Literal["shipped", "entry-point", "environment", "argument"]
 
@@ -171,5 +171,4 @@ def _package_folders(name: str) -> tuple[tuple[Path, ...], str]:
 
 
 def _warning(name: str, message: str) -> Diagnostic:
-    span = Span(name, 1, 1, 1, 2)
-    return Diagnostic("search-path", f"{name}: {message}", span=span, severity="warning")
+    return Diagnostic("search-path", message, (name,))

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from cachedit_yaml.language.diagnostics import KeyPath, Span, split_lines
+from cachedit_yaml.language.diagnostics import Edit, KeyPath, Span, split_lines
+from cachedit_yaml.language.scalars import resolve_scalar
 
 #: Where a key stands (None for items of a list) and where its value stands.
 Position: TypeAlias = tuple[Span | None, Span]
@@ -60,6 +61,19 @@ class Document:
         if key is not None and value.end_line > value.line:
             return key
         return value
+
+    def replacement(self, path: KeyPath, text: str, *, key: bool) -> tuple[Edit, ...]:
+        """The edit that writes a text in place of a key or a value; none where neither stands."""
+        found = self.positions.get(path)
+        span = (found[0] if key else found[1]) if found is not None else None
+        if span is None or span.line != span.end_line:
+            return ()
+        lines = split_lines(self.sources.get(span.path, ""))
+        quote = lines[span.line - 1][span.column - 1 : span.column] if lines else ""
+        # JSON needs the quotes; a number in quotes is what is being mended.
+        if quote in ("'", '"') and isinstance(resolve_scalar(text), str):
+            text = f"{quote}{text}{quote}"
+        return (Edit(span, text),)
 
     def _ancestor(self, path: KeyPath) -> Span | None:
         while path:
