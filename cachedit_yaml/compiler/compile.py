@@ -5,7 +5,7 @@ Every problem is collected and raised at once, before anything is touched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from cachedit_yaml.compiler.settings import find_profile, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
 from cachedit_yaml.errors import CompileError, RefusedError
+from cachedit_yaml.language.diagnostics import KeyPath
 from cachedit_yaml.language.spec import (
     AdapterSpec,
     BlockList,
@@ -34,6 +35,7 @@ def compile_adapter(
     profile: str | None = None,
     cache_config: CacheSettings | None = None,
     transformer: torch.nn.Module | None = None,
+    notes: Sequence[str] = (),
 ) -> Plan:
     """Compile an adapter for a pipeline, or for one transformer of it.
 
@@ -43,6 +45,7 @@ def compile_adapter(
         profile: one of the adapter's profiles.
         cache_config: settings that win over profile and adapter.
         transformer: serve this transformer alone.
+        notes: remarks for people that the plan keeps.
 
     Raises:
         RefusedError: the adapter says that this pipeline must not be cached.
@@ -55,6 +58,7 @@ def compile_adapter(
     if profile is not None:
         find_profile(spec, profile)
     compiler = _Compiler(spec, pipeline, profile, cache_config)
+    compiler.notes += notes
     plan = compiler.run(transformer)
     if compiler.problems:
         source = f" ({spec.source})" if spec.source is not None else ""
@@ -157,11 +161,11 @@ class _Compiler:
             self.problems.append(
                 f"{where} is a {type(module).__name__}; the adapter is for {', '.join(classes)}"
             )
-        blocks, variant = self._layout(where, module, declared)
+        blocks, variant, keys = self._layout(where, module, declared)
         lists = [
             plan
             for list_path, block_list in blocks.items()
-            if (plan := self._list(path, module, list_path, block_list)) is not None
+            if (plan := self._list(path, module, list_path, block_list, keys)) is not None
         ]
         if not lists and not self.problems:
             self.problems.append(f"{where}: all of its block lists are absent")
@@ -185,8 +189,8 @@ class _Compiler:
 
     def _layout(
         self, where: str, module: torch.nn.Module, declared: Transformer
-    ) -> tuple[Mapping[str, BlockList], str]:
-        """The block lists of the variant that fits."""
+    ) -> tuple[Mapping[str, BlockList], str, KeyPath]:
+        """The block lists of the variant that fits, what it is, and its keys."""
         for index, variant in enumerate(declared.variants or ()):
             classes, when = variant.transformer_class, variant.when
             if classes is not None and not class_matches(module, classes):
@@ -194,9 +198,9 @@ class _Compiler:
             if when is not None and not self._holds(when, module, f"variant {index + 1}"):
                 continue
             reason = when if classes is None else f"class {type(module).__name__}"
-            return variant.blocks, f"variant {index + 1} ({reason})"
+            return variant.blocks, f"variant {index + 1} ({reason})", ("variants", index, "blocks")
         if declared.blocks is not None:
-            return declared.blocks, "blocks"
+            return declared.blocks, "blocks", ("blocks",)
         classes = classes_of(declared)
         if classes and not class_matches(module, classes):
             text = f"{where} is a {type(module).__name__}; the adapter is for {', '.join(classes)}"
@@ -204,7 +208,7 @@ class _Compiler:
             text = f"{where} ({type(module).__name__}) fits none of the adapter's variants"
         if text not in self.problems:
             self.problems.append(text)
-        return {}, "none"
+        return {}, "none", ()
 
     def _holds(self, condition: str, module: torch.nn.Module | None, what: str) -> bool | None:
         """Whether an attribute is true; None, and a note, where it is not there."""
@@ -221,7 +225,12 @@ class _Compiler:
         return found
 
     def _list(
-        self, path: str, module: torch.nn.Module, list_path: str, declared: BlockList
+        self,
+        path: str,
+        module: torch.nn.Module,
+        list_path: str,
+        declared: BlockList,
+        keys: KeyPath,
     ) -> ListPlan | None:
         where = f"pipeline.{path}.{list_path}"
         holder = follow(module, list_path)
@@ -269,6 +278,7 @@ class _Compiler:
             path,
             list_path,
             declared.params,
+            layout=("transformers", path, *keys),
             profile=self.profile,
             cache_config=self.cache_config,
         )

@@ -64,12 +64,13 @@ def find_dataclass(path: str) -> Callable[..., Any]:
 
 def is_part(cls: type) -> bool:
     """Whether objects of a class may be components of a pipeline."""
-    from diffusers import ConfigMixin, DiffusionPipeline
+    from diffusers import ConfigMixin
     from transformers import FeatureExtractionMixin
     from transformers.image_processing_base import ImageProcessingMixin
 
     kinds = (torch.nn.Module, ConfigMixin, FeatureExtractionMixin, ImageProcessingMixin)
-    return issubclass(cls, kinds) and not issubclass(cls, DiffusionPipeline)
+    # Pipelines have a config too, and load others.
+    return issubclass(cls, kinds) and not hasattr(cls, "from_pipe")
 
 
 def _by_name(name: str) -> Any:

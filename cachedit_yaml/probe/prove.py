@@ -161,14 +161,14 @@ class _Trial:
             self.stats: Stats = handle.stats()
         if not self.cached.isfinite().all():
             return "with hits the output is not finite"
-        if torch.equal(self.cached, self.plain):
-            return "with hits the output is still the uncached one: the skipped blocks do nothing"
         if dict(self.watch.forwards) != self.forwards:
             return "with hits the transformer ran another number of times"
+        if not self.stats.hit_ratio:
+            return ": ".join(["no step hit", *self.stats.warnings[:1]])
         if self.stats.warnings:
             return self.stats.warnings[0]
-        if not self.stats.hit_ratio:
-            return "no step hit"
+        if torch.equal(self.cached, self.plain):
+            return "with hits the output is still the uncached one: the skipped blocks do nothing"
         for transformer, blocks in _lists(self.plan):
             wrong = self._wrong_hits(transformer, blocks)
             if wrong is not None:

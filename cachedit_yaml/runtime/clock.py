@@ -241,8 +241,10 @@ class Clock:
         scheduler = self.plan.scheduler
         if scheduler is self._scheduler or scheduler is None:
             return
-        self._unhook()
-        self.install()
+        with self._lock:
+            if self.plan.scheduler is not self._scheduler:  # another thread may have been faster
+                self._unhook()
+                self.install()
         run.announced = True
 
     def _begin(

@@ -20,6 +20,7 @@ from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.masks import UNTOLD, build_mask
+from cachedit_yaml.runtime.parallel import is_parallelized
 from cachedit_yaml.runtime.passes import DeviationError, ListPass
 from cachedit_yaml.runtime.patching import Patch
 
@@ -141,6 +142,7 @@ class TransformerRunner:
             if state is None:
                 state = generation.transformers[self.plan.path] = TransformerState()
                 for runner in self.lists:
+                    runner.parallelized = is_parallelized(self.plan.module)
                     for hook in runner.hooks:
                         hook.follow()
             branch = state.enter(generation.tick, name)

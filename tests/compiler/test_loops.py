@@ -164,7 +164,8 @@ class Repeating(Checkpointed):
 
 def test_what_is_the_same_in_every_round_is_no_work() -> None:
     found = inspect_loop(Repeating(), "blocks")
-    assert found.found and not found.always
+    assert found.found
+    assert not found.always
     assert inspect_loop(Repeating(), "others").always == ("temb = [shift, hidden_states]",)
 
 
@@ -184,9 +185,7 @@ class Numbered(type(small())):  # type: ignore[misc]
         kept: dict[int, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         for index, block in enumerate(self.blocks):
-            hidden_states = block(
-                hidden_states, extra=kept[index] if kept is not None else None
-            )
+            hidden_states = block(hidden_states, extra=kept[index] if kept is not None else None)
         return hidden_states
 
 
@@ -194,7 +193,7 @@ class Picked(type(small())):  # type: ignore[misc]
     """Blocks that get something of their own in every call."""
 
     def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
-        for block, scale in zip(self.blocks, self.scales):
+        for block, scale in zip(self.blocks, self.scales):  # noqa: B905 - as models have it
             hidden_states = block(hidden_states, scale)
         return hidden_states
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cachedit_yaml.demo.drawing import INK, MUTED, PAPER, bold, enlarge, font, shorten
+from cachedit_yaml.generating.drawing import INK, MUTED, PAPER, bold, enlarge, font, shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -177,37 +177,13 @@ class Explainer:
             "settings": {
                 name: {
                     "value": to_data(value),
-                    "origin": self._origin(resolved.origins[name], name, transformer, path),
+                    "origin": _origin(resolved.origins[name]),
                 }
                 for name, value in resolved.values.items()
                 if resolved.prune or name not in _prune_only()
             },
             "strip": _strip(resolved, steps, f"{transformer}.{path}") if steps else None,
         }
-
-    def _origin(self, origin: str, name: str, transformer: str, path: str) -> str:
-        """Where a value came from, with the line of the file where that is known."""
-        if origin == "cache_config":
-            return "command line"
-        if origin.startswith("cache-dit"):
-            return f"default of {origin}"
-        file, _, place = origin.partition(": ")
-        keys: tuple[str | int | None, ...] = ("cache",)
-        if ", list " in place:
-            keys = ("profiles", self.profile, "lists", place.rpartition("list ")[2])
-        elif place.startswith("profile "):
-            keys = ("profiles", self.profile)
-        elif place.startswith("transformers."):
-            keys = ("transformers", transformer, "params")
-        elif place.startswith("params of"):
-            keys = ("transformers", transformer, "blocks", path, "params")
-        elif place.startswith("steps up to "):
-            limits = [str(item.max_steps) for item in self.spec.steps]
-            keys = ("steps", limits.index(place.rpartition(" ")[2]))
-        lines: Mapping[Any, int] = self.spec.lines
-        line = lines.get((*keys, name))
-        # With `extends` the line may be one of another file.
-        return origin if line is None or self.spec.extends else f"{file}:{line}: {place}"
 
     def _given(self) -> Iterator[dict[str, Any]]:
         """What each layer says by itself, the weakest first."""
@@ -228,6 +204,13 @@ class Explainer:
             }
         if self.settings is not None:
             yield {"origin": "command line", "settings": to_data(self.settings)}
+
+
+def _origin(origin: str) -> str:
+    """Where a value came from, as the person at the prompt would call it."""
+    if origin == "cache_config":
+        return "command line"
+    return f"default of {origin}" if origin.startswith("cache-dit") else origin
 
 
 def _strip(resolved: Resolved, steps: int, where: str) -> str:

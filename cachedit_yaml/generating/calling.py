@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cachedit_yaml.demo.loading import UsageError
+from cachedit_yaml.generating.loading import UsageError
 from cachedit_yaml.language.diagnostics import nearest, one_of
 from cachedit_yaml.language.load import parse_settings
 from cachedit_yaml.language.reader import read_text

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.demo import drawing
-from cachedit_yaml.demo.drawing import CACHED, COMPUTED, INK, MUTED, PANEL, PAPER, RULE, font
+from cachedit_yaml.generating import drawing
+from cachedit_yaml.generating.drawing import CACHED, COMPUTED, INK, MUTED, PANEL, PAPER, RULE, font
 
 if TYPE_CHECKING:
     from PIL.Image import Image

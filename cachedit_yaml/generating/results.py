@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.demo.generate import Generated
-from cachedit_yaml.demo.quality import Quality, compare
+from cachedit_yaml.generating.generate import Generated
+from cachedit_yaml.generating.quality import Quality, compare
 
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.plan import Plan
@@ -118,7 +118,7 @@ class Result:
         return [out / f"{_slug(name)}-{seed}.png" for name, seed in zip(names, seeds, strict=True)]
 
     def _draw_compare(self, uncached: Generated) -> Any:
-        from cachedit_yaml.demo.sheet import Row, draw_sheet
+        from cachedit_yaml.generating.sheet import Row, draw_sheet
 
         assert self.quality is not None
         assert self.speedup is not None
@@ -138,7 +138,7 @@ class Result:
         return draw_sheet(self._title(), names, rows, side=max(192, min(first[0].width, 384)))
 
     def _draw_timeline(self) -> Any:
-        from cachedit_yaml.demo.timeline import Panel, draw_timeline, shapes_of
+        from cachedit_yaml.generating.timeline import Panel, draw_timeline, shapes_of
 
         ran = [step + 1 for item in self.stats.branches for step in item.executed_steps]
         panel = Panel(
