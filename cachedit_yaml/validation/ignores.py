@@ -7,6 +7,7 @@ a name (``never-hits``) does as well as a code.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ _COMMENT: Final = re.compile(
     r"(?:^|(?<=\s))#\s*cachedit-yaml:\s*(ignore(?:-file)?)\s*\[([^\]]*)\][\s:-]*(.*)$"
 )
 _MARK: Final = "cachedit-yaml:"
+_MOST_HINTS: Final = 50
 
 
 @dataclass
@@ -78,6 +80,11 @@ def apply_ignores(
     return sorted(left + found, key=place)
 
 
+@functools.cache
+def _names() -> tuple[str, ...]:
+    return (*RULES, *(rule.id for rule in RULES.values()))
+
+
 def _silences(ignore: _Ignore, item: Diagnostic, name: str) -> bool:
     if item.code != ignore.rule.name or item.span is None or item.span.path != name:
         return False
@@ -86,6 +93,7 @@ def _silences(ignore: _Ignore, item: Diagnostic, name: str) -> bool:
 
 def _ignores(document: Document, found: list[Diagnostic]) -> Iterator[_Ignore]:
     lines = document.lines
+    following = _following(lines)
     for row, line in enumerate(lines, 1):
         if _MARK not in line:
             continue
@@ -104,12 +112,12 @@ def _ignores(document: Document, found: list[Diagnostic]) -> Iterator[_Ignore]:
             )
         codes = [code.strip() for code in match[2].split(",")]
         edit = _removal(span, lines, len(codes))
-        target = None if match[1] == "ignore-file" else _target(lines, row, match.start())
+        target = None if match[1] == "ignore-file" else _target(lines, following, row, match.start())
         for code in codes:
             rule = find_rule(code)
             if rule is None:
-                names = [*RULES, *(rule.id for rule in RULES.values())]
-                near = nearest(code, names) if len(code) < 40 else []
+                # Nobody reads a thousand hints, and looking for near names takes its time.
+                near = nearest(code, _names()) if len(found) < _MOST_HINTS else []
                 found.append(
                     Diagnostic(
                         "unknown-ignore",
@@ -133,14 +141,23 @@ def _ignores(document: Document, found: list[Diagnostic]) -> Iterator[_Ignore]:
                 yield _Ignore(rule, span, target, edit)
 
 
-def _target(lines: list[str], row: int, column: int) -> int:
+def _following(lines: list[str]) -> list[int]:
+    """For each line the number of the next one that holds more than a comment; 0 for none."""
+    result, later = [0] * len(lines), 0
+    for index in range(len(lines) - 1, -1, -1):
+        result[index] = later
+        text = lines[index].lstrip()
+        if text and not text.startswith("#"):
+            later = index + 1
+    return result
+
+
+def _target(lines: list[str], following: list[int], row: int, column: int) -> int:
     """The line that a comment is about."""
-    if lines[row - 1][:column].strip():
+    before = lines[row - 1][:column].strip()
+    if before and not before.startswith("#"):
         return row
-    for later in range(row, len(lines)):
-        if lines[later].strip() and not lines[later].lstrip().startswith("#"):
-            return later + 1
-    return row
+    return following[row - 1] or row
 
 
 def _removal(span: Span, lines: list[str], codes: int) -> Edit | None:

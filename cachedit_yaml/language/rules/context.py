@@ -154,6 +154,7 @@ def is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def pattern_of(content: object) -> object:
+def pattern_of(content: object) -> str | None:
     """The forward pattern of a block list, in the short or the long form."""
-    return content if isinstance(content, str) else mapping(content).get("pattern")
+    found = content if isinstance(content, str) else mapping(content).get("pattern")
+    return found if isinstance(found, str) else None

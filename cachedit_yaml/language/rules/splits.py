@@ -71,9 +71,9 @@ def _left_out(context: Context) -> None:
         shares = mapping(split.get(kind))
         if not shares:
             continue
-        given = {shares.get("high"), shares.get("low")} if kind == "boundary" else set(shares)
+        given = [shares.get("high"), shares.get("low")] if kind == "boundary" else [*shares]
         # What is wrong in the split itself is reported as such.
-        if kind == "boundary" and len(given) < 2:
+        if kind == "boundary" and given[0] == given[1]:
             continue
         if not all(isinstance(name, str) and name in context.named for name in given):
             continue
