@@ -251,8 +251,8 @@ class NativeTransformer:
             raise self._uneven(step, before, state.forwards)
         if state.step == 1 and state.forwards == 1 and state.separate:
             raise CacheRuntimeError(
-                f"cfg_compute_first needs two forwards a step, and {self.plan.path} ran one in step "
-                "0; leave it out, or use execution='loop'"
+                f"cfg_compute_first needs two forwards a step, and {self.plan.path} ran one in "
+                "step 0; leave it out, or use execution='loop'"
             )
         place = sum(state.places.values())
         shapes = _shapes(args, kwargs)
