@@ -45,7 +45,7 @@ class _Step(_SchedulerHook):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result = self.inner(*args, **kwargs)
         if self.active:
-            self.clock.end_step()
+            self.clock.end_step(kwargs.get("timestep", args[1] if len(args) > 1 else None))
         return result
 
 
@@ -140,13 +140,28 @@ class Clock:
         with self._lock:
             self._told[threading.get_ident()] = total
 
-    def end_step(self) -> None:
-        """The scheduler finished a step."""
+    def end_step(self, timestep: Any = None) -> None:
+        """The scheduler finished a step.
+
+        Args:
+            timestep: that it was given.
+        """
         self._steps = True
         run = self._run
         if run.generation is not None and not run.announced:
             run.generation.by_scheduler = True
+            if run.generation.tick == 0 and self._cut_unknown:
+                self._cut(run.generation, moment(timestep))
             run.generation.end_step()
+
+    def _cut(self, generation: Generation, first: Moment | None) -> None:
+        """The first step tells where the loop began, if its forwards carried no timestep."""
+        values = self._executed_timesteps(first)
+        if first is None or values is None or generation.total is None:
+            return
+        if len(values) < generation.total:
+            generation.total = len(values)
+            generation.shares = share_steps(self.plan, values, len(values))
 
     def fail(self) -> None:
         """A forward raised: what is left of this thread's generation runs uncached."""
@@ -249,7 +264,7 @@ class Clock:
     @property
     def _looped(self) -> int | None:
         """Pipelines keep the number of steps that they loop over."""
-        looped = getattr(self.pipeline, "num_timesteps", None)
+        looped = getattr(self.plan.looping, "num_timesteps", None)
         return looped if isinstance(looped, int) and looped > 0 else None
 
     @property
