@@ -170,6 +170,9 @@ def _look_at(
             keywords |= {item.arg for item in call.keywords if item.arg}
     if calls and isinstance(statement, ast.If):
         test = ast.unparse(statement.test)
+        if block in _names(statement.test):
+            # Which arguments it gets depends on its class, and natively it has another one.
+            always.append(f"if {test}:")
         if "gradient_checkpointing" not in test:
             arguments |= _names(statement.test) & parameters
         for inner in (*statement.body, *statement.orelse):

@@ -113,7 +113,7 @@ class Built:
         outputs = []
         for step in range(steps):
             scaled = {
-                name: arguments[name] * (1 - step / (2 * steps))
+                name: (arguments[name] * (1 - step / (2 * steps))).to(arguments[name].dtype)
                 for name in names & set(arguments)
                 if isinstance(arguments[name], torch.Tensor)
             }

@@ -45,7 +45,7 @@ class _Step(_SchedulerHook):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result = self.inner(*args, **kwargs)
         if self.active:
-            self.clock.end_step()
+            self.clock.end_step(kwargs.get("timestep", args[1] if len(args) > 1 else None))
         return result
 
 
@@ -142,12 +142,15 @@ class Clock:
         with self._lock:
             self._told[threading.get_ident()] = total
 
-    def end_step(self) -> None:
+    def end_step(self, timestep: Any = None) -> None:
         """The scheduler finished a step.
 
         A pipeline may have it do one step twice: once for the denoised sample, after which it sets
         the scheduler's index back, and again for the next latents. Both end at the same index with
         no forward between them, and are one step.
+
+        Args:
+            timestep: that it was given.
         """
         self._steps = True
         run = self._run
@@ -156,7 +159,18 @@ class Clock:
         run.stepped_to = index
         if run.generation is not None and not run.announced and not again:
             run.generation.by_scheduler = True
+            if run.generation.tick == 0 and self._cut_unknown:
+                self._cut(run.generation, moment(timestep))
             run.generation.end_step()
+
+    def _cut(self, generation: Generation, first: Moment | None) -> None:
+        """The first step tells where the loop began, if its forwards carried no timestep."""
+        values = self._executed_timesteps(first)
+        if first is None or values is None or generation.total is None:
+            return
+        if len(values) < generation.total:
+            generation.total = len(values)
+            generation.shares = share_steps(self.plan, values, len(values))
 
     def fail(self) -> None:
         """A forward raised: what is left of this thread's generation runs uncached."""
@@ -262,7 +276,7 @@ class Clock:
     @property
     def _looped(self) -> int | None:
         """Pipelines keep the number of steps that they loop over."""
-        looped = getattr(self.pipeline, "num_timesteps", None)
+        looped = getattr(self.plan.looping, "num_timesteps", None)
         return looped if isinstance(looped, int) and looped > 0 else None
 
     @property

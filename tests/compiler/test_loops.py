@@ -162,6 +162,22 @@ class Repeating(Checkpointed):
         return hidden_states
 
 
+class Asking(Checkpointed):
+    """As the prior of Wuerstchen writes it: blocks of several kinds."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        for block in self.blocks:
+            if isinstance(block, nn.Linear):
+                hidden_states = block(hidden_states, timestep)
+            else:
+                hidden_states = block(hidden_states)
+        return hidden_states
+
+
+def test_a_loop_that_asks_for_the_kind_of_block() -> None:
+    assert inspect_loop(Asking(), "blocks").always == ("if isinstance(block, nn.Linear):",)
+
+
 def test_what_is_the_same_in_every_round_is_no_work() -> None:
     found = inspect_loop(Repeating(), "blocks")
     assert found.found

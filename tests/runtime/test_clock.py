@@ -112,7 +112,7 @@ def test_custom_sigmas() -> None:
 
 
 class EndsBefore(SmallPipeline):
-    """A pipeline that leaves out the last timestep, where its schedule ends (Sana-Sprint)."""
+    """A pipeline that does not loop over the last timestep, where its schedule ends."""
 
     def __call__(self, steps: int = 6, **_: Any) -> torch.Tensor:
         latents = models.noise()
@@ -139,6 +139,54 @@ def test_the_last_timestep_is_not_looped_over(begin: int) -> None:
         pipe(13)
         check_steps(handle, 12 - begin, {"forward 1"})
     assert torch.equal(pipe(13), plain)
+
+
+class CutsSilently(SmallPipeline):
+    """It begins within the schedule, and only the scheduler's steps tell where (aMUSEd)."""
+
+    def __call__(self, steps: int = 6, **_: Any) -> torch.Tensor:
+        latents = models.noise()
+        self.scheduler.set_timesteps(steps)
+        for index in range(steps // 4, steps):
+            timestep = self.scheduler.timesteps[index]
+            output = self.transformer(latents)
+            latents = self.scheduler.step(
+                model_output=output, timestep=timestep, sample=latents
+            ).prev_sample
+        return latents
+
+
+def test_a_cut_that_only_the_steps_tell() -> None:
+    pipe = CutsSilently(small(count=4), DDIMScheduler())
+    plain = pipe(12)
+    with start(pipe, adapter(guidance="fused"), **MASKED) as handle:
+        for _ in range(2):
+            pipe(12)
+            check_steps(handle, 9, {"forward 1"})
+    assert torch.equal(pipe(12), plain)
+
+
+class Combined:
+    """A pipeline whose transformer runs in a pipeline that it holds, with that one's scheduler."""
+
+    def __init__(self) -> None:
+        self.prior_pipe = EndsBefore(small(count=4))
+        self.prior_pipe.begin = 0
+        self.transformer = self.prior_pipe.transformer
+        self.scheduler = FlowMatchEulerDiscreteScheduler()
+
+    def __call__(self, steps: int) -> torch.Tensor:
+        latents = self.prior_pipe(steps + 1)
+        self.scheduler.set_timesteps(3)
+        return latents
+
+
+def test_the_pipeline_that_holds_the_scheduler_loops() -> None:
+    pipe = Combined()
+    with start(pipe, adapter(scheduler="prior_pipe.scheduler"), **MASKED) as handle:
+        for _ in range(2):
+            pipe(12)
+            check_steps(handle, 12, {"forward 1"})
 
 
 def test_custom_timesteps() -> None:
@@ -532,14 +580,11 @@ def test_forwards_before_the_first_generation_with_a_mask(execution: str) -> Non
             pipe(6)
             check_steps(handle, 6, {"forward 1" if execution == "loop" else "main"})
         pipe = SmallPipeline(small(count=4))
-
-    def two_steps() -> None:
-        for timestep in (900, 800):
-            pipe.transformer(other, timestep)
-
-    # Where no scheduler tells even after a step, it is an error as ever.
-    with start(pipe, **MASKED), pytest.raises(ConfigError, match="needs the number of steps"):
-        two_steps()
+    with start(pipe, **MASKED):
+        pipe.transformer(other, 900)
+        # Where no scheduler tells even after a step, it is an error as ever.
+        with pytest.raises(ConfigError, match="needs the number of steps"):
+            pipe.transformer(other, 800)
 
 
 @HEUN
