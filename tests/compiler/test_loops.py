@@ -209,7 +209,7 @@ class Picked(type(small())):  # type: ignore[misc]
     """Blocks that get something of their own in every call."""
 
     def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
-        for block, scale in zip(self.blocks, self.scales):  # noqa: B905 - as models have it
+        for block, scale in zip(self.blocks, self.scales, strict=True):
             hidden_states = block(hidden_states, scale)
         return hidden_states
 
