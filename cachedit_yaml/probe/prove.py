@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import torch
+from diffusers.configuration_utils import FrozenDict
 
 import cachedit_yaml
 from cachedit_yaml.api import ExecutionName
@@ -277,7 +278,12 @@ def attributes(target: Any, plan: Plan) -> list[Any]:
     # A call changes values on the pipeline, such as the timesteps: of these the names count.
     loose = [target, plan.scheduler]
     names = [sorted(vars(item)) for item in loose if item is not None]
-    return [*names, *({name: id(value) for name, value in vars(own).items()} for own in owners)]
+    return [*names, *({name: _mark(value) for name, value in vars(own).items()} for own in owners)]
+
+
+def _mark(value: Any) -> Any:
+    """What tells one value from another; calls write a model's config anew."""
+    return dict(value) if isinstance(value, FrozenDict) else id(value)
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> str:
