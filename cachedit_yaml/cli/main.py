@@ -62,6 +62,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     "check": _Command(
         "cachedit_yaml.cli.check", "prove adapters on small models without weights", "run"
     ),
+    "coverage": _Command(
+        "cachedit_yaml.cli.coverage", "which pipelines are cached, and what of it is proved", "run"
+    ),
     "run": _Command("cachedit_yaml.cli.run", "generate with a cached pipeline", "run"),
     "demo": _Command("cachedit_yaml.cli.demo", "try caching on a small model on the CPU", "demo"),
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import torch
 from diffusers.configuration_utils import FrozenDict
@@ -22,7 +22,9 @@ import cachedit_yaml
 from cachedit_yaml.api import ExecutionName
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, CompileError
-from cachedit_yaml.probe.pipelines import STEPS, Built
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.pipelines import STEPS
+from cachedit_yaml.probe.recipe import Recipe
 from cachedit_yaml.probe.watch import Watch
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.stats import BranchStats, Stats
@@ -56,7 +58,20 @@ class Proof:
     detail: str = ""
 
 
-def prove(built: Built, case: str, *, fn: int = 1, bn: int = 0, native: bool = True) -> list[Proof]:
+class Subject(Protocol):
+    """What can be tried: a small pipeline, or one with its real weights."""
+
+    spec: AdapterSpec
+    recipe: Recipe
+    target: Any
+
+    def run(self, case: str) -> torch.Tensor:
+        """Run one case from the same random numbers; its whole output as one tensor."""
+
+
+def prove(
+    built: Subject, case: str, *, fn: int = 1, bn: int = 0, native: bool = True
+) -> list[Proof]:
     """Try one case of a small pipeline.
 
     Args:
@@ -77,7 +92,7 @@ def prove(built: Built, case: str, *, fn: int = 1, bn: int = 0, native: bool = T
 
 
 class _Trial:
-    def __init__(self, built: Built, case: str, plan: Plan, fn: int, bn: int) -> None:
+    def __init__(self, built: Subject, case: str, plan: Plan, fn: int, bn: int) -> None:
         self.built = built
         self.case = case
         self.plan = plan
