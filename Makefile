@@ -54,6 +54,10 @@ golden: $(VENV)/.ready ## Write tests/golden/bad/*.out anew; read the diff
 schema: $(VENV)/.ready ## Write schemas/adapter.v1.schema.json anew
 	$(BIN)/python -m cachedit_yaml.language.json_schema
 
+docs: $(VENV)/.ready ## Write docs/models.md and the README's table anew; takes a while
+	$(BIN)/cachedit-yaml coverage --format markdown > docs/models.md.new && mv docs/models.md.new docs/models.md
+	$(BIN)/python -m cachedit_yaml.cli.list README.md
+
 bench: $(VENV)/.ready ## Measure the overhead beside cache-dit's own
 	$(BIN)/python -m benchmarks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,12 @@ from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, Span
 from cachedit_yaml.language.document import Document
 from cachedit_yaml.language.inherit import Resolver
 from cachedit_yaml.language.load import adapter_error, check_document
-from cachedit_yaml.language.reader import read_file
+from cachedit_yaml.language.reader import MAX_BYTES, read_file
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.search_path import Source, display_path
 
+#: Whether a text may have the key `name`; most adapters leave it out.
+_SAYS_NAME: Final = re.compile(r"""(?:^|[{,])\s*["']?name["']?\s*:|\\""", re.MULTILINE)
 #: Subfolders that hold the adapters of one engine only.
 ENGINES: Final = frozenset({"diffusers", "cache_dit", "vllm_omni", "sglang"})
 
@@ -75,9 +78,22 @@ class Entry:
         """The file's text."""
         return self._read[0].text
 
-    @property
+    @cached_property
+    def raw(self) -> str:
+        """The file's text as it stands, to look for words in; empty if it cannot be read."""
+        try:
+            if not self.path.is_file():
+                return ""
+            with open(self.path, encoding="utf-8", errors="replace") as handle:
+                return handle.read(MAX_BYTES)
+        except (OSError, ValueError):
+            return ""
+
+    @cached_property
     def name(self) -> str:
         """The adapter's name."""
+        if not _SAYS_NAME.search(self.raw):
+            return self.path.stem
         name = self.data.get("name")
         return name if isinstance(name, str) and name else self.path.stem
 

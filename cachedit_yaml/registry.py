@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cachedit_yaml.entry import ENGINES, Entry
 from cachedit_yaml.errors import AdapterError, AdapterNotFoundError
-from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, nearest
+from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath
 from cachedit_yaml.language.load import load_adapter
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.matching import (
@@ -28,14 +28,17 @@ from cachedit_yaml.matching import (
     overriding,
     strongest,
 )
+from cachedit_yaml.not_found import MANY, no_such_class, no_such_name
 from cachedit_yaml.search_path import (
-    ENVIRONMENT_VARIABLE,
     SUFFIXES,
     Source,
-    display_path,
     find_sources,
     yaml_files,
 )
+from cachedit_yaml.words import Words
+
+#: A claimed name, the file, and where it stands there.
+_Claim: TypeAlias = tuple[str, Entry, KeyPath]
 
 __all__ = ["ENGINES", "Entry", "Match", "Registry"]
 
@@ -159,11 +162,7 @@ class Registry:
         """The files with the adapter's name, the strongest first."""
         found = [entry for entry in self.entries if entry.name == name]
         if not found:
-            raise AdapterNotFoundError(
-                self._not_found(
-                    f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
-                )
-            )
+            raise no_such_name(name, self.entries, self.sources)
         return strongest(found, f"have the name {name!r}", ("name",))
 
     def resolve(self, name: str, origin: Path | None) -> Path:
@@ -192,11 +191,7 @@ class Registry:
                 if path.is_file() and path != origin:
                     return path
         if not found:
-            raise AdapterNotFoundError(
-                self._not_found(
-                    f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
-                )
-            )
+            raise no_such_name(name, self.entries, self.sources)
         return strongest(found, f"have the name {name!r}", ("name",))[0].path
 
     # --- by class ---
@@ -265,84 +260,57 @@ class Registry:
         return found
 
     @cached_property
-    def _index(self) -> dict[str, dict[str, list[tuple[Entry, KeyPath]]]]:
-        index: dict[str, dict[str, list[tuple[Entry, KeyPath]]]] = {}
-        for what in ("pipeline", "transformer"):
-            names = index.setdefault(what, {})
-            for entry in self.entries:
-                for name, path in entry.claims(what):
-                    names.setdefault(name, []).append((entry, path))
-        return index
+    def _words(self) -> Words:
+        return Words(self.entries)
+
+    def _claims(self, what: str, entries: Iterable[Entry]) -> list[_Claim]:
+        """What files claim, parsed now; each file once."""
+        return [
+            (name, entry, path)
+            for entry in dict.fromkeys(entries)
+            for name, path in entry.claims(what)
+        ]
 
     def _match(self, what: str, target: ClassLike, engine: str | None) -> Match:
         chain = class_names(target)
-        names: Mapping[str, list[tuple[Entry, KeyPath]]] = self._index[what]
         how: How = "exact"
-        matched = next((name for name in chain if name in names and "*" not in name), None)
-        if matched is not None:
-            how = "exact" if matched == chain[0] else "base"
+        claims: list[_Claim] = []
+        for name in chain:
+            found = self._claims(what, self._words.mentioning(name))
+            claims = [claim for claim in found if claim[0] == name]
+            if claims:
+                break
+            how = "base"
         else:
             how = "pattern"
-            patterns = [name for name in names if "*" in name and fits(name, chain[0])]
-            longest = max((literal_length(name) for name in patterns), default=0)
-            patterns = [name for name in patterns if literal_length(name) == longest]
-            if not patterns:
+            found = self._claims(what, self._words.matching(chain[0]))
+            claims = [claim for claim in found if "*" in claim[0] and fits(claim[0], chain[0])]
+            longest = max((literal_length(name) for name, _, _ in claims), default=0)
+            claims = [claim for claim in claims if literal_length(claim[0]) == longest]
+            if not claims:
                 raise self._no_match(what, chain)
-            matched = patterns[0]
-            names = {matched: [claim for name in patterns for claim in names[name]]}
-        claims = dict(reversed(names[matched]))
+        # Of several claims of one file the first counts.
+        places = {entry: path for _, entry, path in reversed(claims)}
+        names = {entry: name for name, entry, _ in reversed(claims)}
         entry, *others = strongest(
-            list(dict.fromkeys(e for e, _ in names[matched])),
-            f"claim the {what} class {matched!r}",
-            claims,
+            list(dict.fromkeys(entry for _, entry, _ in claims)),
+            f"claim the {what} class {claims[0][0]!r}",
+            places,
             engine,
         )
-        if how == "pattern":
-            matched = next(n for n, p in entry.claims(what) if p == claims[entry])
-        return Match(entry.spec, how, matched, entry, others)
+        return Match(entry.spec, how, names[entry], entry, others)
 
     def _no_match(self, what: str, chain: Sequence[str]) -> Exception:
         # A file that is no YAML may well be the one that was meant.
         word = re.compile(rf"\b{re.escape(chain[0])}\b")
         for entry in reversed(self.entries):
-            if not entry.readable and word.search(entry.text):
+            if word.search(entry.raw) and not entry.readable:
                 return AdapterError(entry.diagnostics)
-        known = {name: claims[0][0] for name, claims in self._index[what].items()}
-        key = "pipelines: [{}]" if what == "pipeline" else "class: [{}]"
-        bases = [name for name in chain[1:] if name not in ("ABC", "Generic", "Module")]
-        derived = f" (derived from {', '.join(bases[:4])})" if bases else ""
-        return AdapterNotFoundError(
-            self._not_found(
-                f"no adapter for the {what} class {chain[0]!r}{derived}",
-                chain[0],
-                known,
-                f"to add one, put a YAML file with '{key.format(chain[0])}' into a folder and name "
-                f"the folder in {ENVIRONMENT_VARIABLE}",
-            )
-        )
-
-    def _not_found(
-        self, message: str, name: str, known: Mapping[str, Entry], advice: str | None = None
-    ) -> str:
-        lines = [message]
-        near = nearest(name, known, limit=3)
-        if near:
-            shown = ", ".join(f"{word} ({known[word].shown})" for word in near)
-            lines.append(f"nearest: {shown}")
-        counts: dict[Source, int] = {}
-        for entry in self.entries:
-            counts[entry.source] = counts.get(entry.source, 0) + 1
-        places = [
-            f"{source.label} ({display_path(source.root)}, {counts.get(source, 0)} files)"
-            for source in self.sources
-        ]
-        lines.append(f"looked in: {', '.join(places) or 'no place at all'}")
-        broken = [entry.shown for entry in self.entries if not entry.readable]
-        if broken:
-            lines.append(f"not readable: {', '.join(broken[:5])}; see 'cachedit-yaml validate'")
-        if advice:
-            lines.append(advice)
-        return "\n  ".join(lines)
+        if len(self.entries) > MANY:
+            known = self._words.classes()
+        else:
+            known = {name: entry for name, entry, _ in self._claims(what, self.entries)}
+        return no_such_class(what, chain, known, self.entries, self.sources)
 
 
 def _place(entry: Entry) -> Path:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from cachedit_yaml.cli.output import count, print_diagnostics, print_json, table
 from cachedit_yaml.language.diagnostics import format_path
 from cachedit_yaml.language.spec import AdapterSpec, Transformer
 from cachedit_yaml.registry import Entry, Registry
 
+#: The marks between which the README has its table.
+_BEGIN: Final = "<!-- adapters -->"
+_END: Final = "<!-- /adapters -->"
 _EPILOG = """\
 examples:
   cachedit-yaml list
@@ -61,12 +66,12 @@ def run(args: argparse.Namespace) -> int:
 
 def markdown(entries: Sequence[Entry]) -> str:
     """The adapters as a Markdown table."""
-    lines = ["| Adapter | Pipelines | Block lists |", "|---|---|---|"]
+    lines = ["| Adapter | Models | Pipelines |", "|---|---|---|"]
     for entry in entries:
         if (spec := _spec(entry)) is not None:
-            lists = ", ".join(f"`{name}` {pattern}" for name, pattern in list_names(spec))
-            serves = ", ".join(spec.pipelines) or "-"
-            lines.append(f"| {entry.name} | {serves} | {spec.refuse or lists} |")
+            shown = spec.description or ", ".join(spec.models) or "-"
+            number = "refused" if spec.refuse else str(len(spec.pipelines))
+            lines.append(f"| {entry.name} | {shown} | {number} |")
     return "\n".join(lines)
 
 
@@ -128,3 +133,16 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
         "profiles": list(spec.profiles),
         "refuse": spec.refuse,
     }
+
+
+def _write_table(readme: Path) -> None:
+    """Put the table of the shipped adapters between its marks in a text."""
+    text = readme.read_text(encoding="utf-8")
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    shipped = [item for item in Registry.load(environ={}).adapters() if item.kind == "shipped"]
+    readme.write_text(f"{before}{_BEGIN}\n{markdown(shipped)}\n{_END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write_table(Path(sys.argv[1]))

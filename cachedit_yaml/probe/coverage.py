@@ -12,6 +12,7 @@ from cachedit_yaml.probe.denoisers import Denoiser
 from cachedit_yaml.registry import Entry
 
 Status = Literal["cached", "refused", "none"]
+_HEADER = "| Pipeline | Transformer | Adapter | Block lists | Exact | cache-dit |"
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "model with no hit.",
     ]
     for engine in dict.fromkeys(row.engine for row in rows):
-        lines += ["", f"## {engine}", "", "| Pipeline | Transformer | Adapter | Block lists | Exact "
-                  "| cache-dit |", "|---|---|---|---|---|---|"]  # fmt: skip
+        lines += ["", f"## {engine}", "", _HEADER, "|---|---|---|---|---|---|"]
         for row in rows:
             if row.engine == engine:
                 lists = ", ".join(f"`{name}` {text[-1]}" for name, text in row.lists.items())
