@@ -159,8 +159,8 @@ class _Checker:
         holder = follow(model, name)
         if holder is MISSING or holder is None:
             if not declared.optional:
-                self.context.report("missing-attribute", explain_missing(model, name, f"pipeline.{path}"), here,
-                                    key=True)  # fmt: skip
+                where = explain_missing(model, name, f"pipeline.{path}")
+                self.context.report("missing-attribute", where, here, key=True)
             return
         if not isinstance(holder, torch.nn.ModuleList):
             self.context.report(
