@@ -131,6 +131,8 @@ class _Shape(NamedTuple):
     letters: str
     #: How many letters tell it from others of its kind.
     core: int
+    #: Whether it has an ending that many names have.
+    suffixed: bool
     #: One bit for each letter that occurs.
     bits: int
 
@@ -140,13 +142,9 @@ def _shape(name: str) -> _Shape:
     bits = 0
     for char in name:
         bits |= 1 << (ord(char) & 63)
-    return _Shape(
-        name,
-        name.casefold().replace("_", ""),
-        _DIGITS.sub("", name),
-        len(_SUFFIX.sub("", name)),
-        bits,
-    )
+    core = len(_SUFFIX.sub("", name))
+    folded = name.casefold().replace("_", "")
+    return _Shape(name, folded, _DIGITS.sub("", name), core, core < len(name), bits)
 
 
 @functools.cache
@@ -171,6 +169,9 @@ def _nearest(name: str, groups: Iterable[frozenset[str]]) -> str | None:
             return other.name
         core = min(mine.core, other.core)
         limit = 0 if core < 4 else 1 if core < 8 else 2
+        if mine.suffixed != other.suffixed:
+            # The mistake is in the suffix itself, so the whole name tells them apart.
+            limit = max(limit, 1)
         if other.letters == mine.letters or not limit:
             continue
         distance = _distance(name, other.name, limit)
