@@ -55,7 +55,7 @@ def find_sources(
     """List the places to look in, the weakest first.
 
     Args:
-        extra: folders or files that win over everything else.
+        extra: folders or files that win over everything else; a single one is fine too.
         environ: the environment; default: ``os.environ``.
 
     Returns:
@@ -65,6 +65,8 @@ def find_sources(
         AdapterNotFoundError: a folder or file of `extra` does not exist.
     """
     environ = os.environ if environ is None else environ
+    if isinstance(extra, (str, os.PathLike)):
+        extra = [extra]
     sources: list[Source] = []
     problems: list[Diagnostic] = []
     folder = shipped_folder()

@@ -103,6 +103,8 @@ def _describe(spec: AdapterSpec, note: str | None) -> Iterator[str]:
             yield f"    when {' or '.join(by)}:"
             yield from _lists(variant.blocks, "      ")
         yield from _lists(transformer.blocks or {}, "    ")
+    if spec.scheduler is not None:
+        yield f"steps: those of {spec.scheduler}"
     if spec.step_split is not None:
         yield f"steps divide by: {_flow(to_data(spec.step_split))}"
     if to_data(spec.guidance):

@@ -270,7 +270,9 @@ def nearest(word: str, names: Iterable[str], limit: int = 1) -> list[str]:
     by_folded: dict[str, str] = {}
     for name in names:
         by_folded.setdefault(_fold(name), name)
-    found = difflib.get_close_matches(_fold(word), by_folded, n=limit, cutoff=0.7)
+    # One slip weighs more in a short word.
+    cutoff = 0.6 if len(word) <= 4 else 0.7
+    found = difflib.get_close_matches(_fold(word), by_folded, n=limit, cutoff=cutoff)
     return [by_folded[item] for item in found]
 
 

@@ -83,6 +83,9 @@ class Document:
                 return key or value
         return Span(self.name, 1, 1, 1, 2) if self.name in self.sources else None
 
-    def key_lines(self) -> Mapping[KeyPath, int]:
-        """The line of every key and item."""
-        return {path: (key or value).line for path, (key, value) in self.positions.items()}
+    def places(self) -> Mapping[KeyPath, str]:
+        """``file:line`` of every key and item; after `extends`, of the file that says it."""
+        return {
+            path: f"{Path((key or value).path).name}:{(key or value).line}"
+            for path, (key, value) in self.positions.items()
+        }

@@ -103,6 +103,8 @@ def _base(
         _, mine = wrong(f"cannot extend {wanted!r}: {reason}")
         # That it cannot be opened is said already, and the file has no line to show.
         return None, mine + [item for item in found if item.code != "unreadable"]
+    if "schema" not in base.data:
+        return wrong(f"cannot extend {wanted!r}: it is no adapter, because it has no key 'schema'")
     return base, [*found, *check_version(base.data, base)]
 
 
@@ -117,6 +119,9 @@ def _locate(wanted: str, origin: Path | None, resolve: Resolver | None) -> Path:
         raise AdapterNotFoundError("the path must be relative to this file")
     if origin is None:
         raise AdapterNotFoundError("a path needs a file that it is relative to; use a name")
+    # An adapter is data from a stranger, and messages quote the lines of what it extends.
+    if not wanted.endswith((".yaml", ".yml")):
+        raise AdapterNotFoundError("a path must end with .yaml or .yml")
     return origin.parent / wanted
 
 

@@ -107,7 +107,7 @@ def check_document(
         return None, found, merged
     stem = document.path.stem if document.path is not None else "unnamed"
     spec = dataclasses.replace(
-        spec, name=spec.name or stem, source=document.path, lines=merged.key_lines()
+        spec, name=spec.name or stem, source=document.path, places=merged.places()
     )
     return spec, found, merged
 

@@ -290,6 +290,11 @@ class AdapterSpec:
         key_pattern=ATTRIBUTE_PATH,
         max_items=16,
     )
+    scheduler: str | None = key(
+        "The scheduler whose steps are the denoising steps, by attribute path from the pipeline. "
+        "Default: `scheduler`.",
+        pattern=ATTRIBUTE_PATH,
+    )
     step_split: StepSplit | None = key("How the steps divide among the transformers.", atomic=True)
     guidance: Guidance = key(
         "How guidance runs.", default=Guidance(), shorthand="mode", atomic=True
@@ -305,7 +310,7 @@ class AdapterSpec:
     )
     #: Not a key of the language: where the adapter was read from, for messages.
     source: Path | None = field(default=None, metadata={"internal": True}, compare=False)
-    #: Not a key of the language: ``(path of keys) -> line`` for `explain`.
-    lines: Mapping[tuple[str | int, ...], int] = field(
+    #: Not a key of the language: ``(path of keys) -> file:line`` for `explain`.
+    places: Mapping[tuple[str | int, ...], str] = field(
         default_factory=dict, metadata={"internal": True}, compare=False, repr=False
     )

@@ -20,7 +20,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     folder = tmp_path / "their_package"
     (folder / "models" / "deep").mkdir(parents=True)
     (folder / "__init__.py").write_text(
-        'raise RuntimeError("never imported")\n_names = ["QwenImagePipeline", "Flux2Pipeline", "WanPipeline", '
+        'raise RuntimeError("never imported")\n_names = ["QwenImagePipeline", "Flux2Pipeline", '
+        '"WanPipeline", '
         '"QwenImageTransformer2DModel"]\n'
     )
     (folder / "models" / "deep" / "a.py").write_text(
