@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from cachedit_yaml.language.catalogue import RULES, Rule, find_rule
@@ -92,11 +95,12 @@ def run(args: argparse.Namespace) -> int:
         paths = expand(args.paths) if args.paths else None
     except NothingFoundError as error:
         return _wrong_use(str(error))
-    if args.fix:
-        report = validate_and_fix(paths, adapters=args.adapters, deep=args.deep)
-    else:
-        content = sys.stdin.buffer.read(MAX_BYTES + 1) if stdin else None
-        report = validate(paths, adapters=args.adapters, stdin=content, deep=args.deep)
+    # What is read is kept until the end, so looking for garbage only takes time.
+    gc.disable()
+    try:
+        report = _check(args, paths, stdin)
+    finally:
+        gc.enable()
     if not report.files:
         return _wrong_use("no adapter files found; name some, or a folder")
     if args.output:
@@ -107,6 +111,13 @@ def run(args: argparse.Namespace) -> int:
         _write(report, args.format, sys.stdout)
     found = report.counts
     return 1 if found["error"] or (args.strict and found["warning"]) else 0
+
+
+def _check(args: argparse.Namespace, paths: Sequence[Path] | None, stdin: bool) -> Report:
+    if args.fix:
+        return validate_and_fix(paths, adapters=args.adapters, deep=args.deep)
+    content = sys.stdin.buffer.read(MAX_BYTES + 1) if stdin else None
+    return validate(paths, adapters=args.adapters, stdin=content, deep=args.deep)
 
 
 def _write(report: Report, form: str | None, stream: TextIO) -> None:

@@ -15,10 +15,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _QUOTED: Final = re.compile(rb"[\"']([A-Z]\w+)[\"']")
 _CLASS: Final = re.compile(rb"^class (\w+)", re.MULTILINE)
+_DIGITS: Final = re.compile(r"[0-9]")
 #: What so many names end with that it says nothing about whether two are alike.
 _SUFFIX: Final = re.compile(
     r"(?:Img2Img|Inpaint)?(?:Pipeline|Transformer(?:[123]D)?Model|Model|TransformerBlock|Block)$"
@@ -114,29 +115,68 @@ def misspelled(name: str, packages: Iterable[Package], exported: bool = True) ->
     packages = tuple(packages)
     if any(name in package.exported for package in packages):
         return None
-    near = _nearest(name, (n for package in packages for n in package.exported))
+    near = _nearest(name, [package.exported for package in packages])
     if near is None and not exported:
-        near = _nearest(name, (n for package in packages for n in package.defined))
+        near = _nearest(name, [package.defined for package in packages])
     if near is None or any(name in package.defined for package in packages):
         return None
     return near
 
 
-def _nearest(name: str, names: Iterable[str]) -> str | None:
+class _Shape(NamedTuple):
+    """What of a name can be compared quickly."""
+
+    name: str
+    folded: str
+    letters: str
+    #: How many letters tell it from others of its kind.
+    core: int
+    #: Whether it has an ending that many names have.
+    suffixed: bool
+    #: One bit for each letter that occurs.
+    bits: int
+
+
+@functools.cache
+def _shape(name: str) -> _Shape:
+    bits = 0
+    for char in name:
+        bits |= 1 << (ord(char) & 63)
+    core = len(_SUFFIX.sub("", name))
+    folded = name.casefold().replace("_", "")
+    return _Shape(name, folded, _DIGITS.sub("", name), core, core < len(name), bits)
+
+
+@functools.cache
+def _shapes(names: frozenset[str]) -> tuple[_Shape, ...]:
+    return tuple(_shape(name) for name in names)
+
+
+def _nearest(name: str, groups: Iterable[frozenset[str]]) -> str | None:
     best: tuple[int, str] | None = None
-    letters = re.sub(r"\d", "", name)
-    for other in names:
-        if abs(len(other) - len(name)) > 2 or other == name:
+    mine = _shape(name)
+    bits, low, high = mine.bits, len(name) - 2, len(name) + 2
+    for other in (
+        shape
+        for group in groups
+        for shape in _shapes(group)
+        # Two edits change at most four of the letters that occur.
+        if (shape.bits ^ bits).bit_count() <= 4 and low <= len(shape.name) <= high
+    ):
+        if other.name == name:
             continue
-        if other.casefold().replace("_", "") == name.casefold().replace("_", ""):
-            return other
-        if re.sub(r"\d", "", other) == letters:
-            continue
-        core = min(len(_SUFFIX.sub("", name)), len(_SUFFIX.sub("", other)))
+        if other.folded == mine.folded:
+            return other.name
+        core = min(mine.core, other.core)
         limit = 0 if core < 4 else 1 if core < 8 else 2
-        distance = _distance(name, other, limit)
-        if distance <= limit and (best is None or (distance, other) < best):
-            best = (distance, other)
+        if mine.suffixed != other.suffixed:
+            # The mistake is in the suffix itself, so the whole name tells them apart.
+            limit = max(limit, 1)
+        if other.letters == mine.letters or not limit:
+            continue
+        distance = _distance(name, other.name, limit)
+        if distance <= limit and (best is None or (distance, other.name) < best):
+            best = (distance, other.name)
     return best[1] if best else None
 
 

@@ -112,9 +112,9 @@ def _ignores(document: Document, found: list[Diagnostic]) -> Iterator[_Ignore]:
             )
         codes = [code.strip() for code in match[2].split(",")]
         edit = _removal(span, lines, len(codes))
-        target = (
-            None if match[1] == "ignore-file" else _target(lines, following, row, match.start())
-        )
+        target = None
+        if match[1] == "ignore":
+            target = _target(lines, following, row, match.start())
         for code in codes:
             rule = find_rule(code)
             if rule is None:

@@ -21,6 +21,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     (folder / "models" / "deep").mkdir(parents=True)
     (folder / "__init__.py").write_text(
         'raise RuntimeError("never imported")\n_names = ["QwenImagePipeline", "Flux2Pipeline", '
+        '"WanPipeline", '
         '"QwenImageTransformer2DModel"]\n'
     )
     (folder / "models" / "deep" / "a.py").write_text(
@@ -38,6 +39,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
         ("QwenImgaePipeline", "QwenImagePipeline"),
         ("QwenimagePipeline", "QwenImagePipeline"),
         ("QwenImagePipelin", "QwenImagePipeline"),
+        ("FooPipelin", None),
+        ("WanPipelin", "WanPipeline"),
         ("QwenImageTransformer3DModel", None),
         ("FluxPipeline", None),
         ("MyPipeline", None),

@@ -36,10 +36,10 @@ def check(context: Context) -> None:
 
 
 def _pruning(context: Context) -> None:
-    wrong: dict[KeyPath, tuple[object, KeyPath]] = {}
+    wrong: dict[KeyPath, tuple[str, KeyPath]] = {}
     for block in context.lists():
         pattern = pattern_of(block.content)
-        if pattern not in _NOT_PRUNABLE:
+        if pattern is None or pattern not in _NOT_PRUNABLE:
             continue
         own = mapping(mapping(block.content).get("params"))
         outer = mapping(context.named[block.transformer].get("params"))

@@ -8,19 +8,16 @@ from typing import Any
 
 import torch
 
-from cachedit_yaml.compiler.loops import inspect_loop
 from cachedit_yaml.compiler.matching import class_matches
-from cachedit_yaml.compiler.paths import MISSING, condition_holds, explain_missing, follow
-from cachedit_yaml.compiler.returns import contradiction as contradicts_block
-from cachedit_yaml.compiler.settings import Resolved, layers_for
-from cachedit_yaml.compiler.signature import PATTERNS, Binding, Pattern, bind_all
+from cachedit_yaml.compiler.paths import condition_holds
 from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, nearest, one_of
 from cachedit_yaml.language.document import Document
 from cachedit_yaml.language.rules.context import Context
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, Transformer
+from cachedit_yaml.probe.recipe import recipe
 from cachedit_yaml.validation.deep.guidance import call_sites
+from cachedit_yaml.validation.deep.lists import ListChecker
 from cachedit_yaml.validation.deep.models import build, components, find_class, may_be_none
-from cachedit_yaml.validation.deep.unpacking import contradiction as contradicts_loop
 
 
 def check_deep(
@@ -45,6 +42,7 @@ class _Checker:
     def __init__(self, spec: AdapterSpec, document: Document) -> None:
         self.spec = spec
         self.context = Context(document.data or {}, document)
+        self.lists = ListChecker(spec, self.context)
         self.unknown: dict[str, KeyPath] = {}
         self.pipelines: dict[KeyPath, type] = {}
 
@@ -73,6 +71,7 @@ class _Checker:
     def parts(self, path: str, declared: Transformer) -> None:
         """Whether the pipelines have such a transformer, of such a class, and always."""
         first, here = path.split(".")[0], ("transformers", path)
+        said = False  # Once is enough, whichever pipeline it is.
         for where, pipeline in self.pipelines.items():
             taken = components(pipeline)
             # A dotted path, or an attribute that is made later, cannot be told from here.
@@ -88,7 +87,9 @@ class _Checker:
                         replace=near[0] if near else None,
                     )  # fmt: skip
                 continue
-            if "." not in path and not declared.optional and may_be_none(pipeline, path):
+            optional = declared.optional or "." in path or said
+            if not optional and may_be_none(pipeline, path):
+                said = True
                 self.context.report(
                     "not-optional", f"{pipeline.__name__} may be built without {path!r}", here,
                     key=True, related=("the pipeline", where), hint="add 'optional: true'",
@@ -144,100 +145,27 @@ class _Checker:
     # --- transformers ---
 
     def transformer(self, path: str, declared: Transformer, cls: type, where: KeyPath) -> None:
-        model = build(cls)
+        model, whole = build(cls), True
+        if isinstance(model, str):
+            # The probe's config makes a small one, with the same attributes.
+            config = self.probed(path)
+            model, whole = build(cls, config) if config else model, False
         if isinstance(model, str):
             self.unknown.setdefault(cls.__name__, where)
             return
         for base, blocks in _layouts(path, declared, model):
             for name, block_list in blocks.items():
-                self.block_list(path, name, block_list, model, (*base, name))
+                self.lists.check(path, name, block_list, model, (*base, name), whole)
 
-    def block_list(
-        self, path: str, name: str, declared: BlockList, model: torch.nn.Module, here: KeyPath
-    ) -> None:
-        cls = type(model).__name__
-        holder = follow(model, name)
-        if holder is MISSING or holder is None:
-            if not declared.optional:
-                self.context.report("missing-attribute", explain_missing(model, name, f"pipeline.{path}"), here,
-                                    key=True)  # fmt: skip
-            return
-        if not isinstance(holder, torch.nn.ModuleList):
-            self.context.report(
-                "not-a-block-list", f"{cls}.{name} is a {type(holder).__name__}", here, key=True,
-                expected="a torch.nn.ModuleList",
-            )  # fmt: skip
-            return
-        blocks = list(holder)
-        if not blocks:
-            return  # Of another size in the defaults than in any checkpoint.
-        if declared.block_class is not None:
-            other = next((b for b in blocks if not class_matches(b, declared.block_class)), None)
-            if other is not None:
-                self.context.report(
-                    "wrong-class", f"{cls}.{name} has blocks of {type(other).__name__}",
-                    (*here, "class"), key=True,
-                )  # fmt: skip
-                return
-        pattern = PATTERNS[declared.pattern]
-        binding = bind_all(blocks, pattern, declared.roles, f"{cls}.{name}")
-        if isinstance(binding, str):
-            self.context.report("wrong-pattern", binding, here, key=True)
-            return
-        if self.order(name, model, blocks[0], pattern, binding, here):
-            return
-        self.settings(path, name, declared, len(blocks), f"{cls}.{name}", here)
-        self.native(name, model, binding, here)
-
-    def order(
-        self, name: str, model: torch.nn.Module, block: torch.nn.Module, pattern: Pattern,
-        binding: Binding, here: KeyPath,
-    ) -> bool:  # fmt: skip
-        """Whether what the block returns contradicts the pattern, by the loop or by the block."""
-        where = f"{type(model).__name__}.{name}"
-        problem = contradicts_loop(model, name, pattern, binding)
-        if problem is not None:
-            self.context.report("return-order", f"{where}: {problem}", here, key=True)
-            return True
-        problem = contradicts_block(block, pattern, binding, where)
-        if problem is not None:
-            self.context.report("wrong-pattern", problem, here, key=True)
-            return True
-        return False
-
-    def settings(
-        self, path: str, name: str, declared: BlockList, count: int, where: str, here: KeyPath
-    ) -> None:
-        """F and B of every profile and number of steps against the number of blocks."""
-        for profile in (None, *self.spec.profiles):
-            layers = layers_for(self.spec, path, name, declared.params, profile=profile,
-                                cache_config=None)  # fmt: skip
-            for resolved in layers.cases():
-                if resolved.fn + resolved.bn > count:
-                    self.context.report(
-                        "too-few-blocks", f"{where} has {count} blocks, and F + B is "
-                        f"{resolved.fn} + {resolved.bn}", here, key=True,
-                        hint=f"F comes from {_origin(resolved, 'Fn_compute_blocks')}, B from "
-                        f"{_origin(resolved, 'Bn_compute_blocks')}",
-                    )  # fmt: skip
-                    return
-
-    def native(self, name: str, model: torch.nn.Module, binding: Binding, here: KeyPath) -> None:
-        """What cache-dit's own execution would lose or call wrongly."""
-        report = inspect_loop(model, name)
-        where = f"{type(model).__name__}.{name}"
-        if report.always:
-            self.context.report(
-                "native-drops-work", f"{where}: forward also does `{report.always[0]}`", here,
-                key=True, hint="native execution refuses this list",
-            )  # fmt: skip
-        names = {binding.hidden.name} | ({binding.encoder.name} if binding.encoder else set())
-        renamed = sorted((names & report.keywords) - {"hidden_states", "encoder_hidden_states"})
-        if renamed:
-            self.context.report(
-                "renamed-keyword", f"{where}: the loop passes {renamed[0]!r} by keyword", here,
-                key=True, hint="native execution refuses this list",
-            )  # fmt: skip
+    def probed(self, path: str) -> Mapping[str, Any] | None:
+        """The config that the adapter's probe has for a transformer."""
+        if self.spec.probe is None:
+            return None
+        for pipeline in [name for name in self.spec.pipelines if "*" not in name] or [""]:
+            part = recipe(self.spec, pipeline).parts.get(path)
+            if part is not None and part.config:
+                return part.config
+        return None
 
 
 def _layouts(
@@ -267,11 +195,6 @@ def _layouts(
 def _named(cls: type, names: tuple[str, ...]) -> bool:
     bases = [base.__name__ for base in cls.__mro__]
     return any(fnmatch.fnmatchcase(base, name) for base in bases for name in names)
-
-
-def _origin(resolved: Resolved, name: str) -> str:
-    origin = resolved.origins[name]
-    return "cache-dit's default" if origin.startswith("cache-dit ") else origin
 
 
 def _some(names: list[str]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import typing
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,9 +15,6 @@ import torch
 @functools.cache
 def find_class(name: str) -> type | None:
     """The class of this name that diffusers exports, or None."""
-    # What these say about optional needs of theirs is of no use here.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     try:
         import diffusers
 
@@ -25,23 +22,37 @@ def find_class(name: str) -> type | None:
     except (ImportError, RuntimeError):
         # A class whose own needs are not installed raises when it is touched.
         return None
-    return found if inspect.isclass(found) else None
+    # diffusers exports a stand-in for a class whose own needs are not installed.
+    real = inspect.isclass(found) and not hasattr(found, "_backends")
+    return found if real else None
 
 
-@functools.cache
-def build(cls: type) -> torch.nn.Module | str:
-    """A model of the class with its default config, on the meta device.
+def build(cls: type, config: Mapping[str, Any] | None = None) -> torch.nn.Module | str:
+    """A model of the class on the meta device.
+
+    Args:
+        cls: the class.
+        config: fields of its config; None takes the defaults of the class.
 
     Returns:
         The model, or one sentence that says why there is none.
     """
+    return _make(cls, config) if config else _make_default(cls)
+
+
+@functools.cache
+def _make_default(cls: type) -> torch.nn.Module | str:
+    return _make(cls, {})
+
+
+def _make(cls: type, config: Mapping[str, Any]) -> torch.nn.Module | str:
     try:
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")
-            model = cls()
+            model = cls(**config)
     except Exception as error:  # a constructor of another package may raise anything
         reason = " ".join(str(error).split())[:100]
-        return f"it cannot be made from its defaults: {type(error).__name__}: {reason}"
+        return f"it cannot be made: {type(error).__name__}: {reason}"
     return model if isinstance(model, torch.nn.Module) else "it is no torch.nn.Module"
 
 

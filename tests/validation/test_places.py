@@ -1,0 +1,132 @@
+"""Where `validate` runs: in a workflow, before a commit, in an editor."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cachedit_yaml.language.json_schema import FILE_NAME, generate
+
+ROOT = Path(__file__).parents[2]
+GOOD = "schema: 1\npipelines: [MyPipeline]\ntransformers: {t: {blocks: {b: Pattern_1}}}\n"
+WARNING = GOOD + "cache: {max_cached_steps: 0}\n"
+ADAPTERS = sorted((ROOT / "adapters").rglob("*.yaml"))
+
+
+def action() -> dict[str, Any]:
+    data = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    assert isinstance(data, dict)
+    return data
+
+
+def run_step(name: str, folder: Path, **inputs: str) -> subprocess.CompletedProcess[str]:
+    """Run one step of the action as a runner does: `bash -eo pipefail`, inputs put in."""
+    data = action()
+    step = next(item for item in data["runs"]["steps"] if item["name"] == name)
+    values = {key: item.get("default", "") for key, item in data["inputs"].items()}
+    values |= {"python": sys.executable, **inputs}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "GITHUB_ACTIONS": "true"}
+    for key, value in step["env"].items():
+        filled = re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda match: values[match[1]], value)
+        env[key] = filled.replace("${{ github.action_path }}", str(ROOT))
+    # Nothing of the inputs may stand in the script itself: that would run it.
+    assert "${{" not in step["run"]
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        capture_output=True, text=True, cwd=folder, env=env,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "good.yaml").write_text(GOOD)
+    (tmp_path / "odd one.yaml").write_text(WARNING.replace("MyP", "YourP"))
+    (tmp_path / "bad.yaml").write_text(GOOD.replace("MyP", "TheirP") + "oops: 1\n")
+    return tmp_path
+
+
+def test_the_action_validates(folder: Path) -> None:
+    done = run_step("Validate", folder)
+    assert (done.returncode, done.stdout) == (0, "1 file, no problems\n"), done.stderr
+    done = run_step("Validate", folder, paths="adapters\nbad.yaml\n")
+    assert done.returncode == 1
+    assert "::error file=bad.yaml,line=4" in done.stdout
+    done = run_step("Validate", folder, paths="*.yaml adapters")
+    assert done.stdout.endswith("3 files, 1 error, 1 warning\n")
+    assert run_step("Validate", folder, paths="odd*.yaml").returncode == 0
+    assert run_step("Validate", folder, paths="odd*.yaml", strict="true").returncode == 1
+    assert run_step("Validate", folder, paths="nowhere").returncode == 2
+
+
+def test_the_action_writes_sarif(folder: Path) -> None:
+    done = run_step("Write SARIF", folder, paths="bad.yaml", sarif="out.sarif")
+    assert done.returncode == 0, done.stderr
+    data = json.loads((folder / "out.sarif").read_text())
+    assert data["runs"][0]["results"][0]["ruleId"] == "CY101"
+    assert run_step("Write SARIF", folder, paths="nowhere", sarif="x.sarif").returncode == 2
+
+
+def test_what_an_input_holds_is_not_run(folder: Path) -> None:
+    for paths in ("$(touch owned)", "; touch owned", "`touch owned`", "--output=owned"):
+        assert run_step("Validate", folder, paths=paths).returncode == 2
+    assert not (folder / "owned").exists()
+
+
+def test_the_hooks_of_pre_commit_are_commands_of_ours() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert [hook["id"] for hook in hooks] == ["cachedit-yaml", "cachedit-yaml-fix"]
+    for hook in hooks:
+        command, *arguments = hook["entry"].split()
+        assert command == "cachedit-yaml"
+        pattern = re.compile(hook["files"])
+        assert pattern.search("adapters/vllm_omni/bagel.yaml")
+        assert not pattern.search("docs/a.yaml")
+        done = subprocess.run(
+            [sys.executable, "-m", "cachedit_yaml", *arguments, str(ADAPTERS[0])],
+            capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(shutil.which("pre-commit") is None, reason="needs pre-commit")
+def test_pre_commit_itself(tmp_path: Path) -> None:
+    def git(*args: str) -> None:
+        subprocess.run(["git", *args], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "bad.yaml").write_text(GOOD + "oops: 1\n")
+    git("add", ".")
+    command = ["pre-commit", "try-repo", str(ROOT), "cachedit-yaml", "--all-files"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "error[unknown-key]: unknown key 'oops'" in done.stdout
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.stem)
+def test_every_shipped_adapter_names_its_schema(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    match = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
+    assert match is not None
+    assert (path.parent / match[1]).resolve() == ROOT / "schemas" / FILE_NAME
+
+
+def test_the_entry_for_the_catalogue_of_schemas() -> None:
+    entry = json.loads((ROOT / "schemas" / "schemastore.json").read_text())
+    assert set(entry) == {"name", "description", "fileMatch", "url"}
+    assert entry["url"].endswith(f"cachedit-yaml-{FILE_NAME}")
+    schema = generate()
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    for name in ("title", "description", "examples"):
+        assert schema[name]
