@@ -15,6 +15,8 @@ ATTRIBUTE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 #: A part of the library (``kl``), a class of diffusers or transformers, or its whole path in one of
 #: the packages that probes may use.
 PART: Final = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_]*){0,8}$"
+#: A Python package, by the name under which it is imported.
+PACKAGE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 #: The name of a case or a variant.
 CASE: Final = r"^[a-z0-9][a-z0-9_-]*$"
 
@@ -78,6 +80,12 @@ class ProbeVariant:
     without: tuple[str, ...] | None = key(
         "Cases that it does not have.", pattern=CASE, max_items=32
     )
+    needs: tuple[str, ...] | None = key(
+        "Packages that diffusers needs for it, by the name of their import; skipped where one is "
+        "not installed.",
+        pattern=PACKAGE,
+        max_items=8,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +98,6 @@ class ProbePipeline(ProbeVariant):
     steps: str | None = key(
         "The argument of the call that takes the number of steps. Default: `num_inference_steps`.",
         pattern=ARGUMENT,
-    )
-    requires: tuple[str, ...] | None = key(
-        "Packages that its classes import without saying so; without them it is skipped.",
-        pattern=ARGUMENT,
-        max_items=8,
     )
     skip: str | None = key("Why this pipeline cannot be made small, in one sentence.")
 

@@ -29,8 +29,8 @@ class Recipe:
         inputs: arguments of its call.
         cases: what differs, by the name of the case.
         steps: the argument that takes the number of steps.
-        requires: packages without which it is skipped.
         skip: why it cannot be made, or None.
+        needs: packages to import.
     """
 
     pipeline: str
@@ -41,8 +41,8 @@ class Recipe:
     inputs: Mapping[str, Any]
     cases: Mapping[str, Mapping[str, Any]]
     steps: str
-    requires: tuple[str, ...]
     skip: str | None
+    needs: tuple[str, ...]
 
 
 def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Recipe:
@@ -66,7 +66,9 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
     config: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     inputs: dict[str, Any] = {}
+    needs: tuple[str, ...] = ()
     for layer in layers:
+        needs += layer.needs or ()
         outer = dict(parts)
         for name, part in (layer.parts or {}).items():
             like = part.like if part is not None else None
@@ -88,8 +90,8 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
         inputs=inputs,
         cases=cases,
         steps=own.steps or probe.steps or "num_inference_steps",
-        requires=(*(probe.requires or ()), *(own.requires or ())) if pipeline else (),
         skip=own.skip or probe.skip,
+        needs=needs,
     )
 
 
@@ -157,6 +159,7 @@ def _accepted(probe: Probe, pipeline: str) -> ProbeVariant:
             name: changes for name, changes in (probe.cases or {}).items() if set(changes) <= called
         },
         without=probe.without,
+        needs=probe.needs,
     )
 
 

@@ -56,12 +56,14 @@ class _Run(threading.local):
         generation: its current generation.
         announced: the scheduler got new timesteps: the next forward begins a generation.
         refreshes: this thread calls `refresh` itself, so it takes no other thread's.
+        stepped_to: the scheduler's index after its last step; None once a forward came after it.
     """
 
     def __init__(self, forwards: int) -> None:
         self.generation: Generation | None = None
         self.announced = False
         self.refreshes = False
+        self.stepped_to: int | None = None
         self.timesteps = TimestepClock(forwards)
 
 
@@ -143,12 +145,19 @@ class Clock:
     def end_step(self, timestep: Any = None) -> None:
         """The scheduler finished a step.
 
+        A pipeline may have it do one step twice: once for the denoised sample, after which it sets
+        the scheduler's index back, and again for the next latents. Both end at the same index with
+        no forward between them, and are one step.
+
         Args:
             timestep: that it was given.
         """
         self._steps = True
         run = self._run
-        if run.generation is not None and not run.announced:
+        index = getattr(self._scheduler, "step_index", None)
+        again = index is not None and index == run.stepped_to
+        run.stepped_to = index
+        if run.generation is not None and not run.announced and not again:
             run.generation.by_scheduler = True
             if run.generation.tick == 0 and self._cut_unknown:
                 self._cut(run.generation, moment(timestep))
@@ -179,6 +188,7 @@ class Clock:
             name: the guidance branch that the pipeline announced.
         """
         run = self._run
+        run.stepped_to = None
         self._follow_scheduler(run)
         told = self._take_told(run) if self._told else None
         if run.announced:

@@ -189,3 +189,34 @@ def test_gradient_checkpointing_is_no_work() -> None:
     assert not inspect_loop(CheckpointedCall(), "blocks").always
     found = inspect_loop(Checkpointed(), "blocks")
     assert found == LoopReport(found=True)
+
+
+class Numbered(type(small())):  # type: ignore[misc]
+    """Blocks that get something of their own: by index, and with an argument of forward."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: Any = None,
+        kept: dict[int, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        for index, block in enumerate(self.blocks):
+            hidden_states = block(
+                hidden_states, extra=kept[index] if kept is not None else None
+            )
+        return hidden_states
+
+
+class Picked(type(small())):  # type: ignore[misc]
+    """Blocks that get something of their own in every call."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        for block, scale in zip(self.blocks, self.scales):
+            hidden_states = block(hidden_states, scale)
+        return hidden_states
+
+
+def test_arguments_that_differ_from_block_to_block() -> None:
+    assert inspect_loop(Numbered(), "blocks").arguments == ("kept",)
+    assert inspect_loop(Numbered(), "blocks").always == ()
+    assert inspect_loop(Picked(), "blocks").always == ("scale",)

@@ -536,6 +536,23 @@ def test_set_timesteps_more_than_once() -> None:
         assert row(handle) == stats
 
 
+class SteppedTwice(SmallPipeline):
+    """Has its scheduler do each step twice, as the Cosmos pipelines do."""
+
+    def step(self, update: torch.Tensor, timestep: Any, latents: torch.Tensor) -> torch.Tensor:
+        super().step(update, timestep, latents)
+        self.scheduler._step_index -= 1
+        return super().step(update, timestep, latents)
+
+
+@pytest.mark.parametrize("forwards", [1, 2])
+def test_a_step_that_is_done_twice(forwards: int) -> None:
+    pipe = SteppedTwice(small())
+    with start(pipe, **MASKED) as handle:
+        pipe(28, forwards=lambda step: forwards)
+    check_steps(handle, 28, {f"forward {turn + 1}" for turn in range(forwards)})
+
+
 def test_forwards_outside_of_a_generation() -> None:
     """After the last step, and before the first: never served from another generation."""
     pipe = SmallPipeline(small())
