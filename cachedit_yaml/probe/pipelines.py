@@ -30,7 +30,12 @@ def quiet() -> Iterator[None]:
     """Let pass what diffusers and transformers themselves deprecate or do in a deprecated way."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning, UserWarning):
-            for module in (r"diffusers\.", r"transformers\.", r"torch\.jit", r"torch\.nn\.utils"):
+            for module in (
+                r"diffusers\.",
+                r"transformers\.",
+                r"torch\.jit",
+                r"torch\.nn\.(utils|attention)",
+            ):
                 warnings.filterwarnings("ignore", category=category, module=module)
         yield
 
@@ -112,7 +117,7 @@ class Built:
         outputs = []
         for step in range(steps):
             scaled = {
-                name: arguments[name] * (1 - step / (2 * steps))
+                name: (arguments[name] * (1 - step / (2 * steps))).to(arguments[name].dtype)
                 for name in names & set(arguments)
                 if isinstance(arguments[name], torch.Tensor)
             }
