@@ -42,11 +42,16 @@ class Match:
         if self.how != "exact":
             by = "its base class" if self.how == "base" else "the pattern"
             notes.append(f"matched by {by} {self.matched_name!r}")
-        notes += [
-            f"{self.entry.shown} ({self.entry.kind}) overrides {other.shown} ({other.kind})"
-            for other in self.overridden
-        ]
+        if self.overridden:
+            notes.append(overriding(self.entry, *self.overridden))
         return "; ".join(notes) or None
+
+
+def overriding(entry: Entry, *others: Entry) -> str:
+    """Say which files a file wins over; empty where it wins over none."""
+    return "; ".join(
+        f"{entry.shown} ({entry.kind}) overrides {other.shown} ({other.kind})" for other in others
+    )
 
 
 def strongest(

@@ -25,6 +25,7 @@ from cachedit_yaml.matching import (
     class_names,
     fits,
     literal_length,
+    overriding,
     strongest,
 )
 from cachedit_yaml.search_path import (
@@ -66,7 +67,16 @@ class Registry:
         Raises:
             AdapterNotFoundError: a folder or file of `extra` does not exist.
         """
-        return cls(*find_sources(extra, environ))
+        global _LAST
+        sources, problems = find_sources(extra, environ)
+        # Reading a hundred files takes longer than asking whether any of them has changed.
+        key = (
+            tuple(sources),
+            tuple(_stamp(path) for src in sources for path in yaml_files(src.root)),
+        )
+        if _LAST is None or _LAST[0] != key or problems or cls is not Registry:
+            _LAST = (key, cls(sources, problems))
+        return _LAST[1]
 
     @cached_property
     def entries(self) -> list[Entry]:
@@ -112,7 +122,7 @@ class Registry:
         """
         if isinstance(name_or_path, str) and "\n" in name_or_path:
             return load_adapter(name_or_path, resolve=self.resolve)
-        if isinstance(name_or_path, str) and not _is_path(name_or_path):
+        if isinstance(name_or_path, str) and not is_path(name_or_path):
             return self.entry(name_or_path).spec
         path = Path(name_or_path).expanduser()
         if not path.exists():
@@ -134,6 +144,19 @@ class Registry:
             AdapterNotFoundError: there is none.
             AdapterConflictError: two files of one source have this name.
         """
+        return self._named(name)[0]
+
+    def note_on(self, name: str) -> str | None:
+        """What somebody should know who asks for an adapter by name: what it overrides.
+
+        Raises:
+            AdapterNotFoundError: there is none.
+            AdapterConflictError: two files of one source have this name.
+        """
+        return overriding(*self._named(name)) or None
+
+    def _named(self, name: str) -> list[Entry]:
+        """The files with the adapter's name, the strongest first."""
         found = [entry for entry in self.entries if entry.name == name]
         if not found:
             raise AdapterNotFoundError(
@@ -141,7 +164,7 @@ class Registry:
                     f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
                 )
             )
-        return strongest(found, f"have the name {name!r}", ("name",))[0]
+        return strongest(found, f"have the name {name!r}", ("name",))
 
     def resolve(self, name: str, origin: Path | None) -> Path:
         """Find the file that an `extends` means.
@@ -225,9 +248,7 @@ class Registry:
                 claims += [("transformer", *claim) for claim in entry.claims("transformer")]
             for what, name, path in claims:
                 engine = None if what == "name" else entry.engine
-                first, where = seen.setdefault(
-                    (entry.source.root, engine, what, name), (entry, path)
-                )
+                first, where = seen.setdefault((_place(entry), engine, what, name), (entry, path))
                 other = first.span(where)
                 if first is not entry:
                     noun = "adapter name" if what == "name" else f"{what} class"
@@ -324,5 +345,25 @@ class Registry:
         return "\n  ".join(lines)
 
 
-def _is_path(text: str) -> bool:
+def _place(entry: Entry) -> Path:
+    """Where an adapter lies; files that are named one by one lie together in their folder."""
+    root = entry.source.root
+    return root if root.is_dir() else root.parent
+
+
+#: The registry that was loaded last, and what it was loaded from.
+_LAST: tuple[object, Registry] | None = None
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """What changes when a file does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), found.st_mtime_ns, found.st_size
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is a path rather than the name of an adapter."""
     return "/" in text or os.sep in text or text.endswith(SUFFIXES)

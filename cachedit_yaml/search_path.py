@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from cachedit_yaml.errors import AdapterNotFoundError
-from cachedit_yaml.language.diagnostics import Diagnostic, Span
+from cachedit_yaml.language.diagnostics import Diagnostic
 
 SourceKind: TypeAlias = Literal["shipped", "entry-point", "environment", "argument"]
 
@@ -55,7 +55,7 @@ def find_sources(
     """List the places to look in, the weakest first.
 
     Args:
-        extra: folders or files that win over everything else.
+        extra: folders or files that win over everything else; a single one is fine too.
         environ: the environment; default: ``os.environ``.
 
     Returns:
@@ -65,6 +65,8 @@ def find_sources(
         AdapterNotFoundError: a folder or file of `extra` does not exist.
     """
     environ = os.environ if environ is None else environ
+    if isinstance(extra, (str, os.PathLike)):
+        extra = [extra]
     sources: list[Source] = []
     problems: list[Diagnostic] = []
     folder = shipped_folder()
@@ -171,5 +173,4 @@ def _package_folders(name: str) -> tuple[tuple[Path, ...], str]:
 
 
 def _warning(name: str, message: str) -> Diagnostic:
-    span = Span(name, 1, 1, 1, 2)
-    return Diagnostic("search-path", f"{name}: {message}", span=span, severity="warning")
+    return Diagnostic("search-path", message, (name,))

@@ -124,7 +124,7 @@ def test_entry_points_without_import(installed: Path) -> None:
     match = found.match_pipeline("TheirPipeline")
     assert match.entry.kind == "entry-point"
     assert match.entry.source.label == "entry point good"
-    messages = sorted(item.message for item in found.source_problems)
+    messages = sorted((item.message for item in found.source_problems), reverse=True)
     assert len(messages) == 2
     assert "there is no package 'not_there_at_all'" in messages[0]
     assert "not a package with a folder" in messages[1]

@@ -62,6 +62,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     "check": _Command(
         "cachedit_yaml.cli.check", "prove adapters on small models without weights", "run"
     ),
+    "coverage": _Command(
+        "cachedit_yaml.cli.coverage", "which pipelines are cached, and what of it is proved", "run"
+    ),
     "run": _Command("cachedit_yaml.cli.run", "generate with a cached pipeline", "run"),
     "demo": _Command("cachedit_yaml.cli.demo", "try caching on a small model on the CPU", "demo"),
 }
@@ -234,8 +237,20 @@ def _print_completion(shell: str) -> int:
             importlib.import_module(entry.module).add_parser(subparsers)
         except ImportError:
             subparsers.add_parser(name, help=entry.help)
+    _complete_files(parser, shtab.FILE)
     print(shtab.complete(parser, shell))
     return CLEAN
+
+
+def _complete_files(parser: argparse.ArgumentParser, complete: Any) -> None:
+    """Let a shell complete files where an argument takes one."""
+    for action in parser._actions:
+        words = str(action.metavar or "").split("_")
+        if {"PATH", "FILE", "DIR"} & set(words):
+            action.complete = complete  # type: ignore[attr-defined]
+        if isinstance(action.choices, dict):
+            for inner in action.choices.values():
+                _complete_files(inner, complete)
 
 
 def _not_installed(name: str, error: ImportError, extra: str | None = None) -> int:

@@ -99,6 +99,12 @@ class Plan:
         found = follow(self.pipeline, self.spec.scheduler or "scheduler")
         return None if found is MISSING else found
 
+    @property
+    def looping(self) -> Any:
+        """The pipeline that loops over the steps: the one that holds the scheduler."""
+        holder = (self.spec.scheduler or "").rpartition(".")[0]
+        return follow(self.pipeline, holder) if holder else self.pipeline
+
     def block_adapters(
         self, num_inference_steps: int | None = None
     ) -> list[cache_dit.BlockAdapter]:

@@ -20,6 +20,8 @@ _BOMS: Final = (
     (b"\xfe\xff", "UTF-16"),
 )
 _MOST_HIDDEN: Final = 5
+_BRACKET: Final = re.compile(r"[\[\]{}]")
+_MOST_BRACKETS: Final = 500
 
 
 def decode(content: bytes, name: str) -> tuple[str, Diagnostic | None]:
@@ -77,6 +79,22 @@ def hidden_characters(text: str, name: str) -> list[Diagnostic]:
         if len(found) >= _MOST_HIDDEN or char == "\0":
             break
     return found
+
+
+def too_nested(text: str, name: str) -> Span | None:
+    """Where brackets stand far deeper in each other than any parser should be asked to go.
+
+    The time that libyaml takes grows with the square of the depth, long before it yields anything.
+    Brackets in quotes count too, so the limit is far beyond that of the language.
+    """
+    if text.count("[") + text.count("{") <= _MOST_BRACKETS:
+        return None
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        depth = depth + 1 if match[0] in "[{" else max(0, depth - 1)
+        if depth > _MOST_BRACKETS:
+            return _place(text[: match.start()], name)
+    return None
 
 
 def _place(before: str, name: str) -> Span:

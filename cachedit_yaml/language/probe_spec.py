@@ -15,6 +15,8 @@ ATTRIBUTE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 #: A part of the library (``kl``), a class of diffusers or transformers, or its whole path in one of
 #: the packages that probes may use.
 PART: Final = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_]*){0,8}$"
+#: A Python package, by the name under which it is imported.
+PACKAGE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 #: The name of a case or a variant.
 CASE: Final = r"^[a-z0-9][a-z0-9_-]*$"
 
@@ -37,6 +39,12 @@ class Part:
         "Fields of its config, on top of those that are given further out.",
         key_pattern=ARGUMENT,
         max_items=200,
+    )
+    extra: Mapping[str, Any] | None = key(
+        "Fields of its config that its constructor does not take; released config files may have "
+        "such, and diffusers keeps them.",
+        key_pattern=ARGUMENT,
+        max_items=32,
     )
     dtype: Literal["float32", "float16", "bfloat16"] | None = key("Its dtype. Default: float32.")
 
@@ -71,6 +79,12 @@ class ProbeVariant:
     )
     without: tuple[str, ...] | None = key(
         "Cases that it does not have.", pattern=CASE, max_items=32
+    )
+    needs: tuple[str, ...] | None = key(
+        "Packages that diffusers needs for it, by the name of their import; skipped where one is "
+        "not installed.",
+        pattern=PACKAGE,
+        max_items=8,
     )
 
 

@@ -19,7 +19,7 @@ from yaml import events as ev
 
 from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, Span, show
 from cachedit_yaml.language.document import Document
-from cachedit_yaml.language.encoding import decode, hidden_characters
+from cachedit_yaml.language.encoding import decode, hidden_characters, too_nested
 from cachedit_yaml.language.scalars import resolve_scalar
 from cachedit_yaml.language.syntax import explain
 
@@ -145,6 +145,9 @@ class _Reader:
         self.diagnostics += found
         if found:
             raise _StopReading
+        where = too_nested(text, name)
+        if where is not None:
+            raise self.stop("too-large", f"nested deeper than {MAX_DEPTH} levels", where)
         return text
 
     # --- events to nodes ---

@@ -310,7 +310,7 @@ class AdapterSpec:
     )
     #: Not a key of the language: where the adapter was read from, for messages.
     source: Path | None = field(default=None, metadata={"internal": True}, compare=False)
-    #: Not a key of the language: ``(path of keys) -> line`` for `explain`.
-    lines: Mapping[tuple[str | int, ...], int] = field(
+    #: Not a key of the language: ``(path of keys) -> file:line`` for `explain`.
+    places: Mapping[tuple[str | int, ...], str] = field(
         default_factory=dict, metadata={"internal": True}, compare=False, repr=False
     )

@@ -12,9 +12,15 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, did_you_mean, one_of, show
+from cachedit_yaml.language.diagnostics import (
+    Diagnostic,
+    KeyPath,
+    nearest,
+    one_of,
+    show,
+)
 from cachedit_yaml.language.document import Document
-from cachedit_yaml.language.misplaced import advise
+from cachedit_yaml.language.misplaced import Advice, advise
 from cachedit_yaml.language.shapes import (
     compiled,
     describe,
@@ -60,12 +66,20 @@ class _Walker:
         self.diagnostics: list[Diagnostic] = []
 
     def report(
-        self, code: str, message: str, path: KeyPath, at_key: bool = False, **more: Any
+        self,
+        code: str,
+        message: str,
+        path: KeyPath,
+        at_key: bool = False,
+        replace: str | None = None,
+        **more: Any,
     ) -> Any:
         span = None
         if self.document is not None:
             find = self.document.key_span if at_key else self.document.value_span
             span = find(path)
+        if replace is not None and self.document is not None:
+            more["fix"] = self.document.replacement(path, replace, key=at_key)
         self.diagnostics.append(Diagnostic(code, message, path, span, **more))
         return _FAILED
 
@@ -81,7 +95,7 @@ class _Walker:
             if not isinstance(name, str):
                 self.report("non-string-key", f"the key {show(name)} is not text", path)
             elif name not in keys:
-                self.unknown(cls, name, path)
+                self.unknown(cls, name, path, data)
             else:
                 key = keys[name]
                 values[key.attribute] = self.value(key.members, value, key.rules, (*path, name))
@@ -99,18 +113,21 @@ class _Walker:
             return _FAILED
         return cls(**values)
 
-    def unknown(self, cls: type, name: str, path: KeyPath) -> None:
+    def unknown(self, cls: type, name: str, path: KeyPath, data: Mapping[Any, Any]) -> None:
         # Looking for names that are near takes its time, and nobody reads a thousand hints.
         few = len(self.diagnostics) < _MOST_HINTS
-        hint = advise(cls, name, self.root) if few else None
-        expected = None if hint else _known(list(keys_of(cls)))
+        advice = advise(cls, name, self.root) if few else Advice(None)
+        expected = None if advice.hint else _known(list(keys_of(cls)))
+        # Never mend one key into another that is given too.
+        replace = advice.replace if advice.replace not in data else None
         self.report(
             "unknown-key",
             f"unknown key {name!r}",
             (*path, name),
             at_key=True,
-            hint=hint,
+            hint=advice.hint,
             expected=expected,
+            replace=replace,
         )
 
     def alternatives(self, cls: type, data: Mapping[Any, Any], path: KeyPath) -> None:
@@ -262,12 +279,14 @@ class _Walker:
             if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                 return choice
         if isinstance(value, str) and all(isinstance(choice, str) for choice in choices):
+            near = nearest(value, choices)
             self.report(
                 "wrong-value",
                 f"{_label(path)} cannot be {show(value)}",
                 path,
                 expected=describe(members, rules),
-                hint=did_you_mean(value, choices),
+                hint=f"did you mean {near[0]!r}?" if near else None,
+                replace=near[0] if near else None,
             )
             return _FAILED
         return None
@@ -321,7 +340,12 @@ class _Walker:
         else:
             message = f"{_label(path)} is {_kind(value)}"
         return self.report(
-            "wrong-type", message, path, expected=describe(members, rules), hint=hint
+            "wrong-type",
+            message,
+            path,
+            expected=describe(members, rules),
+            hint=hint,
+            replace=_plain(members, value),
         )
 
 
@@ -349,6 +373,18 @@ def _label(path: KeyPath) -> str:
         owner = next((step for step in reversed(path) if isinstance(step, str)), "the list")
         return f"item {last + 1} of {owner!r}"
     return repr(last)
+
+
+def _plain(members: Sequence[Any], value: object) -> str | None:
+    """A text that is a number or a boolean, as YAML 1.2 writes it."""
+    if not isinstance(value, str):
+        return None
+    folded = value.casefold()
+    if bool in members and folded in _YAML_1_1_BOOLEANS | {"true", "false"}:
+        return "true" if folded in ("yes", "on", "y", "true") else "false"
+    if (int in members or float in members) and _ALMOST_NUMBER.fullmatch(value):
+        return value.replace("_", "")
+    return None
 
 
 def _type_hint(members: Sequence[Any], value: object) -> str | None:

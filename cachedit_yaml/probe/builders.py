@@ -69,14 +69,17 @@ class Embedding(_Stub):
 
     def __init__(self, width: int = 24, vocabulary: int = 64, layers: int = 4) -> None:
         super().__init__()
-        # A final norm where language models have it: pipelines hook it.
-        self.model = nn.ModuleDict({"norm": nn.Identity()})
+        # A final norm and last layers where language models have them: pipelines hook them.
+        norm = nn.Identity()
+        inner = nn.ModuleDict({"layers": nn.ModuleList([nn.Identity()]), "norm": norm})
+        self.model = nn.ModuleDict({"norm": norm, "language_model": inner})
         self.embedding = nn.Embedding(vocabulary, width)
         self.layers = layers
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
         """Hidden states ``[b x s x width]`` for token ids ``[b x s]``."""
         hidden = self.model["norm"](self.embedding(input_ids))
+        hidden = self.model["language_model"]["layers"][-1](hidden)  # type: ignore[index]
         return SimpleNamespace(hidden_states=(hidden,) * self.layers, last_hidden_state=hidden)
 
 
@@ -121,8 +124,21 @@ class Processor(_Stub):
         return made
 
 
+class SafetyChecker(_Stub):
+    """A checker that finds everything safe, for pipelines that do not run without one."""
+
+    def check_text_safety(self, prompt: str) -> bool:
+        """Whether a prompt is safe."""
+        return True
+
+    def check_video_safety(self, frames: Any) -> Any:
+        """The frames as they are."""
+        return frames
+
+
 BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "tokenizer": word_tokenizer,
     "embedding": Embedding,
     "processor": Processor,
+    "safety-checker": SafetyChecker,
 }

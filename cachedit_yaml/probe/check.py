@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.against import Rival, against_cache_dit
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
 from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.prove import Proof, prove
@@ -28,6 +31,7 @@ class Checked:
         status: whether everything holds.
         detail: why it was skipped, or why nothing could be made.
         proofs: what was tried.
+        rival: what cache-dit's own adapter does on the same make, on its first case only.
     """
 
     adapter: str
@@ -37,6 +41,7 @@ class Checked:
     status: Status
     detail: str = ""
     proofs: tuple[Proof, ...] = field(default=())
+    rival: Rival | None = None
 
     def __str__(self) -> str:
         shown = self.pipeline or "transformer alone"
@@ -54,31 +59,58 @@ class Checked:
         return asdict(self)
 
 
-def check(spec: AdapterSpec, *, pipelines: Sequence[str] = ()) -> Iterator[Checked]:
-    """Build what an adapter's probe describes and prove every case.
+def check(
+    specs: Sequence[AdapterSpec],
+    *,
+    pipelines: Sequence[str] = (),
+    against: bool = False,
+    jobs: int = 1,
+) -> Iterator[Checked]:
+    """Build what adapters' probes describe and prove every case.
 
     Args:
-        spec: the adapter.
+        specs: the adapters.
         pipelines: only these pipeline classes; default: all.
+        against: also try cache-dit's own adapters on the same pipelines.
+        jobs: processes that work side by side, where the system can fork.
 
     Yields:
-        One result for each case, in the order of the adapter, and one for each pipeline that
-        cannot be made.
+        One result for each case, in the order of the adapters, and one for each adapter or
+        pipeline of which nothing can be made.
     """
+    work: list[tuple[AdapterSpec, Recipe | None, bool]] = []
+    for spec in specs:
+        if spec.refuse is not None or spec.probe is None or (unused(spec) and not pipelines):
+            work.append((spec, None, against))
+        if spec.refuse is None:
+            wanted = [item for item in recipes(spec) if item.pipeline in pipelines or not pipelines]
+            work += [(spec, recipe, against) for recipe in wanted]
+    if jobs > 1 and "fork" in multiprocessing.get_all_start_methods():
+        # Forked, so that nobody imports torch again.
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            for results in pool.map(_check, work):
+                yield from results
+    else:
+        for item in work:
+            yield from _check(item)
+
+
+def _check(work: tuple[AdapterSpec, Recipe | None, bool]) -> list[Checked]:
+    spec, recipe, against = work
+    if recipe is not None:
+        results = list(check_recipe(spec, recipe))
+        if against and recipe.pipeline:
+            results[0] = replace(results[0], rival=against_cache_dit(spec, recipe))
+        gc.collect()
+        return results
+    nothing = Checked(spec.name, "", None, "", "skipped", "it has no probe")
     if spec.refuse is not None:
-        yield Checked(spec.name, "", None, "", "skipped", f"refuses: {spec.refuse}")
-        return
+        return [replace(nothing, detail=f"refuses: {spec.refuse}")]
     if spec.probe is None:
-        yield Checked(spec.name, "", None, "", "skipped", "it has no probe")
-        return
-    leftover = unused(spec)
-    if leftover and not pipelines:
-        text = f"no pipeline of the adapter takes {', '.join(leftover)}"
-        yield Checked(spec.name, "", None, "", "failed", text)
-    for recipe in recipes(spec):
-        if not pipelines or recipe.pipeline in pipelines:
-            yield from check_recipe(spec, recipe)
-            gc.collect()
+        return [nothing]
+    text = f"no pipeline of the adapter takes {', '.join(unused(spec))}"
+    return [replace(nothing, status="failed", detail=text)]
 
 
 def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:

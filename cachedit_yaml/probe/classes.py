@@ -46,7 +46,31 @@ def find_pipeline(name: str) -> type | None:
     import diffusers
 
     found = getattr(diffusers, name, None)
-    return found if inspect.isclass(found) else None
+    return found if inspect.isclass(found) and not _missing(found) else None
+
+
+def why_no_pipeline(name: str) -> str:
+    """Why :func:`find_pipeline` finds none of a name, in one sentence."""
+    import diffusers
+
+    missing = _missing(getattr(diffusers, name, object))
+    if missing:
+        return f"{name} needs {' and '.join(missing)}, which is not installed"
+    return f"the installed diffusers has no {name}"
+
+
+def _missing(cls: type) -> list[str]:
+    """What is to be installed before a class of diffusers can be used.
+
+    diffusers has empty classes in the places of those that need packages which are missing.
+    """
+    from diffusers.utils import DummyObject
+
+    if not isinstance(cls, DummyObject):
+        return []
+    imports = {"opencv": "cv2"}
+    backends: list[str] = getattr(cls, "_backends", [])
+    return [name for name in backends if not importlib.util.find_spec(imports.get(name, name))]
 
 
 def find_dataclass(path: str) -> Callable[..., Any]:
@@ -64,12 +88,13 @@ def find_dataclass(path: str) -> Callable[..., Any]:
 
 def is_part(cls: type) -> bool:
     """Whether objects of a class may be components of a pipeline."""
-    from diffusers import ConfigMixin, DiffusionPipeline
+    from diffusers import ConfigMixin
     from transformers import FeatureExtractionMixin
     from transformers.image_processing_base import ImageProcessingMixin
 
     kinds = (torch.nn.Module, ConfigMixin, FeatureExtractionMixin, ImageProcessingMixin)
-    return issubclass(cls, kinds) and not issubclass(cls, DiffusionPipeline)
+    # Pipelines have a config too, and load others.
+    return issubclass(cls, kinds) and not hasattr(cls, "from_pipe")
 
 
 def _by_name(name: str) -> Any:

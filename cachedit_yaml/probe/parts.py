@@ -35,6 +35,7 @@ def on_top(part: Part | None, base: Part | None) -> Part | None:
     return Part(
         part=base.part,
         config={**(base.config or {}), **(part.config or {})},
+        extra={**(base.extra or {}), **(part.extra or {})},
         dtype=part.dtype or base.dtype,
     )
 
@@ -72,6 +73,10 @@ def build_part(part: Part, where: str, *, seed: int | str = 0, **changes: Any) -
         raise ProbeError(
             f"parts.{where}: {name} cannot be made: {type(error).__name__}: {error}"
         ) from error
+    if part.extra:
+        if not hasattr(made, "register_to_config"):
+            raise ProbeError(f"parts.{where}: 'extra' is for classes of diffusers with a config")
+        made.register_to_config(**part.extra)
     if isinstance(made, torch.nn.Module):
         randomise(made, seed)
         made = made.eval().requires_grad_(False)

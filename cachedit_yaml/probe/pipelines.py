@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,12 @@ import torch
 from cachedit_yaml.compiler.paths import MISSING, follow
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.classes import NotInstalledError, ProbeError, find_pipeline
+from cachedit_yaml.probe.classes import (
+    NotInstalledError,
+    ProbeError,
+    find_pipeline,
+    why_no_pipeline,
+)
 from cachedit_yaml.probe.parts import build_part
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
 from cachedit_yaml.probe.values import Maker
@@ -138,17 +144,20 @@ def build(
             object to use as it is; or an argument of the pipeline's own constructor.
 
     Raises:
-        NotInstalledError: a class is not installed.
+        NotInstalledError: a class, or a package that it needs, is not installed.
         ProbeError: it cannot be made; the message says which part.
     """
     changes = dict(overrides or {})
     if recipe.skip is not None:
         raise NotInstalledError(recipe.skip)
+    for package in recipe.needs:
+        if importlib.util.find_spec(package) is None:
+            raise NotInstalledError(f"{package} is not installed, and this pipeline needs it")
     if not recipe.pipeline:
         return Built(spec, recipe, _alone(spec, recipe, seed, changes))
     cls = find_pipeline(recipe.pipeline)
     if cls is None:
-        raise NotInstalledError(f"the installed diffusers has no {recipe.pipeline}")
+        raise NotInstalledError(why_no_pipeline(recipe.pipeline))
     made: dict[str, Any] = {}
     for name, part in recipe.parts.items():
         made[name] = _component(name, part, seed, changes.pop(name, {}))

@@ -30,6 +30,7 @@ class Recipe:
         cases: what differs, by the name of the case.
         steps: the argument that takes the number of steps.
         skip: why it cannot be made, or None.
+        needs: packages to import.
     """
 
     pipeline: str
@@ -41,6 +42,7 @@ class Recipe:
     cases: Mapping[str, Mapping[str, Any]]
     steps: str
     skip: str | None
+    needs: tuple[str, ...]
 
 
 def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Recipe:
@@ -64,7 +66,9 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
     config: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     inputs: dict[str, Any] = {}
+    needs: tuple[str, ...] = ()
     for layer in layers:
+        needs += layer.needs or ()
         outer = dict(parts)
         for name, part in (layer.parts or {}).items():
             like = part.like if part is not None else None
@@ -87,6 +91,7 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
         cases=cases,
         steps=own.steps or probe.steps or "num_inference_steps",
         skip=own.skip or probe.skip,
+        needs=needs,
     )
 
 
@@ -154,6 +159,7 @@ def _accepted(probe: Probe, pipeline: str) -> ProbeVariant:
             name: changes for name, changes in (probe.cases or {}).items() if set(changes) <= called
         },
         without=probe.without,
+        needs=probe.needs,
     )
 
 

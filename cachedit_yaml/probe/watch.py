@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from cachedit_yaml.compiler.plan import ListPlan, Plan
+from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
+from cachedit_yaml.runtime.branches import Parameters, counts_as_denoising
 from cachedit_yaml.runtime.patching import Patch
 
 
@@ -19,7 +20,7 @@ class Watch:
 
     Each block's own forward is replaced on the instance, so hooks that come later wrap it. Some
     pipelines run several generations in one call; what is counted is the last one, as in the
-    statistics of a handle.
+    statistics of a handle. Forwards that the adapter says are no denoising steps do not count.
 
     Attributes:
         forwards: forwards by transformer.
@@ -33,6 +34,7 @@ class Watch:
         self.calls: Counter[tuple[str, str, int]] = Counter()
         self.shapes: dict[tuple[str, str], list[torch.Size]] = {}
         self._fresh = False
+        self._counting = True
         self._patched: list[Patch] = []
         self._hooks: list[Any] = []
 
@@ -41,8 +43,9 @@ class Watch:
         if callable(getattr(scheduler, "set_timesteps", None)):
             self._patch(scheduler, "set_timesteps", self._renewed)
         for transformer in self.plan.transformers:
-            hook = functools.partial(self._on_forward, transformer.path)
-            self._hooks.append(transformer.module.register_forward_pre_hook(hook))
+            parameters = Parameters(transformer.module.forward)
+            hook = functools.partial(self._on_forward, transformer, parameters)
+            self._hooks.append(transformer.module.register_forward_pre_hook(hook, with_kwargs=True))
             for blocks in transformer.lists:
                 for index, block in enumerate(blocks.blocks):
                     key = (transformer.path, blocks.path, index)
@@ -77,10 +80,20 @@ class Watch:
         self._fresh = True
         return inner(*args, **kwargs)
 
-    def _on_forward(self, path: str, *_: Any) -> None:
+    def _on_forward(
+        self,
+        plan: TransformerPlan,
+        parameters: Parameters,
+        _: torch.nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self._counting = counts_as_denoising(plan, parameters, args, kwargs)
+        if not self._counting:
+            return
         if self._fresh:
             self.clear()
-        self.forwards[path] += 1
+        self.forwards[plan.path] += 1
 
     def _count(
         self,
@@ -90,6 +103,8 @@ class Watch:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        if not self._counting:
+            return inner(*args, **kwargs)
         self.calls[key] += 1
         if key[2] == 0:
             hidden = blocks.binding.hidden.get(args, kwargs)

@@ -45,7 +45,7 @@ class _Step(_SchedulerHook):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result = self.inner(*args, **kwargs)
         if self.active:
-            self.clock.end_step()
+            self.clock.end_step(kwargs.get("timestep", args[1] if len(args) > 1 else None))
         return result
 
 
@@ -56,12 +56,14 @@ class _Run(threading.local):
         generation: its current generation.
         announced: the scheduler got new timesteps: the next forward begins a generation.
         refreshes: this thread calls `refresh` itself, so it takes no other thread's.
+        stepped_to: the scheduler's index after its last step; None once a forward came after it.
     """
 
     def __init__(self, forwards: int) -> None:
         self.generation: Generation | None = None
         self.announced = False
         self.refreshes = False
+        self.stepped_to: int | None = None
         self.timesteps = TimestepClock(forwards)
 
 
@@ -124,6 +126,14 @@ class Clock:
         """The scheduler got new timesteps: this thread's next forward begins a generation."""
         self._run.announced = True
 
+    def may_announce(self, generation: Generation) -> bool:
+        """Whether the pipeline's scheduler may yet tell how many steps are to come.
+
+        It has told none, and no step has ended: pipelines call their transformers before the
+        first step too, to encode condition pictures for example.
+        """
+        return self._scheduler is not None and generation.total is None and generation.tick == 0
+
     def refresh(self, total: int | None) -> None:
         """The next forward begins a generation of ``total`` executed steps.
 
@@ -132,13 +142,35 @@ class Clock:
         with self._lock:
             self._told[threading.get_ident()] = total
 
-    def end_step(self) -> None:
-        """The scheduler finished a step."""
+    def end_step(self, timestep: Any = None) -> None:
+        """The scheduler finished a step.
+
+        A pipeline may have it do one step twice: once for the denoised sample, after which it sets
+        the scheduler's index back, and again for the next latents. Both end at the same index with
+        no forward between them, and are one step.
+
+        Args:
+            timestep: that it was given.
+        """
         self._steps = True
         run = self._run
-        if run.generation is not None and not run.announced:
+        index = getattr(self._scheduler, "step_index", None)
+        again = index is not None and index == run.stepped_to
+        run.stepped_to = index
+        if run.generation is not None and not run.announced and not again:
             run.generation.by_scheduler = True
+            if run.generation.tick == 0 and self._cut_unknown:
+                self._cut(run.generation, moment(timestep))
             run.generation.end_step()
+
+    def _cut(self, generation: Generation, first: Moment | None) -> None:
+        """The first step tells where the loop began, if its forwards carried no timestep."""
+        values = self._executed_timesteps(first)
+        if first is None or values is None or generation.total is None:
+            return
+        if len(values) < generation.total:
+            generation.total = len(values)
+            generation.shares = share_steps(self.plan, values, len(values))
 
     def fail(self) -> None:
         """A forward raised: what is left of this thread's generation runs uncached."""
@@ -156,6 +188,7 @@ class Clock:
             name: the guidance branch that the pipeline announced.
         """
         run = self._run
+        run.stepped_to = None
         self._follow_scheduler(run)
         told = self._take_told(run) if self._told else None
         if run.announced:
@@ -222,8 +255,10 @@ class Clock:
         scheduler = self.plan.scheduler
         if scheduler is self._scheduler or scheduler is None:
             return
-        self._unhook()
-        self.install()
+        with self._lock:
+            if self.plan.scheduler is not self._scheduler:  # another thread may have been faster
+                self._unhook()
+                self.install()
         run.announced = True
 
     def _begin(
@@ -241,7 +276,7 @@ class Clock:
     @property
     def _looped(self) -> int | None:
         """Pipelines keep the number of steps that they loop over."""
-        looped = getattr(self.pipeline, "num_timesteps", None)
+        looped = getattr(self.plan.looping, "num_timesteps", None)
         return looped if isinstance(looped, int) and looped > 0 else None
 
     @property
@@ -262,12 +297,15 @@ class Clock:
         if values.ndim != 1 or not len(values):
             return None
         begin = getattr(self._scheduler, "begin_index", None)
+        looped = self._looped
         if begin is None:
             # Pipelines cut the timesteps at the front.
-            looped = self._looped
             if looped is not None:
                 begin = max(0, len(values) - looped)
             elif first is not None:
                 found = (values == first.largest).nonzero()
                 begin = int(found[0]) if len(found) else 0
-        return values[begin or 0 :]
+            return values[begin or 0 :]
+        # Where a schedule ends with its last timestep, the loop ends before it.
+        ends = looped is not None and begin + looped == len(values) - 1
+        return values[begin:-1] if ends else values[begin:]

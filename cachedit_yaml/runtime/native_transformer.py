@@ -21,7 +21,12 @@ from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.stats import BranchStats
-from cachedit_yaml.runtime.transformer import ForwardHook, TransformerState, needs_gradients
+from cachedit_yaml.runtime.transformer import (
+    ForwardHook,
+    TransformerState,
+    needs_gradients,
+    needs_steps,
+)
 
 if TYPE_CHECKING:
     from cachedit_yaml.runtime.native import NativeExecution
@@ -44,6 +49,13 @@ class NativeState(TransformerState):
         self.contexts: dict[str, list[tuple[int, Any]]] = {}
         self.forwards = 0
         self.shapes: dict[int, tuple[Any, ...]] = {}
+
+    @property
+    def separate(self) -> bool:
+        """Whether a context keeps two branches."""
+        return any(
+            contexts[-1][1].cache_config.enable_separate_cfg for contexts in self.contexts.values()
+        )
 
     def release(self) -> None:
         """Drop every cached tensor; the lists of steps stay for the statistics."""
@@ -156,6 +168,9 @@ class NativeTransformer:
                 self.names.current(),
             )
             state = generation.transformers.get(self.plan.path)
+            early = state is None and self.owner.clock.may_announce(generation)
+            if early and needs_steps(self.plan):
+                return self._plain(*args, **kwargs)
             if state is None:
                 state = generation.transformers[self.plan.path] = self._begin(generation)
             reason = generation.reason_against(self.plan.path, state.step_at(generation.tick))
@@ -180,9 +195,11 @@ class NativeTransformer:
         """Rebuild cache-dit's contexts for this generation."""
         state = NativeState()
         steps = generation.shares.get(self.plan.path, generation.total)
-        separate = bool(self.owner.plan.separate_cfg)
         for name, item in self._contexts():
             resolved = item.layers.resolve(generation.total)
+            # Two branches begin with the first step's second forward, whatever is declared, unless
+            # cache-dit has to know the order of the branches before.
+            separate = bool(self.owner.plan.separate_cfg and resolved.values["cfg_compute_first"])
             mask = build_mask(resolved.scm, steps, item.where)
             config = resolved.cache_config(steps, mask, separate_cfg=separate, owns_refresh=False)
             if separate:
@@ -212,7 +229,8 @@ class NativeTransformer:
     def _check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for path, report in self._loops.items():
             for name in report.arguments:
-                if self._parameters.get(name, args, kwargs) not in (None, False):
+                value = self._parameters.get(name, args, kwargs)
+                if value is not None and value is not False:
                     raise CacheRuntimeError(
                         f"native execution would lose what {name!r} does in the loop over "
                         f"{self.plan.path}.{path}; use execution='loop'"
@@ -231,6 +249,11 @@ class NativeTransformer:
         state.enter(generation.tick, self.names.current())
         if state.step != step and state.step > 0 and before != state.forwards:
             raise self._uneven(step, before, state.forwards)
+        if state.step == 1 and state.forwards == 1 and state.separate:
+            raise CacheRuntimeError(
+                f"cfg_compute_first needs two forwards a step, and {self.plan.path} ran one in "
+                "step 0; leave it out, or use execution='loop'"
+            )
         place = sum(state.places.values())
         shapes = _shapes(args, kwargs)
         if state.shapes.setdefault(place, shapes) != shapes:

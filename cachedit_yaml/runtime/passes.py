@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.contexts import BranchState, signature_of
@@ -152,8 +151,7 @@ class ListPass:
         # Under context parallelism the first block may split the sequence.
         residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
         fits = branch.signature is not None and branch.signature == signature_of(hidden)
-        parallelized = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        if branch.can_hit(residual, parallelized, self.primary) and fits:
+        if branch.can_hit(residual, runner.parallelized, self.primary) and fits:
             self.hit = True
             branch.mark_hit()
         else:

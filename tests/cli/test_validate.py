@@ -52,7 +52,7 @@ def test_errors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(here, a=GOOD.format("A"), b=GOOD.format("B") + "oops: 1\n", c="\tx\n")
     assert main(["validate", "."]) == 1
     out = capsys.readouterr().out
-    assert "b.yaml:4:1: error[unknown-key]: unknown key 'oops'\n   4 | oops: 1\n     | ^^^^" in out
+    assert "b.yaml:4:1: error[unknown-key]: unknown key 'oops' (CY101)\n   4 | oops: 1\n" in out
     assert "c.yaml:1:1: error[syntax]: a tab in the indentation" in out
     assert out.endswith("\n3 files, 2 errors\n")
 
@@ -126,7 +126,8 @@ def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(here, a=GOOD.format("A"), b=GOOD.format("B") + "oops: 1\n" + WARNING)
     assert main(["validate", "--format", "json", "a.yaml", "b.yaml"]) == 1
     data: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert data["summary"] == {"files": 2, "errors": 1, "warnings": 1}
+    assert data["summary"] == {"files": 2, "errors": 1, "warnings": 1, "hints": 0, "fixed": 0}
+    assert data["version"] == 1
     assert [entry["path"] for entry in data["files"]] == ["a.yaml", "b.yaml"]
     found = data["files"][1]["diagnostics"]
     assert found[0]["code"] == "unknown-key"

@@ -486,7 +486,7 @@ ODD = [
         "schema: 1\npipelines: [A]\ntransformers:\n  t:\n    variants:\n"
         "      - {class: [T], blocks: {b: Pattern_1}}\n"
         "      - {class: [T], blocks: {c: Pattern_1}}\n",
-        "ignored",
+        "unreachable-variant",
         7,
         9,
         "never taken",
@@ -575,7 +575,7 @@ transformers:
         pattern: Pattern_0
         class: [Block]
         optional: true
-        roles: {hidden_states: x, encoder_hidden_states: c, state: past_key_values}
+        roles: {hidden_states: x, state: past_key_values}
 guidance: {separate_when: not pipeline.is_distilled}
 set: {_cache_dit_requires_paired_cfg: true, _cache_dit_word: x, _cache_dit_n: 2.5}
 steps:
