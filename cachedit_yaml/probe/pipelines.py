@@ -36,7 +36,12 @@ def quiet() -> Iterator[None]:
     """Let pass what diffusers and transformers themselves deprecate or do in a deprecated way."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning, UserWarning):
-            for module in (r"diffusers\.", r"transformers\.", r"torch\.jit", r"torch\.nn\.utils"):
+            for module in (
+                r"diffusers\.",
+                r"transformers\.",
+                r"torch\.jit",
+                r"torch\.nn\.(utils|attention)",
+            ):
                 warnings.filterwarnings("ignore", category=category, module=module)
         yield
 
