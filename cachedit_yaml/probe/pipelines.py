@@ -36,7 +36,7 @@ def quiet() -> Iterator[None]:
     """Let pass what diffusers and transformers themselves deprecate or do in a deprecated way."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning, UserWarning):
-            for module in (r"diffusers\.", r"transformers\.", r"torch\.jit"):
+            for module in (r"diffusers\.", r"transformers\.", r"torch\.jit", r"torch\.nn\.utils\."):
                 warnings.filterwarnings("ignore", category=category, module=module)
         yield
 
