@@ -296,6 +296,9 @@ class Clock:
         values = torch.as_tensor(timesteps)
         if values.ndim != 1 or not len(values):
             return None
+        sigmas = getattr(self._scheduler, "sigmas", None)
+        if sigmas is not None and len(sigmas) == len(values) > 1 and float(sigmas[-1]) == 0:
+            values = values[:-1]  # noise level zero is where the last step leads, and no step
         begin = getattr(self._scheduler, "begin_index", None)
         looped = self._looped
         if begin is None:

@@ -16,6 +16,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
     HeunDiscreteScheduler,
+    LTXEulerAncestralRFScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -534,6 +535,27 @@ def test_set_timesteps_more_than_once() -> None:
         assert torch.equal(pipe(6), wanted)
         assert handle.stats().num_steps == 6
         assert row(handle) == stats
+
+
+class Terminal(SmallPipeline):
+    """Walks a schedule that holds noise level zero but for it, as the refiners of LTX-2 do."""
+
+    def __call__(self, steps: int = 6, **_: Any) -> torch.Tensor:
+        latents = models.noise(0)
+        sigmas = [1 - step / steps for step in range(steps)]
+        self.scheduler.set_timesteps(sigmas=[*sigmas, 0.0])
+        for timestep in self.scheduler.timesteps[:-1]:
+            latents = self.step(self.transformer(latents, timestep), timestep, latents)
+        return latents
+
+
+@torch.no_grad()
+def test_a_schedule_with_noise_level_zero() -> None:
+    pipe = Terminal(small(), LTXEulerAncestralRFScheduler(eta=0.0))
+    with start(pipe, **MASKED) as handle:
+        pipe(28)
+        check_steps(handle, 28, {"forward 1"})
+        assert not handle.stats().warnings
 
 
 class SteppedTwice(SmallPipeline):
