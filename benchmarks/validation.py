@@ -1,7 +1,7 @@
 """``validate`` beside check-jsonschema on the same files, in turn.
 
-``python -m benchmarks.validation [--rounds 5] [--check-jsonschema PATH]``. Each contender is a fresh
-process; what counts is its processor time, so that other programs matter little.
+``python -m benchmarks.validation [--rounds 5] [--check-jsonschema PATH]``. Each contender is a
+fresh process; what counts is its processor time, so that other programs matter little.
 """
 
 from __future__ import annotations
