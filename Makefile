@@ -7,7 +7,7 @@ OLDEST := .venv-oldest
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-engines lint types schema rules golden bench wheel clean
+.PHONY: help demo test test-oldest test-engines lint types schema rules golden fuzz bench wheel clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
@@ -51,6 +51,15 @@ rules: $(VENV)/.ready ## Write docs/rules.md anew
 golden: $(VENV)/.ready ## Write tests/golden/bad/*.out anew; read the diff
 	$(BIN)/python -m tests.golden.cases
 
+FUZZ := .venv-fuzz
+FUZZ_SECONDS ?= 60
+
+fuzz: ## Fuzz the validator for FUZZ_SECONDS
+	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip install $(PIP_QUIET) atheris -e .
+	@mkdir -p out/fuzz && cp adapters/*.yaml out/fuzz/ && cp -f tests/golden/bad/*.yaml out/fuzz/
+	$(FUZZ)/bin/python fuzz/validate.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=2 out/fuzz
+
 schema: $(VENV)/.ready ## Write schemas/adapter.v1.schema.json anew
 	$(BIN)/python -m cachedit_yaml.language.json_schema
 
@@ -65,4 +74,4 @@ wheel: $(VENV)/.ready ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir dist .
 
 clean: ## Remove everything that is not in git
-	rm -rf .venv .venv-oldest build dist out .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv .venv-oldest .venv-fuzz build dist out .pytest_cache .mypy_cache .ruff_cache .coverage*
