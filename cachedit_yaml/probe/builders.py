@@ -70,8 +70,9 @@ class Embedding(_Stub):
     def __init__(self, width: int = 24, vocabulary: int = 64, layers: int = 4) -> None:
         super().__init__()
         # A final norm and last layers where language models have them: pipelines hook them.
-        layers_of = nn.ModuleDict({"layers": nn.ModuleList([nn.Identity()])})
-        self.model = nn.ModuleDict({"norm": nn.Identity(), "language_model": layers_of})
+        norm = nn.Identity()
+        inner = nn.ModuleDict({"norm": norm, "layers": nn.ModuleList([nn.Identity()])})
+        self.model = nn.ModuleDict({"norm": norm, "language_model": inner})
         self.embedding = nn.Embedding(vocabulary, width)
         self.layers = layers
 
