@@ -71,7 +71,7 @@ class Embedding(_Stub):
         super().__init__()
         # A final norm and last layers where language models have them: pipelines hook them.
         norm = nn.Identity()
-        inner = nn.ModuleDict({"layers": nn.ModuleList([nn.Identity()]), "norm": norm})
+        inner = nn.ModuleDict({"norm": norm, "layers": nn.ModuleList([nn.Identity()])})
         self.model = nn.ModuleDict({"norm": norm, "language_model": inner})
         self.embedding = nn.Embedding(vocabulary, width)
         self.layers = layers
@@ -124,21 +124,8 @@ class Processor(_Stub):
         return made
 
 
-class SafetyChecker(_Stub):
-    """A checker that finds everything safe, for pipelines that do not run without one."""
-
-    def check_text_safety(self, prompt: str) -> bool:
-        """Whether a prompt is safe."""
-        return True
-
-    def check_video_safety(self, frames: Any) -> Any:
-        """The frames as they are."""
-        return frames
-
-
 BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "tokenizer": word_tokenizer,
     "embedding": Embedding,
     "processor": Processor,
-    "safety-checker": SafetyChecker,
 }
