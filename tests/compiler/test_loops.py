@@ -201,9 +201,7 @@ class Numbered(type(small())):  # type: ignore[misc]
         kept: dict[int, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         for index, block in enumerate(self.blocks):
-            hidden_states = block(
-                hidden_states, extra=kept[index] if kept is not None else None
-            )
+            hidden_states = block(hidden_states, extra=kept[index] if kept is not None else None)
         return hidden_states
 
 
@@ -211,7 +209,7 @@ class Picked(type(small())):  # type: ignore[misc]
     """Blocks that get something of their own in every call."""
 
     def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
-        for block, scale in zip(self.blocks, self.scales):
+        for block, scale in zip(self.blocks, self.scales, strict=True):
             hidden_states = block(hidden_states, scale)
         return hidden_states
 
