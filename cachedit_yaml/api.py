@@ -61,16 +61,19 @@ def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> Adapter
         AdapterNotFoundError: none does.
         AdapterConflictError: two do, with the same right.
     """
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry import ENGINES, Registry
 
     registry = Registry.load(extra=adapters)
     cls = target if isinstance(target, type) else type(target)
+    # An engine's own class comes from its package, and may have the name of one of diffusers'.
+    package = cls.__module__.partition(".")[0]
+    engine = package if package in ENGINES else None
     try:
-        return registry.match_pipeline(cls).spec
+        return registry.match_pipeline(cls, engine).spec
     except AdapterNotFoundError:
         if not any(base.__name__ == "Module" for base in cls.__mro__):
             raise
-    return registry.match_transformer(cls).spec
+    return registry.match_transformer(cls, engine).spec
 
 
 def compile_adapter(

@@ -98,12 +98,15 @@ class Registry:
 
     # --- by name ---
 
-    def get(self, name_or_path: str | os.PathLike[str]) -> AdapterSpec:
+    def get(
+        self, name_or_path: str | os.PathLike[str], engine: str | None = None
+    ) -> AdapterSpec:
         """Load one adapter.
 
         Args:
-            name_or_path: a name; a path (anything with a folder or the suffix of a YAML file);
-                or YAML text (anything with a line break).
+            name_or_path: a name, or ``engine/name``; a path (anything else with a folder, or with
+                the suffix of a YAML file); or YAML text (anything with a line break).
+            engine: the engine that asks, whose own adapter of this name comes first.
 
         Raises:
             AdapterNotFoundError: there is no such adapter or file.
@@ -112,8 +115,12 @@ class Registry:
         """
         if isinstance(name_or_path, str) and "\n" in name_or_path:
             return load_adapter(name_or_path, resolve=self.resolve)
-        if isinstance(name_or_path, str) and not _is_path(name_or_path):
-            return self.entry(name_or_path).spec
+        if isinstance(name_or_path, str):
+            folder, _, name = name_or_path.rpartition("/")
+            if folder.replace("-", "_") in ENGINES and not name.endswith(SUFFIXES):
+                engine, name_or_path = folder.replace("-", "_"), name
+            if not _is_path(name_or_path):
+                return self.entry(name_or_path, engine).spec
         path = Path(name_or_path).expanduser()
         if not path.exists():
             raise AdapterNotFoundError(f"no such adapter file: {path}")
@@ -127,8 +134,12 @@ class Registry:
         """
         return load_adapter(data, resolve=self.resolve)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str, engine: str | None = None) -> Entry:
         """The file that holds the adapter of this name.
+
+        Args:
+            name: the adapter's name. Adapters of several engines may share one.
+            engine: the engine that asks, as for :meth:`match_pipeline`.
 
         Raises:
             AdapterNotFoundError: there is none.
@@ -139,7 +150,7 @@ class Registry:
             raise AdapterNotFoundError(self._not_found(
                 f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
             ))
-        return strongest(found, f"have the name {name!r}", ("name",))[0]
+        return strongest(found, f"have the name {name!r}", ("name",), engine)[0]
 
     def resolve(self, name: str, origin: Path | None) -> Path:
         """Find the file that an `extends` means.
@@ -185,7 +196,8 @@ class Registry:
 
         Args:
             pipeline: the class, its name, or the names of the class and its bases.
-            engine: the engine that asks: diffusers, cache_dit, vllm_omni or sglang.
+            engine: the engine that asks: diffusers, cache_dit, vllm_omni or sglang. Without one,
+                files in no engine's folder come first.
 
         Raises:
             AdapterNotFoundError: no adapter names the class.
@@ -222,9 +234,8 @@ class Registry:
             if not entry.data.get("pipelines"):
                 claims += [("transformer", *claim) for claim in entry.claims("transformer")]
             for what, name, path in claims:
-                engine = None if what == "name" else entry.engine
                 first, where = seen.setdefault(
-                    (entry.source.root, engine, what, name), (entry, path)
+                    (entry.source.root, entry.engine, what, name), (entry, path)
                 )
                 other = first.span(where)
                 if first is not entry:

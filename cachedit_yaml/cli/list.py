@@ -60,7 +60,7 @@ def markdown(entries: Sequence[Entry]) -> str:
         if (spec := _spec(entry)) is not None:
             lists = ", ".join(f"`{name}` {pattern}" for name, pattern in list_names(spec))
             serves = ", ".join(spec.pipelines) or "-"
-            lines.append(f"| {entry.name} | {serves} | {spec.refuse or lists} |")
+            lines.append(f"| {entry.label} | {serves} | {spec.refuse or lists} |")
     return "\n".join(lines)
 
 
@@ -87,13 +87,13 @@ def _spec(entry: Entry) -> AdapterSpec | None:
 def _row(entry: Entry) -> tuple[str, str, str, str]:
     spec = _spec(entry)
     if spec is None:
-        return entry.name, entry.kind, "(broken)", entry.shown
+        return entry.label, entry.kind, "(broken)", entry.shown
     if spec.refuse is not None:
         lists = "(refused)"
     else:
         lists = ", ".join(f"{name}:{pattern[-1]}" for name, pattern in list_names(spec))
     serves = spec.pipelines or [name for name, _ in entry.claims("transformer")]
-    return entry.name, entry.kind, lists, _some(serves)
+    return entry.label, entry.kind, lists, _some(serves)
 
 
 def _some(names: Sequence[str], limit: int = 3) -> str:
@@ -105,7 +105,7 @@ def _some(names: Sequence[str], limit: int = 3) -> str:
 def _as_dict(entry: Entry) -> dict[str, Any]:
     spec = _spec(entry)
     result: dict[str, Any] = {
-        "name": entry.name, "path": str(entry.path), "source": entry.kind, "valid": spec is not None
+        "name": entry.name, "engine": entry.engine, "path": str(entry.path), "source": entry.kind, "valid": spec is not None
     }
     if spec is None:
         result["problems"] = [f"{format_path(d.key_path)}: {d.message}" for d in entry.diagnostics]
