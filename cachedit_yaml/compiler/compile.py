@@ -97,6 +97,7 @@ class _Compiler:
             split = None
         if split is not None and split.boundary is not None:
             ratio = self._ratio(split.boundary.ratio)
+            ratio = split.boundary.default if ratio is None else ratio
         return Plan(
             spec=spec,
             pipeline=self.pipeline,
