@@ -125,8 +125,12 @@ def _subjects() -> Iterator[Subject]:
                     yield Subject(adapter, name, variant, case)
 
 
-SHIPPED = [entry for entry in cachedit_yaml.list_adapters() if entry.kind == "shipped"]
-"""Every adapter of the project."""
+SHIPPED = [
+    entry
+    for entry in cachedit_yaml.list_adapters()
+    if entry.kind == "shipped" and entry.engine in (None, "diffusers")
+]
+"""Every adapter of the project, but those for the pipelines of another engine."""
 
 DECLARED = [(entry.name, name) for entry in SHIPPED for name in entry.data.get("pipelines", ())]
 """Adapter and pipeline class, for every class that an adapter names."""
