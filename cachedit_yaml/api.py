@@ -139,7 +139,7 @@ def enable(
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
     plan = compile_adapter(adapter, pipeline, cache_config=cache_config, profile=profile)
-    return _start(plan, execution)
+    return start(plan, execution)
 
 
 def enable_transformer(
@@ -170,7 +170,12 @@ def enable_transformer(
     )
 
 
-def _start(plan: Plan, execution: str) -> Handle:
+def start(plan: Plan, execution: str = "loop") -> Handle:
+    """Run a plan: the second half of :func:`enable`.
+
+    Raises:
+        CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
+    """
     from cachedit_yaml.runtime.clock import Clock
     from cachedit_yaml.runtime.handle import Execution, Handle
     from cachedit_yaml.runtime.loop import LoopExecution

@@ -14,7 +14,7 @@ from cachedit_yaml.compiler.matching import class_matches, classes_of, split_nam
 from cachedit_yaml.compiler.paths import MISSING, condition_holds, explain_missing, follow
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.compiler.returns import contradiction
-from cachedit_yaml.compiler.settings import Layers, find_profile, layers_for
+from cachedit_yaml.compiler.settings import Layer, Layers, find_profile, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
 from cachedit_yaml.errors import CompileError, RefusedError
@@ -33,6 +33,7 @@ def compile_adapter(
     profile: str | None = None,
     cache_config: CacheSettings | None = None,
     transformer: torch.nn.Module | None = None,
+    defaults: Layer | None = None,
 ) -> Plan:
     """Compile an adapter for a pipeline, or for one transformer of it.
 
@@ -42,6 +43,7 @@ def compile_adapter(
         profile: one of the adapter's profiles.
         cache_config: settings that win over profile and adapter.
         transformer: serve this transformer alone.
+        defaults: an engine's own defaults, which come before cache-dit's.
 
     Raises:
         RefusedError: the adapter says that this pipeline must not be cached.
@@ -53,7 +55,7 @@ def compile_adapter(
         raise RefusedError(f"{target} must not be cached: {spec.refuse}")
     if profile is not None:
         find_profile(spec, profile)
-    compiler = _Compiler(spec, pipeline, profile, cache_config)
+    compiler = _Compiler(spec, pipeline, profile, cache_config, defaults)
     plan = compiler.run(transformer)
     if compiler.problems:
         source = f" ({spec.source})" if spec.source is not None else ""
@@ -70,11 +72,13 @@ class _Compiler:
         pipeline: Any,
         profile: str | None,
         cache_config: CacheSettings | None,
+        defaults: Layer | None,
     ) -> None:
         self.spec = spec
         self.pipeline = pipeline
         self.profile = profile
         self.cache_config = cache_config
+        self.defaults = defaults
         self.problems: list[str] = []
         self.notes: list[str] = []
 
@@ -249,6 +253,7 @@ class _Compiler:
             declared.params,
             profile=self.profile,
             cache_config=self.cache_config,
+            defaults=self.defaults,
         )
         self._check_settings(where, len(blocks), pattern.takes_encoder, layers)
         return ListPlan(list_path, where, blocks, holder, pattern, binding, layers)

@@ -1,6 +1,6 @@
 """Cache settings: layers merged by precedence, with the origin of every value.
 
-From weak to strong: cache-dit's defaults, the adapter's ``cache``, its transformer's and list's
+From weak to strong: cache-dit's defaults, the engine's where it has its own, the adapter's ``cache``, its transformer's and list's
 ``params``, its ``steps``, the profile, the profile's ``lists``, and ``cache_config`` (the
 engine's or the request's).
 """
@@ -189,6 +189,7 @@ def layers_for(
     *,
     profile: str | None,
     cache_config: CacheSettings | None,
+    defaults: Layer | None = None,
 ) -> Layers:
     """Collect the layers of one block list.
 
@@ -196,7 +197,8 @@ def layers_for(
         ConfigError: the profile does not exist.
     """
     where = spec.source.name if spec.source is not None else f"adapter {spec.name}"
-    layers = [Layer(f"{where}: cache", spec.cache)]
+    layers = [] if defaults is None else [defaults]
+    layers.append(Layer(f"{where}: cache", spec.cache))
     transformer = spec.transformers[transformer_path]
     if transformer.params is not None:
         layers.append(Layer(f"{where}: transformers.{transformer_path}.params", transformer.params))

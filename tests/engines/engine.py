@@ -130,6 +130,43 @@ class Engine:
         pictures = output.images
         return np.stack([np.asarray(picture) for picture in pictures])
 
+    @contextmanager
+    def cached(self, config: dict[str, Any] | None = None, **fields: Any) -> Iterator[Any]:
+        """Switch the engine's cache on with a config, and off again, without a new start."""
+        from cache_dit.caching.block_adapters import FakeDiffusionPipeline
+        from vllm_omni.diffusion.cache.cachedit import CacheDiTBackend
+
+        # A mark that cache-dit leaves on a class of its own; with it, vLLM-Omni's own code for
+        # Wan fails in every engine of this process but the first.
+        if "_is_cached" in vars(FakeDiffusionPipeline):
+            del FakeDiffusionPipeline._is_cached
+        assert self.runner is not None
+        backend = CacheDiTBackend({**(config or {}), **fields})
+        backend.enable(self.pipeline)
+        before, self.runner.cache_backend = self.runner.cache_backend, backend
+        try:
+            yield backend
+        finally:
+            backend.disable(self.pipeline)
+            self.runner.cache_backend = before
+
+    @property
+    def handle(self) -> Any:
+        """Our handle of the pipeline."""
+        return self.pipeline._cache_dit_targets[0].handle
+
+    def cached_steps(self) -> dict[str, tuple[list[int], list[int]]]:
+        """Cached steps of both guidance branches by block list, as cache-dit's summary has them."""
+        import cache_dit
+
+        found: dict[str, tuple[list[int], list[int]]] = {}
+        for target in self.pipeline._cache_dit_targets:
+            for stats in cache_dit.summary(target, logging=False):
+                if stats.residual_diffs or stats.accumulated_executed_steps:
+                    key = str(len(found))
+                    found[key] = (stats.cached_steps, stats.cfg_cached_steps)
+        return found
+
     def close(self) -> None:
         """Stop the engine."""
         self.omni.close()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cachedit_yaml.engines.vllm_omni.plugin import register
+from cachedit_yaml.engines.vllm_omni.plugin import register, watch
 
-__all__ = ["register"]
+__all__ = ["register", "watch"]

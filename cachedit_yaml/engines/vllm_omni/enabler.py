@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from cachedit_yaml.engines.vllm_omni.settings import ENGINE, Request, read
+from cachedit_yaml.engines.vllm_omni.settings import ENGINE, Request, engine_defaults, read
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry import Registry
@@ -19,6 +19,10 @@ logger = logging.getLogger("vllm_omni.cachedit_yaml")
 
 NAME = "vllm_omni"
 _table_lock = threading.RLock()
+
+
+class DoesNotFitError(CompileError):
+    """The adapter does not fit the pipeline. Nothing was touched."""
 
 
 def install(package: ModuleType) -> list[str]:
@@ -53,15 +57,16 @@ def install(package: ModuleType) -> list[str]:
     def enable_backend(self: Any, pipeline: Any) -> None:
         served = serves(pipeline, self.config)
         name = type(pipeline).__name__
+        without_us = own[name] if name in own else table.get(name)
         try:
-            with _entry(table, name, enabler if served else own.get(name, table.get(name))):
+            with _entry(table, name, enabler if served else without_us):
                 inner(self, pipeline)
-        except CompileError as error:
+        except DoesNotFitError as error:
             if read(self.config).adapter is not None:
                 raise
             # Nobody asked for us: the model starts as it would without this package.
             logger.error("%s\nThe engine's own cache code serves it instead.", error)
-            with _entry(table, name, own.get(name)):
+            with _entry(table, name, without_us):
                 inner(self, pipeline)
 
     backend.enable = enable_backend
@@ -128,7 +133,8 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     Raises:
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
-    from cachedit_yaml.api import enable as enable_pipeline
+    from cachedit_yaml.api import start
+    from cachedit_yaml.compiler.compile import compile_adapter
     from cachedit_yaml.engines.vllm_omni.report import Report
     from cachedit_yaml.engines.vllm_omni.target import targets_of
 
@@ -139,13 +145,18 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
             "cache_config: %s: for another cache backend, no use here", ", ".join(request.others)
         )
     spec = adapter_for(pipeline, request)
-    handle = enable_pipeline(
-        pipeline,
-        spec,
-        cache_config=settings,
-        profile=request.profile,
-        execution=request.execution,  # type: ignore[arg-type]  # checked there
-    )
+    try:
+        plan = compile_adapter(
+            spec,
+            pipeline,
+            profile=request.profile,
+            cache_config=settings,
+            defaults=engine_defaults(config),
+        )
+    except CompileError as error:
+        message, *_ = str(error).splitlines()
+        raise DoesNotFitError(message, error.problems) from error
+    handle = start(plan, request.execution)
     logger.info("%s is cached by cachedit-yaml:\n%s", type(pipeline).__name__, handle.explain())
     report = Report(handle)
     report.install()

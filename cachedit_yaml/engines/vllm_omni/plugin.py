@@ -1,6 +1,6 @@
-"""The plugin of the group ``vllm_omni.general_plugins``, which runs in every process of the engine.
+"""The plugins, which run in every process of the engine.
 
-It imports neither torch nor cache-dit: most processes never build a pipeline. Where one does, the
+They import neither torch nor cache-dit: most processes never build a pipeline. Where one does, the
 engine imports its Cache-DiT package first, and everything else happens then.
 """
 
@@ -22,7 +22,7 @@ CONFIG: Final = "vllm_omni.diffusion.data"
 #: Attribute of the engine's config object that names the fields that were given.
 GIVEN: Final = "_cachedit_yaml_given"
 
-_registered = False
+_watching = _registered = False
 
 
 def register() -> None:
@@ -31,8 +31,20 @@ def register() -> None:
     if _registered:
         return
     _registered = True
-    when_imported(CONFIG, _remember_what_is_given)
+    watch()
     when_imported(BACKEND, _fill_table)
+
+
+def watch() -> None:
+    """Watch the engine's config objects being made, which the engine does before it loads plugins.
+
+    The engine calls this, as a plugin of ``vllm_omni.platform_plugins``, when it looks for the
+    platform that it runs on. None says: not this one.
+    """
+    global _watching
+    if not _watching:
+        _watching = True
+        when_imported(CONFIG, _remember_what_is_given)
 
 
 def _remember_what_is_given(module: ModuleType) -> None:
