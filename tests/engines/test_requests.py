@@ -109,24 +109,24 @@ def test_request_scoped_switching(engine: Engine) -> None:
 def test_disable_leaves_nothing(engine: Engine) -> None:
     """On any transformer, where vLLM-Omni's own code for Wan leaves the second one cached."""
 
-    def state() -> dict[str, Any]:
+    def state() -> set[tuple[str, str, int]]:
+        """Every attribute, and which object those are that a call goes through."""
+        called = ("forward", "_compiled_call_impl", "_forward_hooks", "_forward_pre_hooks")
         return {
-            f"{path}.{name}": value
+            (path, name, id(value) if name in called else 0)
             for path, module in engine.pipeline.named_modules()
             for name, value in vars(module).items()
-            if not name.startswith(("_num_timesteps", "_current_timestep", "_guidance_scale"))
         }
 
     engine.generate()
     plain, before = engine.latents[0], state()
-    scheduler = dict(vars(engine.pipeline.scheduler))
+    scheduler = sorted(vars(engine.pipeline.scheduler))
     with engine.cached(CONFIG):
         engine.generate()
         assert not torch.equal(engine.latents[0], plain)
     after = state()
-    assert before.keys() == after.keys()
-    assert [name for name in before if before[name] is not after[name]] == []
-    assert vars(engine.pipeline.scheduler).keys() == scheduler.keys()
+    assert sorted(before ^ after) == []
+    assert sorted(vars(engine.pipeline.scheduler)) == scheduler
     engine.generate()
     assert torch.equal(engine.latents[0], plain)
 
@@ -134,10 +134,11 @@ def test_disable_leaves_nothing(engine: Engine) -> None:
 def test_an_aborted_generation_leaves_nothing_behind(engine: Engine) -> None:
     wanted = fresh(engine)
     calls: list[int] = []
+    raised: list[str] = []
 
     def fail(*_: Any) -> None:
         calls.append(1)
-        if len(calls) == 9:
+        if len(calls) == 5:
             raise RuntimeError("out of memory")
 
     with engine.cached(CONFIG):
@@ -145,14 +146,17 @@ def test_an_aborted_generation_leaves_nothing_behind(engine: Engine) -> None:
         inner = engine.pipeline.forward
 
         def twice(request: Any) -> Any:
-            with pytest.raises(RuntimeError, match="out of memory"):
+            try:
                 inner(request)
+            except RuntimeError as error:
+                raised.append(str(error))
             hook.remove()
-            request.sampling_params_list[0].generator.manual_seed(0)
+            for sampling in request.sampling_params_list:
+                sampling.generator.manual_seed(sampling.seed)
             return inner(request)
 
         engine.pipeline.forward = twice
         engine.generate()
         engine.pipeline.forward = inner
-        assert len(calls) == 9
+        assert raised == ["out of memory"]
         assert torch.equal(engine.latents[-1], wanted)

@@ -17,6 +17,16 @@ def _keep_weight(layer: torch.nn.Module, remove_weight: bool) -> None:
     layer.cpu_linear = F.linear
 
 
+class _NoStream:
+    """Work on a CPU is done when the call returns."""
+
+    def __init__(self, device: Any = None) -> None:
+        self.device = device
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+
 class CpuOmniPlatform(OmniPlatform, CpuPlatform):
     """What vLLM-Omni asks a platform, answered for one CPU."""
 
@@ -25,6 +35,10 @@ class CpuOmniPlatform(OmniPlatform, CpuPlatform):
     def __init__(self) -> None:
         super().__init__()
         vllm_layers.dispatch_cpu_unquantized_gemm = _keep_weight
+        if torch.accelerator.current_accelerator() is None:
+            # Workers of the mp executor copy their results on a stream of the accelerator.
+            torch.accelerator.current_accelerator = lambda *args: torch.device("cpu")
+            torch.Stream = _NoStream
 
     @classmethod
     def get_diffusion_attn_backend_cls(
@@ -34,6 +48,15 @@ class CpuOmniPlatform(OmniPlatform, CpuPlatform):
         allow_trtllm_default: bool = False,
     ) -> str:
         return "vllm_omni_cpu.attention.CpuAttentionBackend"
+
+    @classmethod
+    def get_diffusion_worker_cls(cls) -> str:
+        from vllm_omni.diffusion import ipc
+
+        if not hasattr(ipc, "_tensor_to_shm_on_stream"):
+            inner = ipc._tensor_to_shm_on_stream = ipc._tensor_to_shm
+            ipc._tensor_to_shm = lambda tensor, d2h_stream=None, **more: inner(tensor, **more)
+        return super().get_diffusion_worker_cls()
 
     @classmethod
     def supports_torch_inductor(cls) -> bool:
