@@ -8,7 +8,7 @@ ENGINES := .venv-engines
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-engines lint types schema bench wheel clean
+.PHONY: help demo test test-oldest test-engines lint types schema rules golden bench wheel clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
@@ -54,6 +54,12 @@ lint: $(VENV)/.ready ## ruff
 
 types: $(VENV)/.ready ## mypy --strict
 	$(BIN)/mypy
+
+rules: $(VENV)/.ready ## Write docs/rules.md anew
+	$(BIN)/python -m cachedit_yaml.language.catalogue.page
+
+golden: $(VENV)/.ready ## Write tests/golden/bad/*.out anew; read the diff
+	$(BIN)/python -m tests.golden.cases
 
 schema: $(VENV)/.ready ## Write schemas/adapter.v1.schema.json anew
 	$(BIN)/python -m cachedit_yaml.language.json_schema

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cachedit_yaml.api import (
         compile_adapter,
+        disable,
         enable,
         enable_transformer,
         find_adapter,
@@ -46,6 +47,7 @@ __all__ = [
     "SchemaVersionError",
     "__version__",
     "compile_adapter",
+    "disable",
     "enable",
     "enable_transformer",
     "find_adapter",

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cachedit_yaml.errors import AdapterNotFoundError, ConfigError
+from cachedit_yaml.errors import AdapterNotFoundError, CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 
 if TYPE_CHECKING:
     import torch
 
     from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.matching import Match
     from cachedit_yaml.registry import Entry
     from cachedit_yaml.runtime.handle import Handle
 
@@ -35,6 +36,8 @@ def load_adapter(source: AdapterSource, *, adapters: Sequence[str | Path] = ()) 
     """
     if isinstance(source, AdapterSpec):
         return source
+    if not isinstance(source, (str, os.PathLike, Mapping)):
+        raise ConfigError(f"an adapter is a name, a path or a mapping, not {type(source).__name__}")
     from cachedit_yaml.registry import Registry
 
     registry = Registry.load(extra=adapters)
@@ -61,6 +64,10 @@ def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> Adapter
         AdapterNotFoundError: none does.
         AdapterConflictError: two do, with the same right.
     """
+    return _match(target, adapters).spec
+
+
+def _match(target: Any, adapters: Sequence[str | Path] = ()) -> Match:
     from cachedit_yaml.registry import ENGINES, Registry
 
     registry = Registry.load(extra=adapters)
@@ -69,11 +76,11 @@ def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> Adapter
     package = cls.__module__.partition(".")[0]
     engine = package if package in ENGINES else None
     try:
-        return registry.match_pipeline(cls, engine).spec
+        return registry.match_pipeline(cls, engine)
     except AdapterNotFoundError:
         if not any(base.__name__ == "Module" for base in cls.__mro__):
             raise
-    return registry.match_transformer(cls, engine).spec
+    return registry.match_transformer(cls, engine)
 
 
 def compile_adapter(
@@ -94,15 +101,42 @@ def compile_adapter(
     Raises:
         CacheditYamlError: see :mod:`cachedit_yaml.errors`.
     """
-    from cachedit_yaml.compiler.compile import compile_adapter as compile_spec
-
-    spec = find_adapter(pipeline) if adapter is None else load_adapter(adapter)
+    try:
+        from cachedit_yaml.compiler.compile import compile_adapter as compile_spec
+        from cachedit_yaml.compiler.from_config import remarks_on_config
+    except ModuleNotFoundError as error:
+        raise CacheRuntimeError(
+            f"caching needs the package {error.name}, which is not installed: "
+            "pip install 'cachedit-yaml[run]'"
+        ) from error
+    notes = remarks_on_config(cache_config)
+    if adapter is None:
+        match = _match(pipeline)
+        spec = match.spec
+        notes += [match.note] if match.note else []
+    else:
+        spec = load_adapter(adapter)
+        notes += overrides_of(adapter)
     settings = settings_from(cache_config)
-    if _is_transformer(spec, pipeline):
-        return compile_spec(
-            spec, None, profile=profile, cache_config=settings, transformer=pipeline
-        )
-    return compile_spec(spec, pipeline, profile=profile, cache_config=settings)
+    alone = _is_transformer(spec, pipeline)
+    return compile_spec(
+        spec,
+        None if alone else pipeline,
+        profile=profile,
+        cache_config=settings,
+        transformer=pipeline if alone else None,
+        notes=notes,
+    )
+
+
+def overrides_of(adapter: AdapterSource) -> list[str]:
+    """Which adapters of weaker sources have the same name, for an adapter by name."""
+    from cachedit_yaml.registry import Registry, is_path
+
+    if not isinstance(adapter, str) or is_path(adapter) or "\n" in adapter:
+        return []
+    note = Registry.load().note_on(adapter)
+    return [note] if note else []
 
 
 def _is_transformer(spec: AdapterSpec, target: Any) -> bool:
@@ -130,7 +164,8 @@ def enable(
         pipeline: a live diffusers pipeline (or any object with the adapter's attributes).
         adapter: name, path or data; None finds it by the pipeline's class.
         cache_config: settings that win over profile and adapter: a mapping such as
-            ``{"residual_diff_threshold": 0.2}``, or a cache-dit config.
+            ``{"residual_diff_threshold": 0.2}``, or a cache-dit config (see
+            :func:`settings_from` for what counts of it).
         profile: one of the adapter's profiles.
         execution: ``loop`` hooks the blocks in their own loop; ``native`` installs the compiled
             BlockAdapters through cache-dit.
@@ -170,6 +205,23 @@ def enable_transformer(
     )
 
 
+def disable(target: Any) -> bool:
+    """Switch caching off for a pipeline or transformer, also where its handle was not kept.
+
+    Args:
+        target: what :func:`enable` was called with, or a transformer of it.
+
+    Returns:
+        Whether anything was switched off.
+    """
+    from cachedit_yaml.runtime.handle import handles_of
+
+    handles = handles_of(target)
+    for handle in handles:
+        handle.disable()
+    return bool(handles)
+
+
 def start(plan: Plan, execution: str = "loop") -> Handle:
     """Run a plan: the second half of :func:`enable`.
 
@@ -197,8 +249,9 @@ def start(plan: Plan, execution: str = "loop") -> Handle:
 def settings_from(config: Any) -> CacheSettings | None:
     """Turn a mapping or a cache-dit config into settings.
 
-    Of a cache-dit config, the fields that differ from the class's defaults count: an object made
-    with one argument does not overwrite everything else.
+    Of a cache-dit config made with ``reset()`` every field that is not None counts; of any other,
+    the fields that differ from the class's defaults: an object made with one argument does not
+    overwrite everything else.
 
     Raises:
         ConfigError: a key that nobody knows, or a value that it cannot have.

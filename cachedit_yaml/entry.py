@@ -51,6 +51,21 @@ class Entry:
         return self._read[0].data or {}
 
     @property
+    def document(self) -> Document:
+        """The file itself, without what it extends."""
+        return self._read[0]
+
+    @property
+    def reading(self) -> list[Diagnostic]:
+        """What is wrong before the language comes in."""
+        return self._read[1]
+
+    @property
+    def merged(self) -> Document:
+        """The file together with what it extends."""
+        return self._checked[2]
+
+    @property
     def readable(self) -> bool:
         """Whether the file is YAML at all."""
         return self._read[0].data is not None
@@ -96,6 +111,11 @@ class Entry:
         if spec is None:
             raise adapter_error(diagnostics)
         return spec
+
+    @property
+    def checked_spec(self) -> AdapterSpec | None:
+        """The adapter, or None where the file is wrong."""
+        return self._checked[0]
 
     @property
     def diagnostics(self) -> list[Diagnostic]:

@@ -42,15 +42,22 @@ class Match:
         if self.how != "exact":
             by = "its base class" if self.how == "base" else "the pattern"
             notes.append(f"matched by {by} {self.matched_name!r}")
-        notes += [
-            f"{self.entry.shown} ({self.entry.kind}) overrides {other.shown} ({other.kind})"
-            for other in self.overridden
-        ]
+        if self.overridden:
+            notes.append(overriding(self.entry, *self.overridden))
         return "; ".join(notes) or None
 
 
+def overriding(entry: Entry, *others: Entry) -> str:
+    """Say which files a file wins over; empty where it wins over none."""
+    return "; ".join(
+        f"{entry.shown} ({entry.kind}) overrides {other.shown} ({other.kind})" for other in others
+    )
+
+
 def strongest(
-    entries: Sequence[Entry], what: str, claims: Mapping[Entry, KeyPath] | KeyPath,
+    entries: Sequence[Entry],
+    what: str,
+    claims: Mapping[Entry, KeyPath] | KeyPath,
     engine: str | None = None,
 ) -> list[Entry]:
     """Order by right, the strongest first.
@@ -74,11 +81,15 @@ def strongest(
             path = claims[entry] if isinstance(claims, Mapping) else claims
             places.append(str(entry.span(path) or entry.shown))
         raise AdapterConflictError(
-            f"{len(equal)} adapters {what} with the same right:\n  " + "\n  ".join(places)
+            f"{len(equal)} adapters {what} with the same right:\n  "
+            + "\n  ".join(places)
             + "\n  remove it from all but one of them, or ask for an adapter by its path"
         )
-    return [entry for entry in ordered if entry.source.rank < ordered[0].source.rank
-            or entry is ordered[0]]
+    return [
+        entry
+        for entry in ordered
+        if entry.source.rank < ordered[0].source.rank or entry is ordered[0]
+    ]
 
 
 def class_names(target: ClassLike) -> list[str]:

@@ -25,6 +25,7 @@ from cachedit_yaml.matching import (
     class_names,
     fits,
     literal_length,
+    overriding,
     strongest,
 )
 from cachedit_yaml.search_path import (
@@ -66,7 +67,16 @@ class Registry:
         Raises:
             AdapterNotFoundError: a folder or file of `extra` does not exist.
         """
-        return cls(*find_sources(extra, environ))
+        global _LAST
+        sources, problems = find_sources(extra, environ)
+        # Reading a hundred files takes longer than asking whether any of them has changed.
+        key = (
+            tuple(sources),
+            tuple(_stamp(path) for src in sources for path in yaml_files(src.root)),
+        )
+        if _LAST is None or _LAST[0] != key or problems or cls is not Registry:
+            _LAST = (key, cls(sources, problems))
+        return _LAST[1]
 
     @cached_property
     def entries(self) -> list[Entry]:
@@ -98,9 +108,7 @@ class Registry:
 
     # --- by name ---
 
-    def get(
-        self, name_or_path: str | os.PathLike[str], engine: str | None = None
-    ) -> AdapterSpec:
+    def get(self, name_or_path: str | os.PathLike[str], engine: str | None = None) -> AdapterSpec:
         """Load one adapter.
 
         Args:
@@ -119,7 +127,7 @@ class Registry:
             folder, _, name = name_or_path.rpartition("/")
             if folder.replace("-", "_") in ENGINES and not name.endswith(SUFFIXES):
                 engine, name_or_path = folder.replace("-", "_"), name
-            if not _is_path(name_or_path):
+            if not is_path(name_or_path):
                 return self.entry(name_or_path, engine).spec
         path = Path(name_or_path).expanduser()
         if not path.exists():
@@ -145,12 +153,27 @@ class Registry:
             AdapterNotFoundError: there is none.
             AdapterConflictError: two files of one source have this name.
         """
+        return self._named(name, engine)[0]
+
+    def note_on(self, name: str) -> str | None:
+        """What somebody should know who asks for an adapter by name: what it overrides.
+
+        Raises:
+            AdapterNotFoundError: there is none.
+            AdapterConflictError: two files of one source have this name.
+        """
+        return overriding(*self._named(name)) or None
+
+    def _named(self, name: str, engine: str | None = None) -> list[Entry]:
+        """The files with the adapter's name, the strongest first."""
         found = [entry for entry in self.entries if entry.name == name]
         if not found:
-            raise AdapterNotFoundError(self._not_found(
-                f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
-            ))
-        return strongest(found, f"have the name {name!r}", ("name",), engine)[0]
+            raise AdapterNotFoundError(
+                self._not_found(
+                    f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
+                )
+            )
+        return strongest(found, f"have the name {name!r}", ("name",), engine)
 
     def resolve(self, name: str, origin: Path | None) -> Path:
         """Find the file that an `extends` means.
@@ -168,9 +191,7 @@ class Registry:
         """
         here = os.path.realpath(origin) if origin is not None else None
         own = next((e for e in self.entries if os.path.realpath(e.path) == here), None)
-        found = [
-            entry for entry in self.entries if entry.name == name and entry is not own
-        ]
+        found = [entry for entry in self.entries if entry.name == name and entry is not own]
         if own is not None:
             weaker = [entry for entry in found if entry.source.rank <= own.source.rank]
             found = weaker or found
@@ -180,9 +201,11 @@ class Registry:
                 if path.is_file() and path != origin:
                     return path
         if not found:
-            raise AdapterNotFoundError(self._not_found(
-                f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
-            ))
+            raise AdapterNotFoundError(
+                self._not_found(
+                    f"no adapter is called {name!r}", name, {e.name: e for e in self.entries}
+                )
+            )
         return strongest(found, f"have the name {name!r}", ("name",))[0].path
 
     # --- by class ---
@@ -234,17 +257,21 @@ class Registry:
             if not entry.data.get("pipelines"):
                 claims += [("transformer", *claim) for claim in entry.claims("transformer")]
             for what, name, path in claims:
-                first, where = seen.setdefault(
-                    (entry.source.root, entry.engine, what, name), (entry, path)
-                )
+                key = (_place(entry), entry.engine, what, name)
+                first, where = seen.setdefault(key, (entry, path))
                 other = first.span(where)
                 if first is not entry:
                     noun = "adapter name" if what == "name" else f"{what} class"
-                    found.append(Diagnostic(
-                        "conflict", f"the {noun} {name!r} is taken by {first.shown}", path,
-                        entry.span(path), hint="remove it from one of the two files",
-                        related=(("taken here", other),) if other is not None else (),
-                    ))
+                    found.append(
+                        Diagnostic(
+                            "conflict",
+                            f"the {noun} {name!r} is taken by {first.shown}",
+                            path,
+                            entry.span(path),
+                            hint="remove it from one of the two files",
+                            related=(("taken here", other),) if other is not None else (),
+                        )
+                    )
         return found
 
     @cached_property
@@ -276,7 +303,9 @@ class Registry:
         claims = dict(reversed(names[matched]))
         entry, *others = strongest(
             list(dict.fromkeys(e for e, _ in names[matched])),
-            f"claim the {what} class {matched!r}", claims, engine,
+            f"claim the {what} class {matched!r}",
+            claims,
+            engine,
         )
         if how == "pattern":
             matched = next(n for n, p in entry.claims(what) if p == claims[entry])
@@ -292,11 +321,15 @@ class Registry:
         key = "pipelines: [{}]" if what == "pipeline" else "class: [{}]"
         bases = [name for name in chain[1:] if name not in ("ABC", "Generic", "Module")]
         derived = f" (derived from {', '.join(bases[:4])})" if bases else ""
-        return AdapterNotFoundError(self._not_found(
-            f"no adapter for the {what} class {chain[0]!r}{derived}", chain[0], known,
-            f"to add one, put a YAML file with '{key.format(chain[0])}' into a folder and name "
-            f"the folder in {ENVIRONMENT_VARIABLE}",
-        ))
+        return AdapterNotFoundError(
+            self._not_found(
+                f"no adapter for the {what} class {chain[0]!r}{derived}",
+                chain[0],
+                known,
+                f"to add one, put a YAML file with '{key.format(chain[0])}' into a folder and name "
+                f"the folder in {ENVIRONMENT_VARIABLE}",
+            )
+        )
 
     def _not_found(
         self, message: str, name: str, known: Mapping[str, Entry], advice: str | None = None
@@ -322,5 +355,25 @@ class Registry:
         return "\n  ".join(lines)
 
 
-def _is_path(text: str) -> bool:
+def _place(entry: Entry) -> Path:
+    """Where an adapter lies; files that are named one by one lie together in their folder."""
+    root = entry.source.root
+    return root if root.is_dir() else root.parent
+
+
+#: The registry that was loaded last, and what it was loaded from.
+_LAST: tuple[object, Registry] | None = None
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """What changes when a file does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), found.st_mtime_ns, found.st_size
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is a path rather than the name of an adapter."""
     return "/" in text or os.sep in text or text.endswith(SUFFIXES)

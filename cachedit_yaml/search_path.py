@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from cachedit_yaml.errors import AdapterNotFoundError
-from cachedit_yaml.language.diagnostics import Diagnostic, Span
+from cachedit_yaml.language.diagnostics import Diagnostic
 
 SourceKind: TypeAlias = Literal["shipped", "entry-point", "environment", "argument"]
 
@@ -55,7 +55,7 @@ def find_sources(
     """List the places to look in, the weakest first.
 
     Args:
-        extra: folders or files that win over everything else.
+        extra: folders or files that win over everything else; a single one is fine too.
         environ: the environment; default: ``os.environ``.
 
     Returns:
@@ -65,6 +65,8 @@ def find_sources(
         AdapterNotFoundError: a folder or file of `extra` does not exist.
     """
     environ = os.environ if environ is None else environ
+    if isinstance(extra, (str, os.PathLike)):
+        extra = [extra]
     sources: list[Source] = []
     problems: list[Diagnostic] = []
     folder = shipped_folder()
@@ -83,9 +85,7 @@ def find_sources(
             sources.append(Source("environment", rank, root, ENVIRONMENT_VARIABLE))
             rank += 1
         else:
-            problems.append(_warning(
-                ENVIRONMENT_VARIABLE, f"{part.strip()!r} does not exist"
-            ))
+            problems.append(_warning(ENVIRONMENT_VARIABLE, f"{part.strip()!r} does not exist"))
     for item in extra:
         root = Path(item).expanduser()
         if not root.exists():
@@ -116,7 +116,8 @@ def yaml_files(root: Path) -> list[Path]:
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         found += [
-            Path(folder, name) for name in sorted(files)
+            Path(folder, name)
+            for name in sorted(files)
             if name.endswith(SUFFIXES) and not name.startswith(".")
         ]
     return found
@@ -132,7 +133,7 @@ def display_path(path: Path) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _entry_points(
-    search_path: tuple[str, ...]
+    search_path: tuple[str, ...],
 ) -> tuple[tuple[str, tuple[Path, ...], Diagnostic | None], ...]:
     # Reading the metadata of every distribution takes a while, hence the cache, whose key is what
     # the answer depends on, and the late import.
@@ -172,5 +173,4 @@ def _package_folders(name: str) -> tuple[tuple[Path, ...], str]:
 
 
 def _warning(name: str, message: str) -> Diagnostic:
-    span = Span(name, 1, 1, 1, 2)
-    return Diagnostic("search-path", f"{name}: {message}", span=span, severity="warning")
+    return Diagnostic("search-path", message, (name,))

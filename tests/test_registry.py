@@ -124,7 +124,7 @@ def test_entry_points_without_import(installed: Path) -> None:
     match = found.match_pipeline("TheirPipeline")
     assert match.entry.kind == "entry-point"
     assert match.entry.source.label == "entry point good"
-    messages = sorted(item.message for item in found.source_problems)
+    messages = sorted((item.message for item in found.source_problems), reverse=True)
     assert len(messages) == 2
     assert "there is no package 'not_there_at_all'" in messages[0]
     assert "not a package with a folder" in messages[1]
@@ -176,7 +176,8 @@ def test_own_name_then_bases_then_patterns(tmp_path: Path) -> None:
     )
     found = registry(root)
     assert (found.match_pipeline(Leaf).spec.name, found.match_pipeline(Leaf).how) == (
-        "leaf", "exact",
+        "leaf",
+        "exact",
     )
     (root / "leaf.yaml").unlink()
     found = registry(root)
@@ -383,7 +384,9 @@ def test_a_broken_file_stops_only_those_who_want_it(tmp_path: Path) -> None:
     with pytest.raises(AdapterNotFoundError, match=r"not readable: .*syntax\.yaml"):
         found.match_pipeline("Unknown")
     assert sorted(item.code for item in found.problems) == [
-        "schema-version", "syntax", "wrong-value"
+        "schema-version",
+        "syntax",
+        "wrong-value",
     ]
 
 
@@ -395,8 +398,13 @@ def test_a_broken_file_of_a_stronger_source_is_not_passed_over(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "content", ["pipelines: 3\ntransformers: []\n", "transformers: {t: {variants: 3, class: {}}}\n",
-                "name: [x]\npipelines: [[A], 3]\n", "transformers: {t: 1}\n"],
+    "content",
+    [
+        "pipelines: 3\ntransformers: []\n",
+        "transformers: {t: {variants: 3, class: {}}}\n",
+        "name: [x]\npipelines: [[A], 3]\n",
+        "transformers: {t: 1}\n",
+    ],
 )
 def test_strange_files_do_not_stop_the_index(tmp_path: Path, content: str) -> None:
     found = registry(folder(tmp_path, strange=content, good=text("Good")))
@@ -408,8 +416,6 @@ def test_strange_files_do_not_stop_the_index(tmp_path: Path, content: str) -> No
 
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="measuring coverage takes its time")
-
-
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys, cachedit_yaml.registry as r; r.Registry.load(environ={}).problems;"
@@ -417,7 +423,10 @@ def test_nothing_heavy_is_imported() -> None:
         " if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert done.stdout.strip() == "[]"

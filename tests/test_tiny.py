@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import diffusers
 import pytest
 import torch
-from diffusers import DiffusionPipeline
 
 from tests import tiny
 
 STEPS = 2
-BUILDS = [(name, variant) for name in tiny.names() for variant in (None, *tiny.variants(name))]
-# Cases whose result differs from that of the plain case, if they do what their names say.
-DIFFERENT = ("batch", "guided", "half_", "image", "skip_", "two_images", "unguided", "without_pag")
 
 
 @pytest.fixture(autouse=True)
@@ -28,35 +22,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@contextmanager
-def block_calls(pipe: DiffusionPipeline) -> Iterator[Counter[str]]:
-    """Count the calls of every member of the transformers' own lists of modules."""
-    calls: Counter[str] = Counter()
-    handles = []
-    for name in ("transformer", "transformer_2"):
-        model = getattr(pipe, name, None)
-        for list_name, blocks in model.named_children() if model is not None else ():
-            if not isinstance(blocks, torch.nn.ModuleList):
-                continue
-            for index, block in enumerate(blocks):
-                key = f"{name}.{list_name}.{index}"
-                calls[key] = 0
-
-                def hook(*_: object, key: str = key) -> None:
-                    calls[key] += 1
-
-                handles.append(block.register_forward_pre_hook(hook))
-    yield calls
-    for handle in handles:
-        handle.remove()
-
-
 def test_names() -> None:
-    if diffusers.__version__ == "0.42.1":
-        assert len(tiny.names()) == 50
-    else:
-        assert len(tiny.names()) >= 25
-    assert not set(tiny.names()) & set(tiny.NOT_BUILT)
+    assert len(tiny.names()) >= (53 if diffusers.__version__ == "0.42.1" else 25)
+    assert len(set(tiny.names())) == len(tiny.names())
 
 
 @pytest.mark.parametrize("name", tiny.transformers())
@@ -73,26 +41,6 @@ def test_build_twice() -> None:
     assert torch.equal(*results)
     other = tiny.run(tiny.build("FluxControlNetPipeline", seed=1), steps=STEPS)
     assert not torch.equal(results[0], other)
-
-
-@pytest.mark.parametrize(("name", "variant"), BUILDS)
-def test_pipeline(name: str, variant: str | None) -> None:
-    chosen = (variant,) if variant else ()
-    pipe = tiny.build(name, **dict.fromkeys(chosen, True))
-    with block_calls(pipe) as calls:
-        plain = tiny.run(pipe, steps=STEPS)
-    assert calls
-    assert min(calls.values()) >= 1, calls
-    assert plain.isfinite().all()
-    assert plain.std() > 0
-    assert torch.equal(plain, tiny.run(pipe, steps=STEPS))
-    for case in tiny.cases(name, *chosen):
-        if case == "plain":
-            continue
-        result = tiny.run(pipe, case, steps=STEPS)
-        assert result.isfinite().all(), case
-        if case.startswith(DIFFERENT):
-            assert not torch.equal(result, plain), case
 
 
 @pytest.mark.parametrize("name", tiny.transformers())

@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
         0; errors are raised.
     """
     from cachedit_yaml.demo import showcase
-    from cachedit_yaml.demo.loading import check_writable
-    from cachedit_yaml.demo.progress import progress
+    from cachedit_yaml.generating.loading import check_writable
+    from cachedit_yaml.generating.progress import progress
     from cachedit_yaml.registry import Registry
 
     check_writable(args.out)

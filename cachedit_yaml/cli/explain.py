@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from cachedit_yaml.cli.explanation import Explainer
 from cachedit_yaml.cli.output import count, print_diagnostics, print_json, table, use_color
 from cachedit_yaml.cli.run import find_spec, positive
-from cachedit_yaml.demo.calling import settings_of
-from cachedit_yaml.demo.explanation import Explainer
 from cachedit_yaml.errors import AdapterNotFoundError, ConfigError
+from cachedit_yaml.generating.calling import settings_of
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry import Registry
 from cachedit_yaml.search_path import display_path
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     registry = Registry.load(args.adapters)
     wanted = args.pipeline
     if args.model is not None:
-        from cachedit_yaml.demo.loading import check_folder
+        from cachedit_yaml.generating.loading import check_folder
 
         wanted = wanted or check_folder(args.model)["_class_name"]
     if args.adapter is None and wanted is None:
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     plan = None
     if args.model is not None:
         from cachedit_yaml.api import compile_adapter
-        from cachedit_yaml.demo.loading import load_pipeline
+        from cachedit_yaml.generating.loading import load_pipeline
 
         pipeline = load_pipeline(args.model, "cpu", "float32", weights=False)
         plan = compile_adapter(spec, pipeline, profile=args.profile, cache_config=settings)

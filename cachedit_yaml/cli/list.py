@@ -23,12 +23,18 @@ examples:
 def add_parser(subparsers: Any) -> None:
     """Declare the command's arguments."""
     parser = subparsers.add_parser(
-        "list", help="list the adapters that can be found", epilog=_EPILOG,
+        "list",
+        help="list the adapters that can be found",
+        epilog=_EPILOG,
         description="List the adapters that can be found: name, pipelines, block lists, source.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--format", choices=("human", "json", "markdown"), default="human",
-                        help="how to print the list")
+    parser.add_argument(
+        "--format",
+        choices=("human", "json", "markdown"),
+        default="human",
+        help="how to print the list",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -105,7 +111,11 @@ def _some(names: Sequence[str], limit: int = 3) -> str:
 def _as_dict(entry: Entry) -> dict[str, Any]:
     spec = _spec(entry)
     result: dict[str, Any] = {
-        "name": entry.name, "engine": entry.engine, "path": str(entry.path), "source": entry.kind, "valid": spec is not None
+        "name": entry.name,
+        "engine": entry.engine,
+        "path": str(entry.path),
+        "source": entry.kind,
+        "valid": spec is not None,
     }
     if spec is None:
         result["problems"] = [f"{format_path(d.key_path)}: {d.message}" for d in entry.diagnostics]

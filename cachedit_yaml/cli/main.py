@@ -59,6 +59,12 @@ COMMANDS: Final[dict[str, _Command]] = {
     "explain": _Command(
         "cachedit_yaml.cli.explain", "show what an adapter does to a pipeline, and why", "run"
     ),
+    "check": _Command(
+        "cachedit_yaml.cli.check", "prove adapters on small models without weights", "run"
+    ),
+    "coverage": _Command(
+        "cachedit_yaml.cli.coverage", "which pipelines are cached, and what of it is proved", "run"
+    ),
     "run": _Command("cachedit_yaml.cli.run", "generate with a cached pipeline", "run"),
     "demo": _Command("cachedit_yaml.cli.demo", "try caching on a small model on the CPU", "demo"),
 }
@@ -111,8 +117,11 @@ def _dispatch(arguments: list[str]) -> int:
     name = _command_of(arguments)
     if name is not None and name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
-        print(f"{_PROG}: error: unknown command {name!r}; "
-              f"{hint or f'the commands are {one_of(list(COMMANDS))}'}", file=sys.stderr)
+        print(
+            f"{_PROG}: error: unknown command {name!r}; "
+            f"{hint or f'the commands are {one_of(list(COMMANDS))}'}",
+            file=sys.stderr,
+        )
         return WRONG_USE
     try:
         parser, module = build_parser(name)
@@ -168,19 +177,33 @@ def _base_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--adapters", metavar="DIR", action="append", default=[],
-                        help="one more folder or file of adapters; wins over all others")
+    parser.add_argument(
+        "--adapters",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="one more folder or file of adapters; wins over all others",
+    )
     parser.add_argument("--version", action="version", version=f"{_PROG} {_version()}")
-    parser.add_argument("--print-completion", choices=("bash", "zsh", "tcsh"),
-                        help="print a completion script for a shell (needs shtab)")
+    parser.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh", "tcsh"),
+        help="print a completion script for a shell (needs shtab)",
+    )
     return parser
 
 
 def _accept_adapters(parser: argparse.ArgumentParser) -> None:
     """Accept --adapters behind the command too, which is where people put it."""
     if "--adapters" not in parser._option_string_actions:
-        parser.add_argument("--adapters", metavar="DIR", action="append", default=[],
-                            dest="adapters_after", help=argparse.SUPPRESS)
+        parser.add_argument(
+            "--adapters",
+            metavar="DIR",
+            action="append",
+            default=[],
+            dest="adapters_after",
+            help=argparse.SUPPRESS,
+        )
 
 
 def _command_of(arguments: Sequence[str]) -> str | None:
@@ -214,8 +237,20 @@ def _print_completion(shell: str) -> int:
             importlib.import_module(entry.module).add_parser(subparsers)
         except ImportError:
             subparsers.add_parser(name, help=entry.help)
+    _complete_files(parser, shtab.FILE)
     print(shtab.complete(parser, shell))
     return CLEAN
+
+
+def _complete_files(parser: argparse.ArgumentParser, complete: Any) -> None:
+    """Let a shell complete files where an argument takes one."""
+    for action in parser._actions:
+        words = str(action.metavar or "").split("_")
+        if {"PATH", "FILE", "DIR"} & set(words):
+            action.complete = complete  # type: ignore[attr-defined]
+        if isinstance(action.choices, dict):
+            for inner in action.choices.values():
+                _complete_files(inner, complete)
 
 
 def _not_installed(name: str, error: ImportError, extra: str | None = None) -> int:

@@ -66,6 +66,8 @@ def count(number: int, noun: str) -> str:
 
 
 def _text(path: str) -> str:
+    if not os.path.isfile(path):
+        return ""  # a named pipe would make this wait
     try:
         with open(path, encoding="utf-8", errors="replace") as handle:
             return handle.read(MAX_BYTES)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.cli.output import print_json
-from cachedit_yaml.demo.calling import Wishes, build_call, settings_of, values_of
 from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError
+from cachedit_yaml.generating.calling import Wishes, build_call, settings_of, values_of
 
 if TYPE_CHECKING:
-    from cachedit_yaml.demo.generate import Generated
-    from cachedit_yaml.demo.progress import Start
-    from cachedit_yaml.demo.results import Result
+    from cachedit_yaml.generating.generate import Generated
+    from cachedit_yaml.generating.progress import Start
+    from cachedit_yaml.generating.results import Result
     from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
     from cachedit_yaml.registry import Registry
 
@@ -130,8 +130,8 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0; errors are raised.
     """
-    from cachedit_yaml.demo.loading import CouldNotRunError, check_folder, check_writable
-    from cachedit_yaml.demo.results import is_file
+    from cachedit_yaml.generating.loading import CouldNotRunError, check_folder, check_writable
+    from cachedit_yaml.generating.results import is_file
     from cachedit_yaml.registry import Registry
 
     check_folder(args.model)
@@ -166,10 +166,10 @@ def _generate(
     quiet: bool,
 ) -> Result:
     import cachedit_yaml
-    from cachedit_yaml.demo.generate import generate
-    from cachedit_yaml.demo.loading import CouldNotRunError, load_pipeline, one_line
-    from cachedit_yaml.demo.progress import progress
-    from cachedit_yaml.demo.results import Result
+    from cachedit_yaml.generating.generate import generate
+    from cachedit_yaml.generating.loading import CouldNotRunError, load_pipeline, one_line
+    from cachedit_yaml.generating.progress import progress
+    from cachedit_yaml.generating.results import Result
 
     if not quiet:
         print(f"Loading {args.model} ...", file=sys.stderr, flush=True)

@@ -21,7 +21,9 @@ An editor with a YAML language server completes and checks an adapter that begin
 def add_parser(subparsers: Any) -> None:
     """Declare the command's arguments."""
     parser = subparsers.add_parser(
-        "schema", help="print the JSON Schema of adapter files", epilog=_EPILOG,
+        "schema",
+        help="print the JSON Schema of adapter files",
+        epilog=_EPILOG,
         description="Print the JSON Schema of adapter files.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -39,8 +41,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     path = schema_path()
     if path is None:
-        print("cachedit-yaml schema: error: the file is not installed; print it without --path",
-              file=sys.stderr)
+        print(
+            "cachedit-yaml schema: error: the file is not installed; print it without --path",
+            file=sys.stderr,
+        )
         return 3
     print(path)
     return 0

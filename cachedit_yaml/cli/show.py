@@ -26,14 +26,20 @@ examples:
 def add_parser(subparsers: Any) -> None:
     """Declare the command's arguments."""
     parser = subparsers.add_parser(
-        "show", help="show one adapter, resolved", epilog=_EPILOG,
+        "show",
+        help="show one adapter, resolved",
+        epilog=_EPILOG,
         description="Show an adapter's file and what it comes to with everything it extends.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME",
-                        help="an adapter's name, a file, or the class of a pipeline or transformer")
-    parser.add_argument("--format", choices=("human", "json"), default="human",
-                        help="how to print the adapter")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="an adapter's name, a file, or the class of a pipeline or transformer",
+    )
+    parser.add_argument(
+        "--format", choices=("human", "json"), default="human", help="how to print the adapter"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,6 +103,8 @@ def _describe(spec: AdapterSpec, note: str | None) -> Iterator[str]:
             yield f"    when {' or '.join(by)}:"
             yield from _lists(variant.blocks, "      ")
         yield from _lists(transformer.blocks or {}, "    ")
+    if spec.scheduler is not None:
+        yield f"steps: those of {spec.scheduler}"
     if spec.step_split is not None:
         yield f"steps divide by: {_flow(to_data(spec.step_split))}"
     if to_data(spec.guidance):

@@ -1,120 +1,154 @@
-"""``cachedit-yaml validate``: check adapter files."""
+"""``cachedit-yaml validate``: check adapter files and the cache part of engine configs."""
 
 from __future__ import annotations
 
 import argparse
-import glob
+import importlib
+import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from cachedit_yaml.cli.output import count, print_diagnostics, print_json
-from cachedit_yaml.language.diagnostics import Diagnostic
-from cachedit_yaml.language.load import check_document
-from cachedit_yaml.language.reader import MAX_BYTES, read_text
-from cachedit_yaml.registry import Registry
-from cachedit_yaml.search_path import Source, find_sources, yaml_files
+from cachedit_yaml.language.catalogue import RULES, Rule, find_rule
+from cachedit_yaml.language.diagnostics import nearest
+from cachedit_yaml.language.reader import MAX_BYTES
+from cachedit_yaml.validation.formats import human
+from cachedit_yaml.validation.report import Report
+from cachedit_yaml.validation.run import validate, validate_and_fix
+from cachedit_yaml.validation.targets import NothingFoundError, expand
 
 _EPILOG = """\
 examples:
   cachedit-yaml validate                      all adapters that can be found
   cachedit-yaml validate adapters/ my.yaml    a folder with its subfolders, and a file
+  cachedit-yaml validate --fix my.yaml        mend what is safe, keep everything else
+  cachedit-yaml validate --deep my.yaml       look at the classes too (imports torch)
+  cachedit-yaml validate --explain CY205      what a finding means
   cachedit-yaml validate - < my.yaml          from another program
-  cachedit-yaml validate --format json adapters/
+  cachedit-yaml validate --format sarif --output report.sarif adapters/
+
+To silence a warning, write behind the line:  # cachedit-yaml: ignore[CY205] the reason
+Under GITHUB_ACTIONS findings become annotations as well.
 """
 
 
 def add_parser(subparsers: Any) -> None:
     """Declare the command's arguments."""
     parser = subparsers.add_parser(
-        "validate", help="check adapter files", epilog=_EPILOG,
-        description="Check adapter files: syntax, keys, values, and claims on the same class.",
+        "validate",
+        help="check adapter files",
+        epilog=_EPILOG,
+        description="Check adapter files: syntax, keys, values, what they mean together, and "
+        "claims on the same class. Also checks the cache part of configs of cache-dit, vLLM-Omni "
+        "and SGLang, which it knows by their content.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="*", metavar="PATH",
-                        help="files, folders, patterns such as 'adapters/*.yaml', or - for stdin; "
-                        "default: all adapters that can be found")
-    parser.add_argument("--format", choices=("human", "json"), default="human",
-                        help="how to print the findings")
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="files, folders, patterns such as 'adapters/*.yaml', or - for stdin; "
+        "default: all adapters that can be found",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("human", "json", "sarif", "github", "junit"),
+        help="how to print the findings; default: human",
+    )
+    parser.add_argument("--output", metavar="FILE", help="write them to a file")
     parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="mend what is safe (spelling, order, the schema line) in the files",
+    )
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="import the classes, build the models without weights, read their source "
+        "(needs torch and diffusers)",
+    )
+    parser.add_argument("--explain", metavar="CODE", help="say what a finding means, and stop")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check the files.
 
     Returns:
-        0 without errors, 1 with errors, 2 when there is nothing to check.
+        0 without errors, 1 with errors, 2 when there is nothing to check, 3 when --deep cannot run.
     """
-    paths: list[Path] = []
-    for pattern in args.paths:
-        if pattern == "-":
-            continue
-        found = _expand(pattern)
-        if not found:
-            return _wrong_use(f"no such file or folder: {pattern}")
-        paths += found
-    for path in paths:
-        if path.is_dir() and not yaml_files(path):
-            return _wrong_use(f"no adapter files (*.yaml, *.yml) in {path}")
-    sources, problems = find_sources(args.adapters)
-    first = len(sources)
-    sources += [Source("argument", 1_000_000 + i, p, "argument") for i, p in enumerate(paths)]
-    registry = Registry(sources, problems)
-    chosen = sources[first:] if args.paths else sources
-    entries = [entry for entry in registry.entries if entry.source in chosen]
-    results: list[tuple[str, list[Diagnostic]]] = []
-    texts: dict[str, str] = {}
-    for entry in entries:
-        results.append((entry.shown, list(entry.diagnostics)))
-        texts.update(entry.sources)
-    by_name = dict(results)
-    for conflict in registry.conflicts(entries):
-        where = conflict.span.path if conflict.span is not None else ""
-        by_name.get(where, problems).append(conflict)
-    if "-" in args.paths:
-        content = sys.stdin.buffer.read(MAX_BYTES + 1)
-        document, reading = read_text(content, "<stdin>")
-        _, found_in_stdin, merged = check_document(document, reading, resolve=registry.resolve)
-        results.append(("<stdin>", found_in_stdin))
-        texts.update(merged.sources)
-    if not results:
-        return _wrong_use("no adapter files found; name some, or a folder")
-    everything = problems + [item for _, found in results for item in found]
-    errors = sum(item.severity == "error" for item in everything)
-    warnings = len(everything) - errors
-    if args.format == "json":
-        print_json({
-            "files": [
-                {"path": name, "diagnostics": [item.as_dict() for item in found]}
-                for name, found in results
-            ],
-            "problems": [item.as_dict() for item in problems],
-            "summary": {"files": len(results), "errors": errors, "warnings": warnings},
-        })
+    if args.explain:
+        return _explain(args.explain)
+    if args.deep:
+        try:
+            importlib.import_module("cachedit_yaml.validation.deep")
+        except ImportError as error:
+            print(f"cachedit-yaml validate: error: --deep cannot run: {error}", file=sys.stderr)
+            print("Install what it needs: pip install 'cachedit-yaml[run]'", file=sys.stderr)
+            return 3
+    stdin = "-" in args.paths
+    if args.fix and stdin:
+        return _wrong_use("--fix changes files, and stdin is none")
+    try:
+        paths = expand(args.paths) if args.paths else None
+    except NothingFoundError as error:
+        return _wrong_use(str(error))
+    if args.fix:
+        report = validate_and_fix(paths, adapters=args.adapters, deep=args.deep)
     else:
-        print_diagnostics(everything, texts)
-        print(_summary(len(results), errors, warnings))
-    return 1 if errors or (args.strict and warnings) else 0
+        content = sys.stdin.buffer.read(MAX_BYTES + 1) if stdin else None
+        report = validate(paths, adapters=args.adapters, stdin=content, deep=args.deep)
+    if not report.files:
+        return _wrong_use("no adapter files found; name some, or a folder")
+    if args.output:
+        with open(args.output, "w", encoding="utf-8", newline="\n") as stream:
+            _write(report, args.format or "human", stream)
+        print(human.summary(report))
+    else:
+        _write(report, args.format, sys.stdout)
+    found = report.counts
+    return 1 if found["error"] or (args.strict and found["warning"]) else 0
 
 
-def _expand(pattern: str) -> Sequence[Path]:
-    path = Path(pattern).expanduser()
-    # A file whose name holds a bracket is that file, not a pattern.
-    if path.exists() or path.is_symlink():
-        return [path]
-    if glob.has_magic(pattern):
-        return [Path(found) for found in sorted(glob.glob(pattern, recursive=True))]
-    return []
+def _write(report: Report, form: str | None, stream: TextIO) -> None:
+    if form in ("json", "sarif", "github", "junit"):
+        # Each format has needs of its own (XML, URLs) that the others do not wait for.
+        importlib.import_module(f"cachedit_yaml.validation.formats.{form}_report").write(
+            report, stream
+        )
+        return
+    human.write_findings(report, stream)
+    if form is None and os.environ.get("GITHUB_ACTIONS") == "true":
+        from cachedit_yaml.validation.formats import github_report
+
+        github_report.write(report, stream)
+    stream.write(human.summary(report) + "\n")
 
 
-def _summary(files: int, errors: int, warnings: int) -> str:
-    parts = [count(files, "file")]
-    if errors or not warnings:
-        parts.append(count(errors, "error") if errors else "no problems")
-    if warnings:
-        parts.append(count(warnings, "warning"))
-    return ", ".join(parts)
+def _explain(code: str) -> int:
+    rule = find_rule(code)
+    if rule is None:
+        names = [*RULES, *(known.id for known in RULES.values())]
+        near = nearest(code, names)
+        advice = f"did you mean {near[0]!r}?" if near else "see docs/rules.md"
+        return _wrong_use(f"there is no rule {code!r}; {advice}")
+    print(_described(rule))
+    return 0
+
+
+def _described(rule: Rule) -> str:
+    lines = [
+        f"{rule.id} {rule.name} ({rule.severity})",
+        "",
+        rule.title,
+        "",
+        rule.why,
+        "",
+        f"What to do: {rule.fix}",
+    ]
+    for word, example in (("Wrong", rule.bad), ("Right", rule.good)):
+        if example:
+            lines += ["", f"{word}:", *(f"  {line}" for line in example.splitlines())]
+    return "\n".join(lines)
 
 
 def _wrong_use(message: str) -> int:

@@ -5,19 +5,21 @@ Every problem is collected and raised at once, before anything is touched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from cachedit_yaml.compiler.checks import settings_that_do_not_fit, unknown_arguments
 from cachedit_yaml.compiler.matching import class_matches, classes_of, split_names
 from cachedit_yaml.compiler.paths import MISSING, condition_holds, explain_missing, follow
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.compiler.returns import contradiction
-from cachedit_yaml.compiler.settings import Layer, Layers, find_profile, layers_for
+from cachedit_yaml.compiler.settings import Layer, find_profile, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
 from cachedit_yaml.errors import CompileError, RefusedError
+from cachedit_yaml.language.diagnostics import KeyPath
 from cachedit_yaml.language.spec import (
     AdapterSpec,
     BlockList,
@@ -33,6 +35,7 @@ def compile_adapter(
     profile: str | None = None,
     cache_config: CacheSettings | None = None,
     transformer: torch.nn.Module | None = None,
+    notes: Sequence[str] = (),
     defaults: Layer | None = None,
 ) -> Plan:
     """Compile an adapter for a pipeline, or for one transformer of it.
@@ -43,6 +46,7 @@ def compile_adapter(
         profile: one of the adapter's profiles.
         cache_config: settings that win over profile and adapter.
         transformer: serve this transformer alone.
+        notes: remarks for people that the plan keeps.
         defaults: an engine's own defaults, which come before cache-dit's.
 
     Raises:
@@ -56,6 +60,7 @@ def compile_adapter(
     if profile is not None:
         find_profile(spec, profile)
     compiler = _Compiler(spec, pipeline, profile, cache_config, defaults)
+    compiler.notes += notes
     plan = compiler.run(transformer)
     if compiler.problems:
         source = f" ({spec.source})" if spec.source is not None else ""
@@ -85,6 +90,9 @@ class _Compiler:
     def run(self, alone: torch.nn.Module | None) -> Plan:
         spec = self.spec
         self.problems += unmet_requirements(spec.requires or {})
+        named = spec.scheduler if alone is None else None
+        if named is not None and follow(self.pipeline, named) is MISSING:
+            self.problems.append(explain_missing(self.pipeline, named, "pipeline"))
         found: dict[str, TransformerPlan] = {}
         absent: list[str] = []
         modules = self._modules(alone, absent)
@@ -158,11 +166,11 @@ class _Compiler:
             self.problems.append(
                 f"{where} is a {type(module).__name__}; the adapter is for {', '.join(classes)}"
             )
-        blocks, variant = self._layout(where, module, declared)
+        blocks, variant, keys = self._layout(where, module, declared)
         lists = [
             plan
             for list_path, block_list in blocks.items()
-            if (plan := self._list(path, module, list_path, block_list)) is not None
+            if (plan := self._list(path, module, list_path, block_list, keys)) is not None
         ]
         if not lists and not self.problems:
             self.problems.append(f"{where}: all of its block lists are absent")
@@ -174,6 +182,7 @@ class _Compiler:
                         f"{plan.where} and {seen[id(block)]} share a block; declare it once"
                     )
                     break
+        self.problems += unknown_arguments(where, module, declared)
         return TransformerPlan(
             path=path,
             module=module,
@@ -185,25 +194,48 @@ class _Compiler:
 
     def _layout(
         self, where: str, module: torch.nn.Module, declared: Transformer
-    ) -> tuple[Mapping[str, BlockList], str]:
-        """The block lists of the variant that fits."""
+    ) -> tuple[Mapping[str, BlockList], str, KeyPath]:
+        """The block lists of the variant that fits, what it is, and its keys."""
         for index, variant in enumerate(declared.variants or ()):
-            if variant.transformer_class is not None:
-                if class_matches(module, variant.transformer_class):
-                    return variant.blocks, f"variant {index + 1} (class {type(module).__name__})"
-            elif variant.when is not None and condition_holds(
-                variant.when, pipeline=self.pipeline, transformer=module
-            ):
-                return variant.blocks, f"variant {index + 1} ({variant.when})"
-        if declared.blocks is None:
-            self.problems.append(
-                f"{where} ({type(module).__name__}) fits none of the adapter's variants"
-            )
-            return {}, "none"
-        return declared.blocks, "blocks"
+            classes, when = variant.transformer_class, variant.when
+            if classes is not None and not class_matches(module, classes):
+                continue
+            if when is not None and not self._holds(when, module, f"variant {index + 1}"):
+                continue
+            reason = when if classes is None else f"class {type(module).__name__}"
+            return variant.blocks, f"variant {index + 1} ({reason})", ("variants", index, "blocks")
+        if declared.blocks is not None:
+            return declared.blocks, "blocks", ("blocks",)
+        classes = classes_of(declared)
+        if classes and not class_matches(module, classes):
+            text = f"{where} is a {type(module).__name__}; the adapter is for {', '.join(classes)}"
+        else:
+            text = f"{where} ({type(module).__name__}) fits none of the adapter's variants"
+        if text not in self.problems:
+            self.problems.append(text)
+        return {}, "none", ()
+
+    def _holds(self, condition: str, module: torch.nn.Module | None, what: str) -> bool | None:
+        """Whether an attribute is true; None, and a note, where it is not there."""
+        try:
+            found = condition_holds(condition, pipeline=self.pipeline, transformer=module)
+        except Exception as error:  # an attribute that is no truth value, such as a tensor
+            self.problems.append(f"{what}: {condition!r} is neither true nor false: {error}")
+            return False
+        if found is None:
+            root_name, _, rest = condition.removeprefix("not ").partition(".")
+            root = self.pipeline if root_name == "pipeline" else module
+            where = explain_missing(root, rest, root_name) if root is not None else "no pipeline"
+            self.notes.append(f"{what}: {condition!r} does not count: {where}")
+        return found
 
     def _list(
-        self, path: str, module: torch.nn.Module, list_path: str, declared: BlockList
+        self,
+        path: str,
+        module: torch.nn.Module,
+        list_path: str,
+        declared: BlockList,
+        keys: KeyPath,
     ) -> ListPlan | None:
         where = f"pipeline.{path}.{list_path}"
         holder = follow(module, list_path)
@@ -251,45 +283,32 @@ class _Compiler:
             path,
             list_path,
             declared.params,
+            layout=("transformers", path, *keys),
             profile=self.profile,
             cache_config=self.cache_config,
             defaults=self.defaults,
         )
-        self._check_settings(where, len(blocks), pattern.takes_encoder, layers)
+        self.problems += settings_that_do_not_fit(where, len(blocks), pattern.takes_encoder, layers)
         return ListPlan(list_path, where, blocks, holder, pattern, binding, layers)
-
-    def _check_settings(self, where: str, count: int, takes_encoder: bool, layers: Layers) -> None:
-        for resolved in layers.cases():
-            if resolved.fn + resolved.bn > count:
-                self.problems.append(
-                    f"{where} has {count} blocks, but Fn_compute_blocks {resolved.fn} "
-                    f"({resolved.origins['Fn_compute_blocks']}) + Bn_compute_blocks {resolved.bn} "
-                    f"({resolved.origins['Bn_compute_blocks']}) is {resolved.fn + resolved.bn}; "
-                    f"write at most {count} together"
-                )
-                return
-            if resolved.prune and not takes_encoder:
-                self.problems.append(
-                    f"{where}: cache-dit's DBPrune fails with patterns 3, 4 and 5; use DBCache"
-                )
-                return
 
     def _ratio(self, declared: float | str) -> float | None:
         if not isinstance(declared, str):
             return float(declared)
-        value = follow(self.pipeline, declared.removeprefix("pipeline."))
+        path = declared.removeprefix("pipeline.")
+        value = follow(self.pipeline, path)
         if value is MISSING:
-            self.problems.append(
-                explain_missing(self.pipeline, declared.removeprefix("pipeline."), "pipeline")
-            )
+            self.problems.append(explain_missing(self.pipeline, path, "pipeline"))
             return None
-        return None if value is None else float(value)
+        if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+            return None if value is None else float(value)
+        self.problems.append(
+            f"step_split: {declared} is a {type(value).__name__}; the ratio is a number"
+        )
+        return None
 
     def _separate(self, found: Mapping[str, TransformerPlan]) -> bool | None:
         guidance = self.spec.guidance
         if guidance.separate_when is not None:
             first = next(iter(found.values())).module if found else None
-            return condition_holds(
-                guidance.separate_when, pipeline=self.pipeline, transformer=first
-            )
+            return self._holds(guidance.separate_when, first, "guidance")
         return {"observed": None, "fused": False, "separate": True}[guidance.mode]

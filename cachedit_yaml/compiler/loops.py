@@ -53,8 +53,17 @@ def inspect_loop(transformer: torch.nn.Module, list_path: str) -> LoopReport:
         if block is None:
             continue
         found = True
+        bound = {
+            node.id
+            for node in ast.walk(loop)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
         for statement in loop.body:
+            if _is_constant(statement, bound):
+                continue
             _look_at(statement, block, parameters, always, arguments, keywords)
+        for call in _calls_in(loop, block):
+            _look_at_arguments(call, _names(loop.target) - {block}, parameters, always, arguments)
     always += _reads_elsewhere(function, list_path)
     return LoopReport(found, tuple(always), tuple(sorted(arguments)), frozenset(keywords))
 
@@ -92,9 +101,8 @@ def _block_name(loop: ast.For) -> str | None:
     """The loop variable that holds the block: the one that the body calls or hands on."""
     names = [item.id for item in ast.walk(loop.target) if isinstance(item, ast.Name)]
     for name in reversed(names):
-        for node in ast.walk(ast.Module(loop.body, [])):
-            if isinstance(node, ast.Call) and _calls(node, name):
-                return name
+        if any(_calls_in(statement, name) for statement in loop.body):
+            return name
     return None
 
 
@@ -103,8 +111,49 @@ def _calls(call: ast.Call, block: str) -> bool:
     if isinstance(call.func, ast.Name) and call.func.id == block:
         return True
     first = call.args[0] if call.args else None
+    if isinstance(first, ast.Attribute) and first.attr == "__call__":
+        first = first.value
     checkpoint = "checkpoint" in ast.unparse(call.func)
     return checkpoint and isinstance(first, ast.Name) and first.id == block
+
+
+def _is_constant(statement: ast.stmt, bound: set[str]) -> bool:
+    """Whether a statement gives names the same value in every round: `temb = [shift, scale]`.
+
+    Args:
+        statement: of the loop's body.
+        bound: names that the loop binds.
+    """
+    if not isinstance(statement, ast.Assign) or _names(statement.value) & bound:
+        return False
+    plain = (ast.Name, ast.Constant, ast.List, ast.Tuple, ast.expr_context)
+    targets = all(isinstance(target, ast.Name) for target in statement.targets)
+    return targets and all(isinstance(node, plain) for node in ast.walk(statement.value))
+
+
+def _calls_in(node: ast.AST, block: str) -> list[ast.Call]:
+    """The calls that run the block, itself or through gradient checkpointing."""
+    return [item for item in ast.walk(node) if isinstance(item, ast.Call) and _calls(item, block)]
+
+
+def _look_at_arguments(
+    call: ast.Call,
+    varying: set[str],
+    parameters: set[str],
+    always: list[str],
+    arguments: set[str],
+) -> None:
+    """Arguments that differ from block to block: the loop's index, or what it picks."""
+    if not isinstance(call.func, ast.Name):
+        return  # gradient checkpointing
+    for value in (*call.args, *(item.value for item in call.keywords)):
+        if not _names(value) & varying:
+            continue
+        given = _names(value) & parameters
+        if given:
+            arguments |= given  # `kv_cache=kv_cache.get(i) if kv_cache is not None else None`
+        else:
+            always.append(ast.unparse(value))
 
 
 def _look_at(
@@ -115,14 +164,15 @@ def _look_at(
     arguments: set[str],
     keywords: set[str],
 ) -> None:
-    calls = [
-        node for node in ast.walk(statement) if isinstance(node, ast.Call) and _calls(node, block)
-    ]
+    calls = _calls_in(statement, block)
     for call in calls:
         if isinstance(call.func, ast.Name):
             keywords |= {item.arg for item in call.keywords if item.arg}
     if calls and isinstance(statement, ast.If):
         test = ast.unparse(statement.test)
+        if block in _names(statement.test):
+            # Which arguments it gets depends on its class, and natively it has another one.
+            always.append(f"if {test}:")
         if "gradient_checkpointing" not in test:
             arguments |= _names(statement.test) & parameters
         for inner in (*statement.body, *statement.orelse):

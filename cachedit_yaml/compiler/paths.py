@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Final
 
 import torch
+
+from cachedit_yaml.language.diagnostics import nearest
 
 #: Returned by :func:`follow` where the path ends early.
 MISSING: Final = object()
@@ -48,7 +49,7 @@ def explain_missing(root: Any, path: str, root_name: str) -> str:
     for part in path.split("."):
         following = follow(current, part)
         if following is MISSING:
-            near = difflib.get_close_matches(part, child_names(current), n=3, cutoff=0.5)
+            near = nearest(part, child_names(current), limit=3)
             hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
             if not near and (lists := block_list_names(current)):
                 hint = f"; it has the block lists {', '.join(lists)}"

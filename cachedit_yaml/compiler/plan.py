@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cachedit_yaml.compiler.paths import MISSING, follow
 from cachedit_yaml.compiler.settings import Layers
 from cachedit_yaml.compiler.signature import Binding, Pattern
 from cachedit_yaml.language.spec import AdapterSpec, Denoising, StepSplit
@@ -91,6 +92,18 @@ class Plan:
     flags: Mapping[str, str | int | float | bool]
     profile: str | None
     notes: tuple[str, ...] = ()
+
+    @property
+    def scheduler(self) -> Any:
+        """The scheduler of the denoising steps; None where there is none."""
+        found = follow(self.pipeline, self.spec.scheduler or "scheduler")
+        return None if found is MISSING else found
+
+    @property
+    def looping(self) -> Any:
+        """The pipeline that loops over the steps: the one that holds the scheduler."""
+        holder = (self.spec.scheduler or "").rpartition(".")[0]
+        return follow(self.pipeline, holder) if holder else self.pipeline
 
     def block_adapters(
         self, num_inference_steps: int | None = None

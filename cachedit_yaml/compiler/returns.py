@@ -10,6 +10,7 @@ import ast
 import functools
 import inspect
 import textwrap
+from typing import Any
 
 import torch
 
@@ -24,7 +25,8 @@ def contradiction(
     encoder = binding.encoder.name if binding.encoder else "encoder_hidden_states"
     forms: list[tuple[bool, bool]] = []
     returned = ""
-    for names in _returns(type(block)):
+    cls: Any = type(block)
+    for names in _returns(cls):
         if names == (hidden,):
             forms.append((False, True))
         elif set(names) == {hidden, encoder} and len(names) == 2:
@@ -46,7 +48,7 @@ def contradiction(
 
 
 @functools.cache
-def _returns(cls: type[torch.nn.Module]) -> tuple[tuple[str, ...], ...]:
+def _returns(cls: Any) -> tuple[tuple[str, ...], ...]:
     """The names in each `return` of a class's forward; an empty one for any other expression."""
     try:
         source = textwrap.dedent(inspect.getsource(inspect.unwrap(cls.forward)))

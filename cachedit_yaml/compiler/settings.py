@@ -1,8 +1,8 @@
 """Cache settings: layers merged by precedence, with the origin of every value.
 
-From weak to strong: cache-dit's defaults, the engine's where it has its own, the adapter's ``cache``, its transformer's and list's
-``params``, its ``steps``, the profile, the profile's ``lists``, and ``cache_config`` (the
-engine's or the request's).
+From weak to strong: cache-dit's defaults, the engine's where it has its own, the adapter's
+``cache``, its transformer's and list's ``params``, its ``steps``, the profile, the profile's
+``lists``, and ``cache_config`` (the engine's or the request's).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cache_dit
@@ -24,6 +24,7 @@ from cache_dit.caching.cache_contexts.calibrators import (
 )
 
 from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.language.diagnostics import KeyPath, nearest
 from cachedit_yaml.language.spec import (
     AdapterSpec,
     CacheSettings,
@@ -52,14 +53,25 @@ class Layer:
     """Settings from one place.
 
     Attributes:
-        origin: where they came from, for people: ``profile fast (flux.yaml)``.
+        file: where they came from, for people: the adapter's file, or ``cache_config``.
         settings: the settings themselves.
+        label: the part of the file: ``profile fast``.
+        path: the keys that lead to them.
         max_steps: applies to generations of at most this many steps; None applies always.
+        places: ``file:line`` by the path of a key.
     """
 
-    origin: str
+    file: str
     settings: CacheSettings
+    label: str = ""
+    path: KeyPath = ()
     max_steps: int | None = None
+    places: Mapping[KeyPath, str] = field(default_factory=dict)
+
+    def origin(self, name: str) -> str:
+        """Where one setting came from: ``flux.yaml:27: profile fast``."""
+        place = self.places.get((*self.path, name), self.file)
+        return f"{place}: {self.label}" if self.label else place
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,7 @@ class Layers:
             for name, value in layer.settings.given():
                 if name in values:
                     values[name] = value
-                    origins[name] = layer.origin
+                    origins[name] = layer.origin(name)
         return Resolved(values, origins)
 
 
@@ -187,34 +199,50 @@ def layers_for(
     list_path: str,
     list_params: CacheSettings | None,
     *,
+    layout: KeyPath = (),
     profile: str | None,
     cache_config: CacheSettings | None,
     defaults: Layer | None = None,
 ) -> Layers:
     """Collect the layers of one block list.
 
+    Args:
+        spec: the adapter.
+        transformer_path: the transformer.
+        list_path: the block list.
+        list_params: the list's own settings.
+        layout: the keys that lead to the transformer's chosen block lists.
+        profile: one of the adapter's profiles.
+        cache_config: the caller's settings.
+
     Raises:
         ConfigError: the profile does not exist.
     """
     where = spec.source.name if spec.source is not None else f"adapter {spec.name}"
+
+    def layer(
+        settings: CacheSettings, label: str, path: KeyPath, max_steps: int | None = None
+    ) -> Layer:
+        return Layer(where, settings, label, path, max_steps, spec.places)
+
     layers = [] if defaults is None else [defaults]
-    layers.append(Layer(f"{where}: cache", spec.cache))
+    layers.append(layer(spec.cache, "cache", ("cache",)))
     transformer = spec.transformers[transformer_path]
     if transformer.params is not None:
-        layers.append(Layer(f"{where}: transformers.{transformer_path}.params", transformer.params))
+        keys: KeyPath = ("transformers", transformer_path, "params")
+        layers.append(layer(transformer.params, f"transformers.{transformer_path}.params", keys))
     if list_params is not None:
-        layers.append(Layer(f"{where}: params of {list_path}", list_params))
-    smallest_last = sorted(spec.steps, key=lambda item: item.max_steps, reverse=True)
-    layers += [
-        Layer(f"{where}: steps up to {item.max_steps}", item, item.max_steps)
-        for item in smallest_last
-    ]
+        layers.append(layer(list_params, f"params of {list_path}", (*layout, list_path, "params")))
+    for index, item in sorted(enumerate(spec.steps), key=lambda pair: -pair[1].max_steps):
+        label = f"steps up to {item.max_steps}"
+        layers.append(layer(item, label, ("steps", index), item.max_steps))
     if profile is not None:
         chosen = find_profile(spec, profile)
-        layers.append(Layer(f"{where}: profile {profile}", chosen))
+        layers.append(layer(chosen, f"profile {profile}", ("profiles", profile)))
         for name, settings in (chosen.lists or {}).items():
             if name in (list_path, f"{transformer_path}.{list_path}"):
-                layers.append(Layer(f"{where}: profile {profile}, list {name}", settings))
+                label = f"profile {profile}, list {name}"
+                layers.append(layer(settings, label, ("profiles", profile, "lists", name)))
     if cache_config is not None:
         layers.append(Layer("cache_config", cache_config))
     return Layers(tuple(layers))
@@ -229,5 +257,7 @@ def find_profile(spec: AdapterSpec, name: str) -> Profile:
     profiles = spec.profiles or {}
     if name not in profiles:
         have = ", ".join(sorted(profiles)) or "none"
-        raise ConfigError(f"adapter {spec.name!r} has no profile {name!r}; it has: {have}")
+        near = nearest(name, profiles)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"adapter {spec.name!r} has no profile {name!r}; it has: {have}{hint}")
     return profiles[name]

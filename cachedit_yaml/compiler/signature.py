@@ -6,7 +6,6 @@ both are settled once, when caching is enabled, from the signature of its forwar
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from cachedit_yaml.language.diagnostics import nearest
 from cachedit_yaml.language.spec import Roles
 
 
@@ -129,6 +129,8 @@ def bind(
         for parameter in parameters.values()
     )
 
+    hidden_name = (roles.hidden_states if roles else None) or "hidden_states"
+
     def find(name: str, role: str, fallback: int) -> Argument | str:
         if name in names:
             return Argument(name, names.index(name))
@@ -137,7 +139,7 @@ def bind(
         if open_ended and fallback >= len(names):
             return Argument(name, fallback)
         have = [*names, *keywords]
-        near = difflib.get_close_matches(name, have, n=1)
+        near = nearest(name, [item for item in have if item != hidden_name or not fallback])
         meant = near[0] if near else (have[fallback] if fallback < len(have) else None)
         advice = f"; if {meant!r} is it, write roles: {{{role}: {meant}}}" if meant else ""
         return (
@@ -145,7 +147,6 @@ def bind(
             f"are {', '.join(have) or 'none'}{advice}"
         )
 
-    hidden_name = (roles.hidden_states if roles else None) or "hidden_states"
     hidden = find(hidden_name, "hidden_states", 0)
     if isinstance(hidden, str):
         return hidden

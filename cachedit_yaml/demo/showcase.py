@@ -11,15 +11,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.demo.generate import Generated, generate
-from cachedit_yaml.demo.progress import Start
-from cachedit_yaml.demo.quality import Quality, compare
+from cachedit_yaml.generating.generate import Generated, generate
+from cachedit_yaml.generating.progress import Start
+from cachedit_yaml.generating.quality import Quality, compare
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from cachedit_yaml.api import AdapterSource
-    from cachedit_yaml.demo.timeline import Shape
+    from cachedit_yaml.generating.timeline import Shape
     from cachedit_yaml.runtime.stats import Stats
 
 #: The model that ships with the package.
@@ -104,7 +104,7 @@ class Demo:
 
 def load_model() -> Any:
     """Load the demo's pipeline in float32 on the CPU."""
-    from cachedit_yaml.demo.loading import load_pipeline
+    from cachedit_yaml.generating.loading import load_pipeline
 
     return load_pipeline(MODEL, "cpu", "float32")
 
@@ -186,7 +186,7 @@ def write(demo: Demo, folder: Path) -> list[Path]:
 
 def draw_compare(demo: Demo) -> Image:
     """The pictures side by side: a row for each profile, a column for each label."""
-    from cachedit_yaml.demo.sheet import Row, draw_sheet
+    from cachedit_yaml.generating.sheet import Row, draw_sheet
 
     rows = [
         Row(
@@ -208,7 +208,7 @@ def draw_compare(demo: Demo) -> Image:
 
 def draw_steps(demo: Demo) -> Image:
     """The timeline: a panel for each profile."""
-    from cachedit_yaml.demo.timeline import Panel, draw_timeline
+    from cachedit_yaml.generating.timeline import Panel, draw_timeline
 
     panels = [
         Panel(
@@ -227,7 +227,7 @@ def draw_steps(demo: Demo) -> Image:
 
 
 def _shapes(plan: Any, steps: int) -> dict[tuple[str, str], Shape]:
-    from cachedit_yaml.demo.timeline import shapes_of
+    from cachedit_yaml.generating.timeline import shapes_of
 
     return shapes_of(plan, steps)
 

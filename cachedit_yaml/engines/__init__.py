@@ -1,1 +1,1 @@
-"""Doors into the engines. Each is thin: what it opens is the same registry, compiler and runtime."""
+"""Doors into the engines: thin, onto the same registry, compiler and runtime."""

@@ -13,48 +13,23 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from cachedit_yaml.language.catalogue import RULES, Rule, Severity
 
 KeyPath: TypeAlias = tuple[str | int, ...]
-Severity: TypeAlias = Literal["error", "warning"]
 
 #: Every code that a diagnostic may have, and the sentence that explains it.
 CODES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "anchor": "Anchors and aliases are limited, must exist and must not contain themselves.",
-        "conflict": "Two adapter files claim the same name or class with the same right.",
-        "control-character": "The file holds a character that cannot be seen.",
-        "directive": "YAML directives (%YAML, %TAG) are not part of the language.",
-        "duplicate-item": "An item stands twice in one list.",
-        "duplicate-key": "A key stands twice in one mapping.",
-        "empty": "The file holds no adapter.",
-        "encoding": "The file is not UTF-8.",
-        "exactly-one": "One of several keys is needed, and only one may be given.",
-        "extends": "The adapter to start from cannot be used.",
-        "ignored": "A setting has no effect next to another one.",
-        "merge-key": "Merge keys (<<) are not part of the language; `extends` is.",
-        "missing-key": "A key is needed here.",
-        "multiple-documents": "A file holds one adapter.",
-        "not-a-mapping": "An adapter is a mapping of keys to values.",
-        "non-string-key": "A key is text.",
-        "out-of-range": "A number lies outside of what is allowed.",
-        "search-path": "A place to look for adapters cannot be used.",
-        "schema-version": "The file is written for another version of the language.",
-        "syntax": "The file is not valid YAML.",
-        "tag": "YAML tags (!name, !!name) are not part of the language.",
-        "too-large": "The file goes beyond a limit of size, depth or number.",
-        "unknown-key": "The language has no such key here.",
-        "unknown-name": "A name refers to something that the adapter does not declare.",
-        "unreadable": "The file cannot be opened.",
-        "unusable": "Keys that exclude or need each other.",
-        "wrong-format": "Text does not have the form that is needed here.",
-        "wrong-length": "A list or mapping has too few or too many items.",
-        "wrong-type": "A value is of another kind than what is needed here.",
-        "wrong-value": "A value is none of those that are allowed here.",
-    }
+    {rule.name: rule.title for rule in RULES.values()}
 )
 
-_COLORS: Final = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "bold": "\x1b[1m"}
+_COLORS: Final = {
+    "error": "\x1b[1;31m",
+    "warning": "\x1b[1;33m",
+    "hint": "\x1b[1;36m",
+    "bold": "\x1b[1m",
+}
 _RESET: Final = "\x1b[0m"
 _WIDTH: Final = 120
 
@@ -77,33 +52,54 @@ class Span(NamedTuple):
         return f"{self.path}:{self.line}:{self.column}"
 
 
+class Edit(NamedTuple):
+    """A replacement of a stretch of a file; an empty stretch inserts."""
+
+    span: Span
+    text: str
+
+
 @dataclass(frozen=True)
 class Diagnostic:
     """One thing that is wrong (or odd) in an adapter or in settings.
 
     Attributes:
-        code: a key of :data:`CODES`.
+        code: the name of a rule of the catalogue.
         message: what is wrong, in one sentence without a full stop.
         key_path: the keys that lead there.
         span: the place in the file; None for plain Python data.
-        severity: ``error`` or ``warning``.
+        severity: ``error``, ``warning`` or ``hint``; default: the rule's.
         expected: what is allowed in this place.
         hint: what to do.
         related: other places that matter, each with a word on why.
+        fix: edits that mend it, where that is safe.
     """
 
     code: str
     message: str
     key_path: KeyPath = ()
     span: Span | None = None
-    severity: Severity = "error"
+    severity: Severity = ""  # type: ignore[assignment]
     expected: str | None = None
     hint: str | None = None
     related: tuple[tuple[str, Span], ...] = ()
+    fix: tuple[Edit, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.code not in CODES:
+        if self.code not in RULES:
             raise ValueError(f"no such code of a diagnostic: {self.code!r}")
+        if not self.severity:
+            object.__setattr__(self, "severity", RULES[self.code].severity)
+
+    @property
+    def rule(self) -> Rule:
+        """What the catalogue says about this kind of finding."""
+        return RULES[self.code]
+
+    @property
+    def id(self) -> str:
+        """The stable code of the rule, such as ``CY101``."""
+        return self.rule.id
 
     @property
     def location(self) -> str:
@@ -132,6 +128,7 @@ class Diagnostic:
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON output."""
         return {
+            "id": self.id,
             "code": self.code,
             "severity": self.severity,
             "message": self.message,
@@ -140,6 +137,8 @@ class Diagnostic:
             "expected": self.expected,
             "hint": self.hint,
             "related": [{"message": text, **_span_dict(s)} for text, s in self.related],
+            "fix": [{"text": edit.text, **_span_dict(edit.span)} for edit in self.fix],
+            "documentation": self.rule.address,
         }
 
 
@@ -169,9 +168,7 @@ def render(diagnostic: Diagnostic, source_text: str | None = None, color: bool =
     return render_in(diagnostic, _sources(diagnostic, source_text), color)
 
 
-def render_in(
-    diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = False
-) -> str:
+def render_in(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = False) -> str:
     """Show a diagnostic with lines of several files.
 
     Args:
@@ -187,7 +184,7 @@ def render_in(
         return f"{_COLORS[style]}{text}{_RESET}" if color else text
 
     label = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
-    out = [f"{paint(diagnostic.location, 'bold')}: {label}: {diagnostic.message}"]
+    out = [f"{paint(diagnostic.location, 'bold')}: {label}: {diagnostic.message} ({diagnostic.id})"]
     spans = [s for s in (diagnostic.span, *(s for _, s in diagnostic.related)) if s is not None]
     gutter = max((len(str(s.line)) for s in spans), default=1) + 3
     pad = " " * gutter
@@ -217,9 +214,7 @@ def _sources(diagnostic: Diagnostic, source_text: str | None) -> Mapping[str, st
     return {diagnostic.span.path: source_text}
 
 
-def _snippet(
-    span: Span | None, sources: Mapping[str, str], gutter: int
-) -> tuple[str, str] | None:
+def _snippet(span: Span | None, sources: Mapping[str, str], gutter: int) -> tuple[str, str] | None:
     text = sources.get(span.path) if span is not None else None
     if span is None or text is None:
         return None
@@ -275,7 +270,9 @@ def nearest(word: str, names: Iterable[str], limit: int = 1) -> list[str]:
     by_folded: dict[str, str] = {}
     for name in names:
         by_folded.setdefault(_fold(name), name)
-    found = difflib.get_close_matches(_fold(word), by_folded, n=limit, cutoff=0.7)
+    # One slip weighs more in a short word.
+    cutoff = 0.6 if len(word) <= 4 else 0.7
+    found = difflib.get_close_matches(_fold(word), by_folded, n=limit, cutoff=cutoff)
     return [by_folded[item] for item in found]
 
 

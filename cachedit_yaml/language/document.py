@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from cachedit_yaml.language.diagnostics import KeyPath, Span, split_lines
+from cachedit_yaml.language.diagnostics import Edit, KeyPath, Span, split_lines
+from cachedit_yaml.language.scalars import resolve_scalar
 
 #: Where a key stands (None for items of a list) and where its value stands.
 Position: TypeAlias = tuple[Span | None, Span]
@@ -61,6 +62,19 @@ class Document:
             return key
         return value
 
+    def replacement(self, path: KeyPath, text: str, *, key: bool) -> tuple[Edit, ...]:
+        """The edit that writes a text in place of a key or a value; none where neither stands."""
+        found = self.positions.get(path)
+        span = (found[0] if key else found[1]) if found is not None else None
+        if span is None or span.line != span.end_line:
+            return ()
+        lines = split_lines(self.sources.get(span.path, ""))
+        quote = lines[span.line - 1][span.column - 1 : span.column] if lines else ""
+        # JSON needs the quotes; a number in quotes is what is being mended.
+        if quote in ("'", '"') and isinstance(resolve_scalar(text), str):
+            text = f"{quote}{text}{quote}"
+        return (Edit(span, text),)
+
     def _ancestor(self, path: KeyPath) -> Span | None:
         while path:
             path = path[:-1]
@@ -69,6 +83,9 @@ class Document:
                 return key or value
         return Span(self.name, 1, 1, 1, 2) if self.name in self.sources else None
 
-    def key_lines(self) -> Mapping[KeyPath, int]:
-        """The line of every key and item."""
-        return {path: (key or value).line for path, (key, value) in self.positions.items()}
+    def places(self) -> Mapping[KeyPath, str]:
+        """``file:line`` of every key and item; after `extends`, of the file that says it."""
+        return {
+            path: f"{Path((key or value).path).name}:{(key or value).line}"
+            for path, (key, value) in self.positions.items()
+        }

@@ -14,10 +14,14 @@ _HIDDEN: Final = re.compile(
     "|[\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
 )
 _BOMS: Final = (
-    (b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32"),
-    (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"),
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
 )
 _MOST_HIDDEN: Final = 5
+_BRACKET: Final = re.compile(r"[\[\]{}]")
+_MOST_BRACKETS: Final = 500
 
 
 def decode(content: bytes, name: str) -> tuple[str, Diagnostic | None]:
@@ -34,15 +38,20 @@ def decode(content: bytes, name: str) -> tuple[str, Diagnostic | None]:
     for bom, encoding in _BOMS:
         if content.startswith(bom):
             return "", Diagnostic(
-                "encoding", f"the file is {encoding}", span=Span(name, 1, 1, 1, 2),
-                expected="UTF-8", hint="save it as UTF-8",
+                "encoding",
+                f"the file is {encoding}",
+                span=Span(name, 1, 1, 1, 2),
+                expected="UTF-8",
+                hint="save it as UTF-8",
             )
     try:
         return content.decode("utf-8"), None
     except UnicodeDecodeError as error:
         span = _place(content[: error.start].decode("utf-8", "replace"), name)
         return content.decode("utf-8", "replace"), Diagnostic(
-            "encoding", f"byte 0x{content[error.start]:02x} is not UTF-8", span=span,
+            "encoding",
+            f"byte 0x{content[error.start]:02x} is not UTF-8",
+            span=span,
             hint="save the file as UTF-8",
         )
 
@@ -59,14 +68,33 @@ def hidden_characters(text: str, name: str) -> list[Diagnostic]:
         char = match[0]
         what = "a NUL character" if char == "\0" else f"the character U+{ord(char):04X}"
         utf16 = char == "\0" and text.count("\0") * 3 > len(text)
-        found.append(Diagnostic(
-            "control-character", f"{what} cannot be seen and does not belong here",
-            span=_place(text[: match.start()], name),
-            hint="the file looks like UTF-16; save it as UTF-8" if utf16 else "remove it",
-        ))
+        found.append(
+            Diagnostic(
+                "control-character",
+                f"{what} cannot be seen and does not belong here",
+                span=_place(text[: match.start()], name),
+                hint="the file looks like UTF-16; save it as UTF-8" if utf16 else "remove it",
+            )
+        )
         if len(found) >= _MOST_HIDDEN or char == "\0":
             break
     return found
+
+
+def too_nested(text: str, name: str) -> Span | None:
+    """Where brackets stand far deeper in each other than any parser should be asked to go.
+
+    The time that libyaml takes grows with the square of the depth, long before it yields anything.
+    Brackets in quotes count too, so the limit is far beyond that of the language.
+    """
+    if text.count("[") + text.count("{") <= _MOST_BRACKETS:
+        return None
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        depth = depth + 1 if match[0] in "[{" else max(0, depth - 1)
+        if depth > _MOST_BRACKETS:
+            return _place(text[: match.start()], name)
+    return None
 
 
 def _place(before: str, name: str) -> Span:

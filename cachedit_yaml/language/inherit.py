@@ -13,11 +13,12 @@ checked like what it says itself; each value keeps the place of the file that it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from cachedit_yaml.errors import AdapterNotFoundError
+from cachedit_yaml.errors import AdapterConflictError, AdapterNotFoundError
 from cachedit_yaml.language import spec
 from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath
 from cachedit_yaml.language.document import Document
@@ -31,6 +32,7 @@ Resolver: TypeAlias = Callable[[str, Path | None], Path]
 #: Keys that are never inherited.
 OWN_KEYS: Final = frozenset({"schema", "name", "description", "pipelines", "models", "extends"})
 MAX_DEPTH: Final = 8
+_IN_BRACKETS: Final = re.compile(r" \([^)]*\)")
 
 
 def resolve_extends(
@@ -78,8 +80,14 @@ def _base(
         return wrong(f"more than {MAX_DEPTH} adapters extend each other")
     try:
         path = _locate(wanted, current.path, resolve)
-    except AdapterNotFoundError as error:
-        return wrong(f"cannot extend {wanted!r}: {error}")
+    except (AdapterNotFoundError, AdapterConflictError) as error:
+        # What follows the first line says where was looked, which is of no use here.
+        message, *more = str(error).splitlines()
+        near = next((line.strip() for line in more if line.strip().startswith("nearest:")), None)
+        return wrong(
+            f"cannot extend {wanted!r}: {message.rstrip(':')}",
+            hint=_IN_BRACKETS.sub("", near) if near else None,
+        )
     for step, document in enumerate(chain):
         if document.path is not None and _same(document.path, path):
             if step == len(chain) - 1:
@@ -87,13 +95,16 @@ def _base(
             names = " -> ".join([*(d.name for d in chain[step:]), document.name])
             return wrong(f"the adapters extend each other in a circle: {names}")
     # Beside a file that was named relatively, its base is named relatively too.
-    near = current.path is not None and path.parent == current.path.parent
-    name = str(Path(current.name).with_name(path.name)) if near else str(path)
+    beside = current.path is not None and path.parent == current.path.parent
+    name = str(Path(current.name).with_name(path.name)) if beside else str(path)
     base, found = read_file(path, name)
     if base.data is None:
         reason = found[0].message if found else "nothing in it"
         _, mine = wrong(f"cannot extend {wanted!r}: {reason}")
-        return None, mine + found
+        # That it cannot be opened is said already, and the file has no line to show.
+        return None, mine + [item for item in found if item.code != "unreadable"]
+    if "schema" not in base.data:
+        return wrong(f"cannot extend {wanted!r}: it is no adapter, because it has no key 'schema'")
     return base, [*found, *check_version(base.data, base)]
 
 
@@ -108,6 +119,9 @@ def _locate(wanted: str, origin: Path | None, resolve: Resolver | None) -> Path:
         raise AdapterNotFoundError("the path must be relative to this file")
     if origin is None:
         raise AdapterNotFoundError("a path needs a file that it is relative to; use a name")
+    # An adapter is data from a stranger, and messages quote the lines of what it extends.
+    if not wanted.endswith((".yaml", ".yml")):
+        raise AdapterNotFoundError("a path must end with .yaml or .yml")
     return origin.parent / wanted
 
 
@@ -123,8 +137,7 @@ def _on_top(child: Document, base: Document) -> Document:
     assert base.data is not None
     merged = Document(child.name, path=child.path, sources={**base.sources, **child.sources})
     merged.positions = {
-        path: place for path, place in base.positions.items()
-        if path and path[0] not in OWN_KEYS
+        path: place for path, place in base.positions.items() if path and path[0] not in OWN_KEYS
     }
     inherited = {k: v for k, v in base.data.items() if k not in OWN_KEYS}
     merged.data = _merge(child.data, inherited, spec.AdapterSpec, (), child, merged)
@@ -133,8 +146,12 @@ def _on_top(child: Document, base: Document) -> Document:
 
 
 def _merge(
-    own: Mapping[str, Any], base: Mapping[str, Any], cls: type | None, path: KeyPath,
-    child: Document, merged: Document,
+    own: Mapping[str, Any],
+    base: Mapping[str, Any],
+    cls: type | None,
+    path: KeyPath,
+    child: Document,
+    merged: Document,
 ) -> dict[str, Any]:
     """Merge two mappings; `cls` is what the language has here, None below free keys."""
     result = dict(base)
@@ -161,8 +178,13 @@ def _merge(
 
 
 def _merge_named(
-    own: Mapping[str, Any], base: Mapping[str, Any], cls: type, shorthand: str | None,
-    path: KeyPath, child: Document, merged: Document,
+    own: Mapping[str, Any],
+    base: Mapping[str, Any],
+    cls: type,
+    shorthand: str | None,
+    path: KeyPath,
+    child: Document,
+    merged: Document,
 ) -> dict[str, Any]:
     result = dict(base)
     for name, value in own.items():

@@ -35,8 +35,10 @@ _EXAMPLES: Final[list[dict[str, Any]]] = [
 ]
 _WORDS: Final = {int: "integer", float: "number", str: "string", bool: "boolean"}
 _BOUNDS: Final = {
-    "minimum": "minimum", "maximum": "maximum",
-    "above": "exclusiveMinimum", "below": "exclusiveMaximum",
+    "minimum": "minimum",
+    "maximum": "maximum",
+    "above": "exclusiveMinimum",
+    "below": "exclusiveMaximum",
 }
 
 
@@ -88,7 +90,9 @@ def _object(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
         result["oneOf"] = [{"required": list(group)} for group in groups]
         together = {
             name: [other for other in group if other != name]
-            for group in groups if len(group) > 1 for name in group
+            for group in groups
+            if len(group) > 1
+            for name in group
         }
         if together:
             result["dependentRequired"] = together
@@ -119,6 +123,8 @@ def _any(
 def _type(member: Any, rules: Mapping[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     if member is type(None):
         return {"type": "null"}
+    if member is Any:
+        return {}
     if is_language(member):
         name = member.__name__
         if name not in definitions:
@@ -160,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cachedit_yaml.language.json_schema")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if outdated")
     parser.add_argument(
-        "--output", type=Path,
+        "--output",
+        type=Path,
         default=Path(__file__).resolve().parents[2] / "schemas" / FILE_NAME,
     )
     args = parser.parse_args(argv)

@@ -12,7 +12,12 @@ from cachedit_yaml.language.diagnostics import Diagnostic
 from cachedit_yaml.language.document import Document
 from cachedit_yaml.language.inherit import Resolver, resolve_extends
 from cachedit_yaml.language.reader import read_file, read_text
-from cachedit_yaml.language.rules import check_adapter, check_settings, check_version
+from cachedit_yaml.language.rules import (
+    check_adapter,
+    check_order,
+    check_settings,
+    check_version,
+)
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 from cachedit_yaml.language.structure import structure
 
@@ -36,9 +41,7 @@ def load_adapter(
     if isinstance(source, Mapping):
         spec, diagnostics = _from_dict(source, resolve)
     elif isinstance(source, str) and "\n" in source:
-        spec, diagnostics, _ = check_document(
-            *read_text(source), resolve=resolve, standalone=False
-        )
+        spec, diagnostics, _ = check_document(*read_text(source), resolve=resolve, standalone=False)
     else:
         spec, diagnostics, _ = read_adapter(source, resolve=resolve)
     if spec is None:
@@ -84,6 +87,7 @@ def check_document(
     if document.data is None:
         return None, diagnostics, document
     found = list(diagnostics) + check_version(document.data, document)
+    found += check_order(document.data, document)
     if any(item.code == "schema-version" for item in found):
         return None, _in_order(found, document), document
     merged, of_bases = resolve_extends(document, resolve)
@@ -103,7 +107,7 @@ def check_document(
         return None, found, merged
     stem = document.path.stem if document.path is not None else "unnamed"
     spec = dataclasses.replace(
-        spec, name=spec.name or stem, source=document.path, lines=merged.key_lines()
+        spec, name=spec.name or stem, source=document.path, places=merged.places()
     )
     return spec, found, merged
 

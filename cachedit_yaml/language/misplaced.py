@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
-from cachedit_yaml.language.diagnostics import did_you_mean, nearest
+from cachedit_yaml.language.diagnostics import nearest
 from cachedit_yaml.language.shapes import keys_of, nested
 
 _SEPARATE: Final = "write 'guidance: separate', or leave it out: the run shows it"
@@ -57,35 +57,47 @@ _FOREIGN: Final[Mapping[str, str]] = {
 }
 
 
-def advise(cls: type, key: str, root: type) -> str | None:
+class Advice(NamedTuple):
+    """What to do about an unknown key.
+
+    Attributes:
+        hint: one hint without a full stop, or None when nothing is near.
+        replace: the right spelling, where the key stands in the right place.
+    """
+
+    hint: str | None
+    replace: str | None = None
+
+
+def advise(cls: type, key: str, root: type) -> Advice:
     """What to write instead of a key that `cls` does not have.
 
     Args:
         cls: the mapping that the key stands in.
         key: the unknown key.
         root: the outermost mapping of the document.
-
-    Returns:
-        One hint without a full stop, or None when nothing is near.
     """
     own = list(keys_of(cls))
     if key.strip() in own:
-        return f"spaces that are no ordinary spaces surround {key.strip()!r}: write them anew"
+        return Advice(
+            f"spaces that are no ordinary spaces surround {key.strip()!r}: write them anew",
+            key.strip(),
+        )
     below = _places(cls)
     everywhere = _places(root)
     if key in below:
-        return _belongs(below[key])
-    if key in _FOREIGN:
-        return _FOREIGN[key]
+        return Advice(_belongs(below[key]))
+    foreign: Mapping[str, str] = getattr(root, "FOREIGN", _FOREIGN)
+    if key in foreign:
+        return Advice(foreign[key])
     if key in everywhere:
-        return _belongs(everywhere[key])
-    hint = did_you_mean(key, own)
-    if hint is not None:
-        return hint
+        return Advice(_belongs(everywhere[key]))
+    for name in nearest(key, own):
+        return Advice(f"did you mean {name!r}?", name)
     for places in (below, everywhere):
         for name in nearest(key, places):
-            return f"did you mean {name!r}? It {_belongs(places[name])}"
-    return None
+            return Advice(f"did you mean {name!r}? It {_belongs(places[name])}")
+    return Advice(None)
 
 
 def _belongs(place: str) -> str:
@@ -106,5 +118,3 @@ def _places(root: type) -> Mapping[str, str]:
                 step = {"": key.name, "NAME": f"{key.name}.NAME", "[]": key.name}[by]
                 queue.append((child, f"{place}.{step}" if place else step, depth + 1))
     return found
-
-

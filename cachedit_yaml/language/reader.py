@@ -19,7 +19,7 @@ from yaml import events as ev
 
 from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, Span, show
 from cachedit_yaml.language.document import Document
-from cachedit_yaml.language.encoding import decode, hidden_characters
+from cachedit_yaml.language.encoding import decode, hidden_characters, too_nested
 from cachedit_yaml.language.scalars import resolve_scalar
 from cachedit_yaml.language.syntax import explain
 
@@ -51,9 +51,9 @@ class _StopReading(Exception):  # noqa: N818 - no error, but the way out of a lo
     """A limit is reached: nothing more is read."""
 
 
-def read_file(path: str | os.PathLike[str], name: str | None = None) -> tuple[
-    Document, list[Diagnostic]
-]:
+def read_file(
+    path: str | os.PathLike[str], name: str | None = None
+) -> tuple[Document, list[Diagnostic]]:
     """Read a YAML file.
 
     Args:
@@ -133,8 +133,11 @@ class _Reader:
 
     def check_text(self, source: str | bytes) -> str:
         if len(source) > MAX_BYTES:
-            raise self.stop("too-large", f"the file is larger than {MAX_BYTES // 1024} KiB",
-                            hint="an adapter holds a few lines for each transformer")
+            raise self.stop(
+                "too-large",
+                f"the file is larger than {MAX_BYTES // 1024} KiB",
+                hint="an adapter holds a few lines for each transformer",
+            )
         name = self.document.name
         text, problem = (source, None) if isinstance(source, str) else decode(source, name)
         self.document.sources[name] = text
@@ -142,6 +145,9 @@ class _Reader:
         self.diagnostics += found
         if found:
             raise _StopReading
+        where = too_nested(text, name)
+        if where is not None:
+            raise self.stop("too-large", f"nested deeper than {MAX_DEPTH} levels", where)
         return text
 
     # --- events to nodes ---
@@ -156,13 +162,23 @@ class _Reader:
             self.report("syntax", f"not YAML: {error}", Span(self.document.name, 1, 1, 1, 2))
             return
         if root is None or (root.plain and resolve_scalar(root.text) is None):
-            self.report("empty", "the file is empty", Span(self.document.name, 1, 1, 1, 2),
-                        expected="an adapter", hint="begin with 'schema: 1'")
+            self.report(
+                "empty",
+                "the file is empty",
+                Span(self.document.name, 1, 1, 1, 2),
+                expected="an adapter",
+                hint="begin with 'schema: 1'",
+            )
             return
         if root.pairs is None:
             kind = "a list" if root.children is not None else show(self.scalar(root))
-            self.report("not-a-mapping", f"the file holds {kind}", self.span(root.start, root.end),
-                        expected="a mapping of keys to values", hint="begin with 'schema: 1'")
+            self.report(
+                "not-a-mapping",
+                f"the file holds {kind}",
+                self.span(root.start, root.end),
+                expected="a mapping of keys to values",
+                hint="begin with 'schema: 1'",
+            )
             return
         self.nodes = 0
         self.document.data = self.build(root, (), None, [])
@@ -176,11 +192,19 @@ class _Reader:
                 documents += 1
                 if documents > 1:
                     where = self.span(event.start_mark, event.end_mark)
-                    raise self.stop("multiple-documents", "a second document begins here", where,
-                                    hint="put it in a file of its own")
+                    raise self.stop(
+                        "multiple-documents",
+                        "a second document begins here",
+                        where,
+                        hint="put it in a file of its own",
+                    )
                 if event.version or event.tags:
-                    self.report("directive", "a line that begins with '%' is a YAML directive",
-                                Span(self.document.name, 1, 1, 1, 2), hint="remove it")
+                    self.report(
+                        "directive",
+                        "a line that begins with '%' is a YAML directive",
+                        Span(self.document.name, 1, 1, 1, 2),
+                        hint="remove it",
+                    )
             elif isinstance(event, (ev.SequenceEndEvent, ev.MappingEndEvent)):
                 stack.pop().end = event.end_mark
             elif isinstance(event, ev.NodeEvent):
@@ -192,8 +216,11 @@ class _Reader:
                 if isinstance(event, ev.CollectionStartEvent):
                     stack.append(node)
                     if len(stack) > MAX_DEPTH:
-                        raise self.stop("too-large", f"nested deeper than {MAX_DEPTH} levels",
-                                        self.span(event.start_mark, event.end_mark))
+                        raise self.stop(
+                            "too-large",
+                            f"nested deeper than {MAX_DEPTH} levels",
+                            self.span(event.start_mark, event.end_mark),
+                        )
         return root
 
     def node(self, event: Any) -> _Node:
@@ -204,15 +231,24 @@ class _Reader:
             if self.aliases > MAX_ALIASES:
                 raise self.stop("anchor", f"more than {MAX_ALIASES} aliases", where)
             if event.anchor not in self.anchors:
-                self.report("anchor", f"no anchor has the name {event.anchor!r}", where,
-                            hint=f"put the text in quotes: '*{event.anchor}'")
+                self.report(
+                    "anchor",
+                    f"no anchor has the name {event.anchor!r}",
+                    where,
+                    hint=f"put the text in quotes: '*{event.anchor}'",
+                )
                 return _Node(event.start_mark, event.end_mark, f"*{event.anchor}")
             return _Node(event.start_mark, event.end_mark, alias_of=self.anchors[event.anchor])
         if event.tag is not None:
             where = self.span(event.start_mark, event.end_mark)
-            self.report("tag", f"the tag {_tag(event.tag)} is not part of the language", where,
-                        hint="remove it" if "python" not in event.tag
-                        else "remove it; an adapter is only data and never runs code")
+            self.report(
+                "tag",
+                f"the tag {_tag(event.tag)} is not part of the language",
+                where,
+                hint="remove it"
+                if "python" not in event.tag
+                else "remove it; an adapter is only data and never runs code",
+            )
         node = _Node(event.start_mark, event.end_mark)
         if isinstance(event, ev.ScalarEvent):
             node.text = event.value
@@ -238,8 +274,12 @@ class _Reader:
     def count(self, start: Any, end: Any) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise self.stop("too-large", f"more than {MAX_NODES} values", self.span(start, end),
-                            hint="aliases count with everything that they repeat")
+            raise self.stop(
+                "too-large",
+                f"more than {MAX_NODES} values",
+                self.span(start, end),
+                hint="aliases count with everything that they repeat",
+            )
 
     # --- nodes to data ---
 
@@ -276,9 +316,14 @@ class _Reader:
             child = (*path, key)
             if key in result:
                 first = self.document.positions[child][0]
-                self.report("duplicate-key", f"the key {key!r} stands here for the second time",
-                            where, key_path=child, hint="keep one of them",
-                            related=(("first here", first),) if first else ())
+                self.report(
+                    "duplicate-key",
+                    f"the key {key!r} stands here for the second time",
+                    where,
+                    key_path=child,
+                    hint="keep one of them",
+                    related=(("first here", first),) if first else (),
+                )
                 continue
             result[key] = None
             result[key] = self.build(value_node, child, where, active)
@@ -288,17 +333,26 @@ class _Reader:
         if node.alias_of is not None:
             node = node.alias_of
         if node.pairs is not None or node.children is not None:
-            self.report("non-string-key", "a list or mapping cannot be a key", where,
-                        expected="text")
+            self.report(
+                "non-string-key", "a list or mapping cannot be a key", where, expected="text"
+            )
             return None
         if node.plain and node.text == "<<":
-            self.report("merge-key", "merge keys are not part of the language", where,
-                        hint="write the keys out, or start from another file with 'extends'")
+            self.report(
+                "merge-key",
+                "merge keys are not part of the language",
+                where,
+                hint="write the keys out, or start from another file with 'extends'",
+            )
             return None
         value = self.scalar(node)
         if not isinstance(value, str):
-            self.report("non-string-key", f"the key {node.text or 'null'!s} is not text", where,
-                        hint=f'write "{node.text}" in quotes if it is a name')
+            self.report(
+                "non-string-key",
+                f"the key {node.text or 'null'!s} is not text",
+                where,
+                hint=f'write "{node.text}" in quotes if it is a name',
+            )
             return None
         return value
 

@@ -102,9 +102,10 @@ def nested(key: Key) -> tuple[type, str] | None:
     for member in key.members:
         if is_language(member):
             return member, ""
-        for item in typing.get_args(member):
-            if is_language(item):
-                return item, "NAME" if is_mapping(member) else "[]"
+        for argument in typing.get_args(member):
+            for item in members_of(argument):
+                if is_language(item):
+                    return item, "NAME" if is_mapping(member) else "[]"
     return None
 
 
@@ -126,6 +127,8 @@ def describe(members: Sequence[Any], rules: Mapping[str, Any]) -> str:
         origin = typing.get_origin(member)
         if member is type(None):
             words.append("null")
+        elif member is Any:
+            words.append("any value")
         elif member is bool:
             words.append("true or false")
         elif member in (int, float):

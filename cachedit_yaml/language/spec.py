@@ -2,7 +2,8 @@
 
 These classes are the single source of the language: the reader builds them, the JSON Schema in
 ``schemas/`` is generated from them, and the compiler takes nothing else. Each field says in its
-metadata what it means and which values are allowed (see :func:`key`). Nothing here imports torch.
+metadata what it means and which values are allowed (see :func:`~cachedit_yaml.language.keys.key`).
+Nothing here imports torch.
 """
 
 # `key` makes dataclass fields, which is what this rule looks for.
@@ -10,247 +11,68 @@ metadata what it means and which values are allowed (see :func:`key`). Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Literal
 
-#: The version of the language that this package reads.
-LANGUAGE_VERSION: Final = 1
-
-#: A pipeline or transformer class: a name, or a pattern with ``*``.
-CLASS_NAME: Final = r"^[A-Za-z_*][A-Za-z0-9_*]*$"
-#: One adapter, profile or package name.
-NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-#: Dotted attributes, none of which begins with an underscore; at most eight.
-ATTRIBUTE_PATH: Final = r"^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9][A-Za-z0-9_]*){0,7}$"
-#: An attribute path from ``pipeline`` or ``transformer``, optionally negated.
-CONDITION: Final = r"^(not )?(pipeline|transformer)(\.[A-Za-z][A-Za-z0-9_]*){1,8}$"
-#: Version specifiers as in PEP 440, separated by commas.
-VERSION_RANGE: Final = (
-    r"^ *(~=|==|!=|<=|>=|<|>) *[0-9][A-Za-z0-9.*+!-]*"
-    r"( *, *(~=|==|!=|<=|>=|<|>) *[0-9][A-Za-z0-9.*+!-]*)* *$"
+from cachedit_yaml.language.cache_spec import (
+    CacheSettings,
+    Calibrator,
+    MaskPolicy,
+    MaskPreset,
+    Profile,
+    StepDefaults,
+    StepMask,
 )
-#: The only attributes with a leading underscore that an adapter may set.
-CACHE_FLAG: Final = r"^_cache_dit_[a-z][a-z0-9_]*$"
+from cachedit_yaml.language.keys import (
+    ATTRIBUTE_PATH,
+    CACHE_FLAG,
+    CLASS_NAME,
+    CONDITION,
+    LANGUAGE_VERSION,
+    NAME,
+    UNSET,
+    VERSION_RANGE,
+    Unset,
+    key,
+)
+from cachedit_yaml.language.probe_spec import Probe
 
 ForwardPatternName = Literal[
     "Pattern_0", "Pattern_1", "Pattern_2", "Pattern_3", "Pattern_4", "Pattern_5"
 ]
-MaskPreset = Literal["slow", "medium", "fast", "ultra"]
-MaskPolicy = Literal["dynamic", "static"]
 
-
-class Unset(Enum):
-    """The type of :data:`UNSET`: a setting that a layer does not mention.
-
-    It differs from ``None``, which is a value (``null`` in YAML) that sets a field back.
-    """
-
-    UNSET = "unset"
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET: Final = Unset.UNSET
-
-
-def key(
-    doc: str,
-    default: Any = None,
-    *,
-    required: bool = False,
-    factory: Callable[[], Any] | None = None,
-    **rules: Any,
-) -> Any:
-    """Declare one key of the language.
-
-    Args:
-        doc: what the key means; becomes the description in the JSON Schema.
-        default: the value when the key is absent.
-        required: whether the key must be present.
-        factory: makes the value when the key is absent, for mutable ones.
-        **rules: ``name`` (spelling in YAML where it differs from the attribute), ``pattern``
-            (a string, or each item of a collection), ``key_pattern`` (each key of a mapping),
-            ``minimum``, ``maximum``, ``below`` (exclusive maximum), ``above`` (exclusive
-            minimum), ``min_items``, ``max_items``, ``const``, ``examples``, ``nullable``
-            (accepts YAML null), ``shorthand`` (the key that a bare string stands for),
-            ``atomic`` (`extends` replaces this mapping as a whole instead of merging it).
-    """
-    metadata = {"doc": doc, "required": required, **rules}
-    if required:
-        return field(metadata=metadata)
-    if factory is not None:
-        return field(default_factory=factory, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepMask:
-    """Step computation mask (SCM): the steps that must be computed.
-
-    Shorthand: a preset's name. Exactly one of ``preset``, ``mask`` or the two bins is given.
-    """
-
-    ONE_OF: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("preset",), ("mask",), ("compute_bins", "cache_bins"),
-    )
-
-    preset: MaskPreset | None = key("A preset of cache-dit, made for any number of steps.")
-    compute_bins: tuple[int, ...] | None = key(
-        "Lengths of the runs of computed steps, taken in turn with `cache_bins`.",
-        minimum=1, min_items=1, max_items=256,
-    )
-    cache_bins: tuple[int, ...] | None = key(
-        "Lengths of the runs of cached steps, taken in turn with `compute_bins`.",
-        minimum=1, min_items=1, max_items=256,
-    )
-    mask: tuple[Literal[0, 1], ...] | None = key(
-        "One number for each step: 1 computes the step, 0 may serve it from the cache.",
-        min_items=1, max_items=1000,
-    )
-    policy: MaskPolicy = key(
-        "`dynamic` asks the residual difference on the cached steps, `static` always hits.",
-        default="dynamic",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibrator:
-    """How a skipped step is forecast instead of repeated. Shorthand: the calibrator's name."""
-
-    type: Literal["taylorseer", "foca", "dmd", "none"] = key(
-        "TaylorSeer (arXiv:2503.06923), FoCa (arXiv:2508.16211), DMD (dynamic mode "
-        "decomposition), or none.",
-        required=True,
-    )
-    enable_calibrator: bool = key("Forecast hidden_states.", default=True)
-    enable_encoder_calibrator: bool = key("Forecast encoder_hidden_states.", default=True)
-    calibrator_cache_type: Literal["residual", "hidden_states"] = key(
-        "What is forecast: the residual of the skipped blocks, or their output.",
-        default="residual",
-    )
-    taylorseer_order: int = key("Order of the Taylor expansion.", default=1, minimum=1, maximum=4)
-    dmd_history: int = key("Computed steps that DMD remembers.", default=6, minimum=2, maximum=64)
-    dmd_rank: int = key("Rank of the DMD; 0 chooses it.", default=0, minimum=0, maximum=64)
-    dmd_ridge: float = key("Tikhonov term of the DMD.", default=1e-8, minimum=0)
-    dmd_svd_precision: Literal["low", "medium", "high"] = key(
-        "Precision of the DMD's SVD.", default="medium"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheSettings:
-    """Settings of the cache: cache-dit's DBCache and DBPrune fields, the mask, the calibrator.
-
-    A field that a layer does not mention is :data:`UNSET`; ``null`` sets a field back to none.
-    """
-
-    cache_type: Literal["DBCache", "DBPrune"] | Unset = key(
-        "DBCache skips the middle blocks of a step together, DBPrune decides block by block "
-        "(native execution only).",
-        default=UNSET,
-    )
-    Fn_compute_blocks: int | Unset = key(
-        "F: first blocks of a list that always run; their residual decides whether to hit.",
-        default=UNSET, minimum=1, maximum=1000,
-    )
-    Bn_compute_blocks: int | Unset = key(
-        "B: last blocks of a list that always run.", default=UNSET, minimum=0, maximum=1000
-    )
-    residual_diff_threshold: float | Unset = key(
-        "Hit when the relative difference of the residual after F blocks is below this. "
-        "0 never hits; 1 and above would always hit and are refused.",
-        default=UNSET, minimum=0, below=1,
-    )
-    max_accumulated_residual_diff_threshold: float | Unset | None = key(
-        "Stop hitting once the differences of a generation add up to this.",
-        default=UNSET, above=0, nullable=True,
-    )
-    max_warmup_steps: int | Unset = key(
-        "Computed steps at the start of each transformer's share of a generation.",
-        default=UNSET, minimum=0, maximum=10000,
-    )
-    warmup_interval: int | Unset = key(
-        "Within the warm-up, compute only every so many steps.",
-        default=UNSET, minimum=1, maximum=1000,
-    )
-    max_cached_steps: int | Unset = key(
-        "At most this many cached steps a generation; -1 for no limit.",
-        default=UNSET, minimum=-1, maximum=10000,
-    )
-    max_continuous_cached_steps: int | Unset = key(
-        "At most this many cached steps in a row; -1 for no limit.",
-        default=UNSET, minimum=-1, maximum=10000,
-    )
-    cfg_compute_first: bool | Unset = key(
-        "Native execution: the guidance branch runs before the main one.", default=UNSET
-    )
-    cfg_diff_compute_separate: bool | Unset = key(
-        "Each guidance branch decides by its own difference; false: by the first branch's.",
-        default=UNSET,
-    )
-    force_refresh_step_hint: int | Unset | None = key(
-        "Start the cache anew at this step, because the input changes there.",
-        default=UNSET, minimum=1, maximum=10000, nullable=True,
-    )
-    force_refresh_step_policy: Literal["once", "repeat"] | Unset = key(
-        "Refresh at that step only, or every so many steps.", default=UNSET
-    )
-    enable_dynamic_prune_threshold: bool | Unset = key(
-        "DBPrune: derive the threshold from the differences of this step.", default=UNSET
-    )
-    max_dynamic_prune_threshold: float | Unset | None = key(
-        "DBPrune: upper bound of the derived threshold.",
-        default=UNSET, minimum=0, nullable=True,
-    )
-    dynamic_prune_threshold_relax_ratio: float | Unset = key(
-        "DBPrune: the derived threshold is the mean difference times this.",
-        default=UNSET, above=0,
-    )
-    non_prune_block_ids: tuple[int, ...] | Unset = key(
-        "DBPrune: indices of blocks that always run.", default=UNSET, minimum=0, max_items=1000
-    )
-    force_reduce_calibrator_vram: bool | Unset = key(
-        "DBPrune: keep smaller buffers for the calibrator.", default=UNSET
-    )
-    scm: StepMask | Unset | None = key(
-        "Step computation mask: a preset's name, or a mapping.",
-        default=UNSET, nullable=True, shorthand="preset", atomic=True,
-    )
-    calibrator: Calibrator | Unset | None = key(
-        "Forecast skipped steps: a calibrator's name, or a mapping.",
-        default=UNSET, nullable=True, shorthand="type", atomic=True,
-    )
-
-    def given(self) -> Iterator[tuple[str, Any]]:
-        """Yield name and value of each setting that this layer mentions."""
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is not UNSET:
-                yield item.name, value
-
-
-@dataclass(frozen=True, kw_only=True)
-class Profile(CacheSettings):
-    """A named set of settings that a user picks by name."""
-
-    description: str | None = key("What this profile trades for what.")
-    lists: Mapping[str, CacheSettings] | None = key(
-        "Settings for single block lists, by `transformer.list` or, where that is clear, `list`.",
-        key_pattern=ATTRIBUTE_PATH,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepDefaults(CacheSettings):
-    """Settings for generations of at most ``max_steps`` steps (distilled models)."""
-
-    max_steps: int = key(
-        "Applies to generations of at most this many steps.", required=True, minimum=1
-    )
+__all__ = [
+    "ATTRIBUTE_PATH",
+    "CACHE_FLAG",
+    "CLASS_NAME",
+    "CONDITION",
+    "LANGUAGE_VERSION",
+    "NAME",
+    "UNSET",
+    "VERSION_RANGE",
+    "AdapterSpec",
+    "BlockList",
+    "Boundary",
+    "CacheSettings",
+    "Calibrator",
+    "Denoising",
+    "ForwardPatternName",
+    "Guidance",
+    "MaskPolicy",
+    "MaskPreset",
+    "Probe",
+    "Profile",
+    "Roles",
+    "StepDefaults",
+    "StepMask",
+    "StepSplit",
+    "Transformer",
+    "Unset",
+    "Variant",
+    "key",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +105,10 @@ class BlockList:
     )
     block_class: tuple[str, ...] | None = key(
         "Class names of the blocks; anything else is an error.",
-        pattern=CLASS_NAME, min_items=1, max_items=16, name="class",
+        pattern=CLASS_NAME,
+        min_items=1,
+        max_items=16,
+        name="class",
     )
     optional: bool = key("The list may be absent or empty.", default=False)
     params: CacheSettings | None = key("Settings for this list alone.")
@@ -298,7 +123,10 @@ class Variant:
 
     transformer_class: tuple[str, ...] | None = key(
         "Taken when the transformer's class has one of these names.",
-        pattern=CLASS_NAME, min_items=1, max_items=16, name="class",
+        pattern=CLASS_NAME,
+        min_items=1,
+        max_items=16,
+        name="class",
     )
     when: str | None = key(
         "Taken when this attribute is true, for example `transformer.config.guidance_embeds` or "
@@ -307,7 +135,10 @@ class Variant:
     )
     blocks: Mapping[str, BlockList] = key(
         "The block lists, by attribute path from the transformer.",
-        required=True, key_pattern=ATTRIBUTE_PATH, shorthand="pattern", min_items=1,
+        required=True,
+        key_pattern=ATTRIBUTE_PATH,
+        shorthand="pattern",
+        min_items=1,
         max_items=32,
     )
 
@@ -318,7 +149,10 @@ class Denoising:
 
     when: Mapping[str, str | int | float | bool | None] = key(
         "Arguments of the transformer's forward and the values that they must have.",
-        required=True, key_pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", min_items=1, max_items=8,
+        required=True,
+        key_pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        min_items=1,
+        max_items=8,
     )
 
 
@@ -327,20 +161,26 @@ class Transformer:
     """One transformer of the pipeline and its block lists."""
 
     transformer_class: tuple[str, ...] | None = key(
-        "Class names; any other class is an error. Also the key for engines that hold no "
-        "pipeline.",
-        pattern=CLASS_NAME, min_items=1, max_items=16, name="class",
+        "Class names; any other class is an error. Also the key for engines that hold no pipeline.",
+        pattern=CLASS_NAME,
+        min_items=1,
+        max_items=16,
+        name="class",
     )
-    optional: bool = key("The pipeline may have none (the attribute is absent or None).",
-                         default=False)
+    optional: bool = key(
+        "The pipeline may have none (the attribute is absent or None).", default=False
+    )
     blocks: Mapping[str, BlockList] | None = key(
-        "The block lists, by attribute path from the transformer: a forward pattern, or a "
-        "mapping.",
-        key_pattern=ATTRIBUTE_PATH, shorthand="pattern", min_items=1, max_items=32,
+        "The block lists, by attribute path from the transformer: a forward pattern, or a mapping.",
+        key_pattern=ATTRIBUTE_PATH,
+        shorthand="pattern",
+        min_items=1,
+        max_items=32,
     )
     variants: tuple[Variant, ...] | None = key(
         "Layouts by class or attribute, tried in order before `blocks`.",
-        min_items=1, max_items=16,
+        min_items=1,
+        max_items=16,
     )
     params: CacheSettings | None = key("Settings for this transformer alone.")
     denoising: Denoising | None = key("Which calls are denoising steps. Default: all.")
@@ -357,11 +197,12 @@ class Boundary:
     ratio: float | str = key(
         "Boundary as a share of the scheduler's num_train_timesteps: a number, or the attribute "
         "that holds it (none there, and no `default`: all steps belong to `high`).",
-        required=True, minimum=0, maximum=1, pattern=r"^pipeline(\.[A-Za-z][A-Za-z0-9_]*){1,8}$",
+        required=True,
+        minimum=0,
+        maximum=1,
+        pattern=r"^pipeline(\.[A-Za-z][A-Za-z0-9_]*){1,8}$",
     )
-    default: float | None = key(
-        "The ratio where that attribute holds none.", minimum=0, maximum=1
-    )
+    default: float | None = key("The ratio where that attribute holds none.", minimum=0, maximum=1)
     high: str = key("The transformer of the noisy steps.", required=True, pattern=ATTRIBUTE_PATH)
     low: str = key("The transformer of the others.", required=True, pattern=ATTRIBUTE_PATH)
 
@@ -378,11 +219,19 @@ class StepSplit:
     boundary: Boundary | None = key("By a timestep.")
     fraction: Mapping[str, float] | None = key(
         "By shares of the steps, in order; the last transformer takes the rest.",
-        key_pattern=ATTRIBUTE_PATH, above=0, maximum=1, min_items=2, max_items=8,
+        key_pattern=ATTRIBUTE_PATH,
+        above=0,
+        maximum=1,
+        min_items=2,
+        max_items=8,
     )
     count: Mapping[str, int] | None = key(
         "By numbers of steps, in order; -1 takes the rest.",
-        key_pattern=ATTRIBUTE_PATH, minimum=-1, maximum=10000, min_items=2, max_items=8,
+        key_pattern=ATTRIBUTE_PATH,
+        minimum=-1,
+        maximum=10000,
+        min_items=2,
+        max_items=8,
     )
 
 
@@ -407,8 +256,7 @@ class AdapterSpec:
     """One adapter: everything that one YAML file says."""
 
     schema: int = key("Version of the language: 1.", required=True, const=LANGUAGE_VERSION)
-    name: str = key("Name of the adapter. Default: the file's name.", default="",
-                    pattern=NAME)
+    name: str = key("Name of the adapter. Default: the file's name.", default="", pattern=NAME)
     description: str | None = key("One sentence on the model.")
     extends: str | None = key(
         "An adapter to start from, by name or by path relative to this file: mappings merge, "
@@ -417,31 +265,38 @@ class AdapterSpec:
     )
     pipelines: tuple[str, ...] = key(
         "Class names of the pipelines; `*` matches any part of a name.",
-        default=(), pattern=CLASS_NAME, max_items=256,
+        default=(),
+        pattern=CLASS_NAME,
+        max_items=256,
     )
     models: tuple[str, ...] = key("Model ids that this was made for.", default=(), max_items=256)
     requires: Mapping[str, str] | None = key(
         "Versions that this needs, by distribution: `cache-dit: '>=1.5'`.",
-        key_pattern=NAME, pattern=VERSION_RANGE,
+        key_pattern=NAME,
+        pattern=VERSION_RANGE,
     )
-    refuse: str | None = key(
-        "These pipelines must not be cached: the reason, in one sentence."
-    )
+    refuse: str | None = key("These pipelines must not be cached: the reason, in one sentence.")
     cache: CacheSettings = key(
         "Settings that a profile, the engine and the request may override.",
         default=CacheSettings(),
     )
     steps: tuple[StepDefaults, ...] = key(
         "Settings by number of steps; the smallest `max_steps` that holds the run wins.",
-        default=(), max_items=16,
+        default=(),
+        max_items=16,
     )
     transformers: Mapping[str, Transformer] = key(
         "The transformers, by attribute path from the pipeline.",
-        factory=dict, key_pattern=ATTRIBUTE_PATH, max_items=16,
+        factory=dict,
+        key_pattern=ATTRIBUTE_PATH,
+        max_items=16,
     )
-    step_split: StepSplit | None = key(
-        "How the steps divide among the transformers.", atomic=True
+    scheduler: str | None = key(
+        "The scheduler whose steps are the denoising steps, by attribute path from the pipeline. "
+        "Default: `scheduler`.",
+        pattern=ATTRIBUTE_PATH,
     )
+    step_split: StepSplit | None = key("How the steps divide among the transformers.", atomic=True)
     guidance: Guidance = key(
         "How guidance runs.", default=Guidance(), shorthand="mode", atomic=True
     )
@@ -451,9 +306,12 @@ class AdapterSpec:
     profiles: Mapping[str, Profile] = key(
         "Named settings to pick from.", factory=dict, key_pattern=NAME
     )
+    probe: Probe | None = key(
+        "How to make a small model without weights, so that `cachedit-yaml check` can try this."
+    )
     #: Not a key of the language: where the adapter was read from, for messages.
     source: Path | None = field(default=None, metadata={"internal": True}, compare=False)
-    #: Not a key of the language: ``(path of keys) -> line`` for `explain`.
-    lines: Mapping[tuple[str | int, ...], int] = field(
+    #: Not a key of the language: ``(path of keys) -> file:line`` for `explain`.
+    places: Mapping[tuple[str | int, ...], str] = field(
         default_factory=dict, metadata={"internal": True}, compare=False, repr=False
     )

@@ -12,9 +12,15 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, did_you_mean, one_of, show
+from cachedit_yaml.language.diagnostics import (
+    Diagnostic,
+    KeyPath,
+    nearest,
+    one_of,
+    show,
+)
 from cachedit_yaml.language.document import Document
-from cachedit_yaml.language.misplaced import advise
+from cachedit_yaml.language.misplaced import Advice, advise
 from cachedit_yaml.language.shapes import (
     compiled,
     describe,
@@ -59,12 +65,21 @@ class _Walker:
         self.root = root
         self.diagnostics: list[Diagnostic] = []
 
-    def report(self, code: str, message: str, path: KeyPath, at_key: bool = False, **more: Any
-               ) -> Any:
+    def report(
+        self,
+        code: str,
+        message: str,
+        path: KeyPath,
+        at_key: bool = False,
+        replace: str | None = None,
+        **more: Any,
+    ) -> Any:
         span = None
         if self.document is not None:
             find = self.document.key_span if at_key else self.document.value_span
             span = find(path)
+        if replace is not None and self.document is not None:
+            more["fix"] = self.document.replacement(path, replace, key=at_key)
         self.diagnostics.append(Diagnostic(code, message, path, span, **more))
         return _FAILED
 
@@ -80,26 +95,40 @@ class _Walker:
             if not isinstance(name, str):
                 self.report("non-string-key", f"the key {show(name)} is not text", path)
             elif name not in keys:
-                self.unknown(cls, name, path)
+                self.unknown(cls, name, path, data)
             else:
                 key = keys[name]
                 values[key.attribute] = self.value(key.members, value, key.rules, (*path, name))
         for key in keys.values():
             if key.required and key.name not in data:
-                self.report("missing-key", f"{_label(path)} needs the key {key.name!r}", path,
-                            at_key=True, expected=describe(key.members, key.rules))
+                self.report(
+                    "missing-key",
+                    f"{_label(path)} needs the key {key.name!r}",
+                    path,
+                    at_key=True,
+                    expected=describe(key.members, key.rules),
+                )
         self.alternatives(cls, data, path)
         if len(self.diagnostics) > before:
             return _FAILED
         return cls(**values)
 
-    def unknown(self, cls: type, name: str, path: KeyPath) -> None:
+    def unknown(self, cls: type, name: str, path: KeyPath, data: Mapping[Any, Any]) -> None:
         # Looking for names that are near takes its time, and nobody reads a thousand hints.
         few = len(self.diagnostics) < _MOST_HINTS
-        hint = advise(cls, name, self.root) if few else None
-        expected = None if hint else _known(list(keys_of(cls)))
-        self.report("unknown-key", f"unknown key {name!r}", (*path, name), at_key=True,
-                    hint=hint, expected=expected)
+        advice = advise(cls, name, self.root) if few else Advice(None)
+        expected = None if advice.hint else _known(list(keys_of(cls)))
+        # Never mend one key into another that is given too.
+        replace = advice.replace if advice.replace not in data else None
+        self.report(
+            "unknown-key",
+            f"unknown key {name!r}",
+            (*path, name),
+            at_key=True,
+            hint=advice.hint,
+            expected=expected,
+            replace=replace,
+        )
 
     def alternatives(self, cls: type, data: Mapping[Any, Any], path: KeyPath) -> None:
         any_of: Sequence[str] = getattr(cls, "ANY_OF", ())
@@ -111,23 +140,40 @@ class _Walker:
         started = [group for group in groups if any(name in data for name in group)]
         choices = one_of([" with ".join(group) for group in groups])
         if not started:
-            self.report("exactly-one", f"{_label(path)} needs one of its keys", path, at_key=True,
-                        expected=choices)
+            self.report(
+                "exactly-one",
+                f"{_label(path)} needs one of its keys",
+                path,
+                at_key=True,
+                expected=choices,
+            )
         elif len(started) > 1:
             given = [name for group in groups for name in group if name in data]
-            self.report("exactly-one", f"{_label(path)} has {' and '.join(given)}",
-                        (*path, given[1]), at_key=True, expected=f"only one of {choices}")
+            self.report(
+                "exactly-one",
+                f"{_label(path)} has {' and '.join(given)}",
+                (*path, given[1]),
+                at_key=True,
+                expected=f"only one of {choices}",
+            )
         else:
             for name in started[0]:
                 if name not in data:
-                    self.report("missing-key", f"{_label(path)} needs the key {name!r}", path,
-                                at_key=True, expected=" with ".join(started[0]))
+                    self.report(
+                        "missing-key",
+                        f"{_label(path)} needs the key {name!r}",
+                        path,
+                        at_key=True,
+                        expected=" with ".join(started[0]),
+                    )
 
     # --- values ---
 
     def value(
         self, members: Sequence[Any], value: object, rules: Mapping[str, Any], path: KeyPath
     ) -> Any:
+        if Any in members:
+            return self.plain(value, path)
         if value is None and type(None) in members:
             return None
         for member in members:
@@ -150,6 +196,26 @@ class _Walker:
                 return self.scalar(member, value, rules, path)
         return self.wrong_type(members, value, rules, path)
 
+    def plain(self, value: object, path: KeyPath) -> Any:
+        """Data that the language does not look into: what YAML can say, and nothing else."""
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                if not isinstance(name, str):
+                    self.report("non-string-key", f"the key {show(name)} is not text", path)
+                else:
+                    self.plain(item, (*path, name))
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                self.plain(item, (*path, index))
+        elif not (value is None or isinstance(value, (str, bool, int, float))):
+            self.report(
+                "wrong-type",
+                f"{_label(path)} is {_kind(value)}",
+                path,
+                expected="text, a number, true, false, null, a list or a mapping",
+            )
+        return value
+
     def shorthand(self, cls: type, name: str, value: str, path: KeyPath) -> Any:
         key = keys_of(cls)[name]
         result = self.value(key.members, value, key.rules, path)
@@ -169,8 +235,13 @@ class _Walker:
                 self.report("non-string-key", f"the key {show(name)} is not text", path)
                 continue
             if pattern and not compiled(pattern).fullmatch(name):
-                self.report("wrong-format", f"{show(name)} cannot be a key of {_label(path)}",
-                            child, at_key=True, expected=pattern_words(pattern))
+                self.report(
+                    "wrong-format",
+                    f"{show(name)} cannot be a key of {_label(path)}",
+                    child,
+                    at_key=True,
+                    expected=pattern_words(pattern),
+                )
             result[name] = self.value(members, value, inner, child)
         return result
 
@@ -191,20 +262,32 @@ class _Walker:
         if not low <= found <= high:
             limit = f"at least {low}" if found < low else f"at most {high}"
             noun = one if found == 1 else many
-            self.report("wrong-length", f"{_label(path)} has {found or 'no'} {noun}", path,
-                        expected=limit)
+            self.report(
+                "wrong-length", f"{_label(path)} has {found or 'no'} {noun}", path, expected=limit
+            )
 
     def literal(
-        self, members: Sequence[Any], choices: Sequence[Any], value: object,
-        rules: Mapping[str, Any], path: KeyPath,
+        self,
+        members: Sequence[Any],
+        choices: Sequence[Any],
+        value: object,
+        rules: Mapping[str, Any],
+        path: KeyPath,
     ) -> Any:
         for choice in choices:
             # True == 1 in Python, but `true` is not a 1 of a mask.
             if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                 return choice
         if isinstance(value, str) and all(isinstance(choice, str) for choice in choices):
-            self.report("wrong-value", f"{_label(path)} cannot be {show(value)}", path,
-                        expected=describe(members, rules), hint=did_you_mean(value, choices))
+            near = nearest(value, choices)
+            self.report(
+                "wrong-value",
+                f"{_label(path)} cannot be {show(value)}",
+                path,
+                expected=describe(members, rules),
+                hint=f"did you mean {near[0]!r}?" if near else None,
+                replace=near[0] if near else None,
+            )
             return _FAILED
         return None
 
@@ -225,8 +308,12 @@ class _Walker:
         if member is str:
             pattern = rules.get("pattern")
             if pattern and not compiled(pattern).fullmatch(value):
-                return self.report("wrong-format", f"{_label(path)} cannot be {show(value)}", path,
-                                   expected=pattern_words(pattern))
+                return self.report(
+                    "wrong-format",
+                    f"{_label(path)} cannot be {show(value)}",
+                    path,
+                    expected=pattern_words(pattern),
+                )
             return value
         inside = isinstance(value, int) or math.isfinite(value)
         inside = inside and abs(value) <= 1e300
@@ -238,8 +325,9 @@ class _Walker:
         if not inside:
             const = rules.get("const")
             expected = describe((member,), rules) if const is None else str(const)
-            return self.report("out-of-range", f"{_label(path)} cannot be {show(value)}", path,
-                               expected=expected)
+            return self.report(
+                "out-of-range", f"{_label(path)} cannot be {show(value)}", path, expected=expected
+            )
         return member(value)
 
     def wrong_type(
@@ -251,8 +339,14 @@ class _Walker:
             hint = hint or "give one, or remove the key"
         else:
             message = f"{_label(path)} is {_kind(value)}"
-        return self.report("wrong-type", message, path, expected=describe(members, rules),
-                           hint=hint)
+        return self.report(
+            "wrong-type",
+            message,
+            path,
+            expected=describe(members, rules),
+            hint=hint,
+            replace=_plain(members, value),
+        )
 
 
 def _known(names: Sequence[str]) -> str:
@@ -281,6 +375,18 @@ def _label(path: KeyPath) -> str:
     return repr(last)
 
 
+def _plain(members: Sequence[Any], value: object) -> str | None:
+    """A text that is a number or a boolean, as YAML 1.2 writes it."""
+    if not isinstance(value, str):
+        return None
+    folded = value.casefold()
+    if bool in members and folded in _YAML_1_1_BOOLEANS | {"true", "false"}:
+        return "true" if folded in ("yes", "on", "y", "true") else "false"
+    if (int in members or float in members) and _ALMOST_NUMBER.fullmatch(value):
+        return value.replace("_", "")
+    return None
+
+
 def _type_hint(members: Sequence[Any], value: object) -> str | None:
     wants_number = int in members or float in members
     wants_list = any(typing.get_origin(m) is tuple for m in members)
@@ -294,11 +400,9 @@ def _type_hint(members: Sequence[Any], value: object) -> str | None:
             return f"write [{value}]"
     if isinstance(value, (bool, int, float)) and not isinstance(value, str):
         if str in members:
-            return f"write \"{show(value)}\" in quotes if it is meant as text"
+            return f'write "{show(value)}" in quotes if it is meant as text'
         if wants_list:
             return f"write [{show(value)}]"
-    if isinstance(value, (list, tuple)) and any(
-        is_mapping(m) or is_language(m) for m in members
-    ):
+    if isinstance(value, (list, tuple)) and any(is_mapping(m) or is_language(m) for m in members):
         return "write 'key: value' lines without dashes"
     return None

@@ -18,12 +18,18 @@ _ITEM_WITHOUT_SPACE: Final = re.compile(r"^\s*-[^\s-]")
 #: Characters that look like what YAML needs and are not: where they matter, their names, what
 #: to write. Within a text they are right, so the pattern has to be narrow.
 _LOOKALIKES: Final = (
-    (re.compile("^[ \t]*([\u00a0\u3000])"), "a space that is not the ordinary one",
-     "indent with ordinary spaces"),
+    (
+        re.compile("^[ \t]*([\u00a0\u3000])"),
+        "a space that is not the ordinary one",
+        "indent with ordinary spaces",
+    ),
     (re.compile("^[^:]*?(\uff1a)[^:]*$"), "a full-width colon", "write ':' and a space"),
     (re.compile("[\\[{][^\"']*(\uff0c)"), "a full-width comma", "write ','"),
-    (re.compile("(?:: |- |[\\[{,] ?)([\u201c\u201d\u2018\u2019])"), "a curly quote",
-     "write '\"' or \"'\""),
+    (
+        re.compile("(?:: |- |[\\[{,] ?)([\u201c\u201d\u2018\u2019])"),
+        "a curly quote",
+        "write '\"' or \"'\"",
+    ),
 )
 
 
@@ -73,31 +79,53 @@ def _diagnose(error: yaml.MarkedYAMLError, lines: list[str]) -> _Finding:
         return lookalike
     if "quoted scalar" in context:
         if "escape" in problem:
-            return _Finding(line, column, "an escape in double quotes that YAML does not know",
-                            "write \\\\ for a backslash, or use single quotes")
-        return _Finding(begin, begin_column, "the quote that begins here is never closed",
-                        "close it, or put the text in the other kind of quotes")
+            return _Finding(
+                line,
+                column,
+                "an escape in double quotes that YAML does not know",
+                "write \\\\ for a backslash, or use single quotes",
+            )
+        return _Finding(
+            begin,
+            begin_column,
+            "the quote that begins here is never closed",
+            "close it, or put the text in the other kind of quotes",
+        )
     if "flow sequence" in context or "flow mapping" in context:
         bracket, close = ("[", "]") if "sequence" in context else ("{", "}")
-        return _Finding(begin, begin_column, f"the '{bracket}' that begins here is not closed",
-                        f"part the items with ',' and end with '{close}'")
+        return _Finding(
+            begin,
+            begin_column,
+            f"the '{bracket}' that begins here is not closed",
+            f"part the items with ',' and end with '{close}'",
+        )
     if "simple key" in context:
         return _without_colon(lines, begin, begin_column)
     if "mapping values are not allowed" in problem:
         return _unexpected_colon(lines, line, column)
     if "alias" in problem + context or "anchor" in problem + context:
-        return _Finding(line, column, "'*' begins an alias, and no anchor has this name",
-                        "put text that begins with '*' or '&' in quotes", "anchor")
+        return _Finding(
+            line,
+            column,
+            "'*' begins an alias, and no anchor has this name",
+            "put text that begins with '*' or '&' in quotes",
+            "anchor",
+        )
     if "cannot start any token" in problem:
         # libyaml leaves out which character; the line has it.
         char = current[column] if column < len(current) else ""
         return _Finding(line, column, f"{char!r} cannot begin a value", "put the text in quotes")
     if current.startswith("%") or "directive" in problem + context:
-        return _Finding(line, 0, "a line that begins with '%' is a YAML directive", "remove it",
-                        "directive")
+        return _Finding(
+            line, 0, "a line that begins with '%' is a YAML directive", "remove it", "directive"
+        )
     if "document start" in problem:
-        return _Finding(line, column, "the document cannot begin or go on here",
-                        "bring the line to the indentation of the first one")
+        return _Finding(
+            line,
+            column,
+            "the document cannot begin or go on here",
+            "bring the line to the indentation of the first one",
+        )
     if "block" in context:
         return _misplaced(current, line, column)
     return _Finding(line, column, f"not YAML: {problem}", "check the line and the one above it")
@@ -107,10 +135,10 @@ def _lookalike(lines: list[str], first: int, last: int) -> _Finding | None:
     # The parser often notices only on the line below.
     for row in range(max(0, first - 1), min(last + 1, len(lines))):
         for pattern, what, hint in _LOOKALIKES:
-            match = pattern.search(lines[row].split(" #")[0])
+            # No line of an adapter is longer, and these patterns take their time on longer ones.
+            match = pattern.search(lines[row][:1000].split(" #")[0])
             if match:
-                return _Finding(row, match.start(1), f"{what} where YAML needs the ASCII one",
-                                hint)
+                return _Finding(row, match.start(1), f"{what} where YAML needs the ASCII one", hint)
     return None
 
 
@@ -120,22 +148,26 @@ def _without_colon(lines: list[str], row: int, column: int) -> _Finding:
     if match:
         return _no_space(row, match)
     if _ITEM_WITHOUT_SPACE.match(line):
-        return _Finding(row, column, "no space after the dash",
-                        f"write '- {line.strip()[1:]}'")
+        return _Finding(row, column, "no space after the dash", f"write '- {line.strip()[1:]}'")
     words = line.split("#")[0].strip()
     return _Finding(row, column, "this line has no colon", f"write '{words}: VALUE'")
 
 
 def _no_space(row: int, match: re.Match[str]) -> _Finding:
-    return _Finding(row, match.end(1), "no space after the colon",
-                    f"write '{match[1]}: {match[2]}'")
+    return _Finding(
+        row, match.end(1), "no space after the colon", f"write '{match[1]}: {match[2]}'"
+    )
 
 
 def _unexpected_colon(lines: list[str], row: int, column: int) -> _Finding:
     line = lines[row] if row < len(lines) else ""
     if ": " in line[:column]:
-        return _Finding(row, column, "a second colon in one line",
-                        "put the text in quotes, or begin a new line for the inner key")
+        return _Finding(
+            row,
+            column,
+            "a second colon in one line",
+            "put the text in quotes, or begin a new line for the inner key",
+        )
     indent = len(line) - len(line.lstrip())
     for above in range(row - 1, -1, -1):
         text = lines[above].split(" #")[0].rstrip()
@@ -147,16 +179,20 @@ def _unexpected_colon(lines: list[str], row: int, column: int) -> _Finding:
             return _no_space(above, match)
         if len(text) - len(text.lstrip()) < indent:
             return _Finding(
-                row, indent,
+                row,
+                indent,
                 "this line is indented deeper than the one above, which has a value already",
                 "bring the keys of one mapping to the same column",
             )
         break
     else:
-        return _Finding(row, column, "a colon cannot stand here",
-                        "put text with a colon in quotes")
-    return _Finding(row, indent, "a key cannot begin here",
-                    "check that the line above ends its value and has a colon")
+        return _Finding(row, column, "a colon cannot stand here", "put text with a colon in quotes")
+    return _Finding(
+        row,
+        indent,
+        "a key cannot begin here",
+        "check that the line above ends its value and has a colon",
+    )
 
 
 def _misplaced(line: str, row: int, column: int) -> _Finding:
@@ -164,7 +200,15 @@ def _misplaced(line: str, row: int, column: int) -> _Finding:
         return _Finding(row, column, f"{line.strip()[0]!r} closes nothing", "remove it")
     if column > len(line) - len(line.lstrip()):
         rest = line[column:].strip()
-        return _Finding(row, column, f"{rest[:40]!r} follows a value that has already ended",
-                        "put the whole value in quotes, or remove what follows")
-    return _Finding(row, column, "this line's indentation fits none of the lines above",
-                    "bring it to the same column as its neighbours")
+        return _Finding(
+            row,
+            column,
+            f"{rest[:40]!r} follows a value that has already ended",
+            "put the whole value in quotes, or remove what follows",
+        )
+    return _Finding(
+        row,
+        column,
+        "this line's indentation fits none of the lines above",
+        "bring it to the same column as its neighbours",
+    )

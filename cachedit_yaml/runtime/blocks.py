@@ -43,6 +43,7 @@ class ListRunner:
 
     Attributes:
         running: the pass of the transformer's current forward; None outside of one.
+        parallelized: other ranks run the same forward, and decide alike.
         in_place: blocks overwrite their input, so it is cloned before it is needed later.
     """
 
@@ -51,6 +52,7 @@ class ListRunner:
         self.hooks = [BlockHook(block, self, index) for index, block in enumerate(plan.blocks)]
         self.running: ListPass | None = None
         self.in_place = False
+        self.parallelized = False
         # The form in which the blocks return: 0 a tensor, else the length of the tuple.
         self.form = 0
         self.form_type: type[Any] = tuple

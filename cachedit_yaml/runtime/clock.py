@@ -5,8 +5,9 @@ with the next forward of a transformer; each ``step`` ends a step. How many step
 read at that first forward, when the true timesteps and the begin index (img2img) are known. Hooks
 sit on the scheduler instance: copies of it and other schedulers of the class know nothing of them.
 
-Without a pipeline, or where an engine keeps schedulers of its own, the timestep that the
-transformer is called with is the clock, see :class:`TimestepClock`.
+Without a pipeline, where an engine keeps schedulers of its own, or where the pipeline steps copies
+of its scheduler, the timestep that the transformer is called with is the clock, see
+:class:`TimestepClock`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.runtime.generation import Generation, share_steps
 from cachedit_yaml.runtime.patching import Patch
-from cachedit_yaml.runtime.timesteps import Event, TimestepClock, scalar
+from cachedit_yaml.runtime.timesteps import Event, Moment, TimestepClock, moment
 
 
 class _SchedulerHook(Patch):
@@ -44,7 +45,7 @@ class _Step(_SchedulerHook):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result = self.inner(*args, **kwargs)
         if self.active:
-            self.clock.end_step()
+            self.clock.end_step(kwargs.get("timestep", args[1] if len(args) > 1 else None))
         return result
 
 
@@ -55,12 +56,14 @@ class _Run(threading.local):
         generation: its current generation.
         announced: the scheduler got new timesteps: the next forward begins a generation.
         refreshes: this thread calls `refresh` itself, so it takes no other thread's.
+        stepped_to: the scheduler's index after its last step; None once a forward came after it.
     """
 
     def __init__(self, forwards: int) -> None:
         self.generation: Generation | None = None
         self.announced = False
         self.refreshes = False
+        self.stepped_to: int | None = None
         self.timesteps = TimestepClock(forwards)
 
 
@@ -85,11 +88,12 @@ class Clock:
         self._told: dict[int, int | None] = {}
         self._patches: list[Patch] = []
         self._scheduler: Any = None
+        self._steps = False  # the hooked scheduler has ended a step
         self._lock = threading.Lock()
 
     def install(self) -> None:
         """Hook the pipeline's scheduler, if there is one."""
-        scheduler = getattr(self.pipeline, "scheduler", None)
+        scheduler = self.plan.scheduler
         if scheduler is None or not hasattr(scheduler, "set_timesteps"):
             return
         self._scheduler = scheduler
@@ -116,10 +120,19 @@ class Clock:
             patch.remove()
         self._patches = []
         self._scheduler = None
+        self._steps = False
 
     def announce(self) -> None:
         """The scheduler got new timesteps: this thread's next forward begins a generation."""
         self._run.announced = True
+
+    def may_announce(self, generation: Generation) -> bool:
+        """Whether the pipeline's scheduler may yet tell how many steps are to come.
+
+        It has told none, and no step has ended: pipelines call their transformers before the
+        first step too, to encode condition pictures for example.
+        """
+        return self._scheduler is not None and generation.total is None and generation.tick == 0
 
     def refresh(self, total: int | None) -> None:
         """The next forward begins a generation of ``total`` executed steps.
@@ -129,12 +142,35 @@ class Clock:
         with self._lock:
             self._told[threading.get_ident()] = total
 
-    def end_step(self) -> None:
-        """The scheduler finished a step."""
+    def end_step(self, timestep: Any = None) -> None:
+        """The scheduler finished a step.
+
+        A pipeline may have it do one step twice: once for the denoised sample, after which it sets
+        the scheduler's index back, and again for the next latents. Both end at the same index with
+        no forward between them, and are one step.
+
+        Args:
+            timestep: that it was given.
+        """
+        self._steps = True
         run = self._run
-        if run.generation is not None and not run.announced:
+        index = getattr(self._scheduler, "step_index", None)
+        again = index is not None and index == run.stepped_to
+        run.stepped_to = index
+        if run.generation is not None and not run.announced and not again:
             run.generation.by_scheduler = True
+            if run.generation.tick == 0 and self._cut_unknown:
+                self._cut(run.generation, moment(timestep))
             run.generation.end_step()
+
+    def _cut(self, generation: Generation, first: Moment | None) -> None:
+        """The first step tells where the loop began, if its forwards carried no timestep."""
+        values = self._executed_timesteps(first)
+        if first is None or values is None or generation.total is None:
+            return
+        if len(values) < generation.total:
+            generation.total = len(values)
+            generation.shares = share_steps(self.plan, values, len(values))
 
     def fail(self) -> None:
         """A forward raised: what is left of this thread's generation runs uncached."""
@@ -152,27 +188,48 @@ class Clock:
             name: the guidance branch that the pipeline announced.
         """
         run = self._run
+        run.stepped_to = None
         self._follow_scheduler(run)
         told = self._take_told(run) if self._told else None
         if run.announced:
             run.announced = False
-            timesteps = self._executed_timesteps()
+            run.timesteps = TimestepClock(self._forwards)
+            first = moment(timestep()) if not self._steps or self._cut_unknown else None
+            if not self._steps:
+                run.timesteps.see(first, name)
+            timesteps = self._executed_timesteps(first)
             total = told[0] if timesteps is None and told is not None else None
             return self._begin(run, timesteps, total, by_scheduler=True)
         if told is not None:
             run.timesteps = TimestepClock(self._forwards)
             self._begin(run, None, told[0], by_scheduler=False)
         elif run.generation is not None and run.generation.by_scheduler:
-            return run.generation
-        return self._by_timestep(run, scalar(timestep()), name, begun=told is not None)
+            generation = run.generation
+            if self._steps or generation.tick or not self._stands_still(run, timestep, name):
+                return generation
+            # The pipeline steps copies of its scheduler, and knows how often.
+            generation.by_scheduler = False
+            if self._looped is not None and self._looped != generation.total:
+                generation.total = self._looped
+                generation.shares = share_steps(self.plan, None, self._looped)
+            generation.end_step()
+            return generation
+        return self._by_timestep(run, moment(timestep()), name, begun=told is not None)
+
+    @staticmethod
+    def _stands_still(run: _Run, timestep: Callable[[], Any], name: str | None) -> bool:
+        """Whether a forward belongs to a step that no scheduler has begun."""
+        known = run.timesteps.knows(name)
+        return run.timesteps.see(moment(timestep()), name) is Event.STEP and known
 
     def _by_timestep(
-        self, run: _Run, timestep: float | None, name: str | None, *, begun: bool
+        self, run: _Run, timestep: Moment | None, name: str | None, *, begun: bool
     ) -> Generation:
         event = run.timesteps.see(timestep, name)
         generation = run.generation
         if generation is None or (event is Event.GENERATION and not begun):
-            generation = self._begin(run, None, None, by_scheduler=False)
+            total = None if self._scheduler is None else self._looped
+            generation = self._begin(run, None, total, by_scheduler=False)
         elif event is Event.STEP:
             generation.end_step()
         if timestep is None and (generation.total is None or not run.timesteps.counts(name)):
@@ -195,11 +252,13 @@ class Clock:
         """Users replace ``pipeline.scheduler``: hook the new one, which has its timesteps set."""
         if self._scheduler is None:
             return
-        scheduler = getattr(self.pipeline, "scheduler", None)
+        scheduler = self.plan.scheduler
         if scheduler is self._scheduler or scheduler is None:
             return
-        self._unhook()
-        self.install()
+        with self._lock:
+            if self.plan.scheduler is not self._scheduler:  # another thread may have been faster
+                self._unhook()
+                self.install()
         run.announced = True
 
     def _begin(
@@ -214,8 +273,23 @@ class Clock:
         self._generations.add(generation)
         return generation
 
-    def _executed_timesteps(self) -> torch.Tensor | None:
-        """The timesteps that will be executed, from the hooked scheduler."""
+    @property
+    def _looped(self) -> int | None:
+        """Pipelines keep the number of steps that they loop over."""
+        looped = getattr(self.plan.looping, "num_timesteps", None)
+        return looped if isinstance(looped, int) and looped > 0 else None
+
+    @property
+    def _cut_unknown(self) -> bool:
+        """Whether nobody says where among the scheduler's timesteps the loop begins."""
+        return getattr(self._scheduler, "begin_index", None) is None and self._looped is None
+
+    def _executed_timesteps(self, first: Moment | None) -> torch.Tensor | None:
+        """The timesteps that will be executed, from the hooked scheduler.
+
+        Args:
+            first: what the first forward carries, where nothing else says where the loop begins.
+        """
         timesteps = getattr(self._scheduler, "timesteps", None)
         if timesteps is None:
             return None
@@ -223,10 +297,15 @@ class Clock:
         if values.ndim != 1 or not len(values):
             return None
         begin = getattr(self._scheduler, "begin_index", None)
+        looped = self._looped
         if begin is None:
-            # Nobody said where the loop begins; pipelines keep the number of timesteps that they
-            # loop over, after a cut at the front.
-            looped = getattr(self.pipeline, "num_timesteps", None)
-            if isinstance(looped, int) and 0 < looped < len(values):
-                begin = len(values) - looped
-        return values[begin or 0 :]
+            # Pipelines cut the timesteps at the front.
+            if looped is not None:
+                begin = max(0, len(values) - looped)
+            elif first is not None:
+                found = (values == first.largest).nonzero()
+                begin = int(found[0]) if len(found) else 0
+            return values[begin or 0 :]
+        # Where a schedule ends with its last timestep, the loop ends before it.
+        ends = looped is not None and begin + looped == len(values) - 1
+        return values[begin:-1] if ends else values[begin:]

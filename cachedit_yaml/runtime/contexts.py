@@ -64,6 +64,8 @@ class BranchState:
         called: bit set of the middle blocks that the last computed step called.
         last_middle: the last of them, after which a hit applies the cache; -1 before the first.
         has_encoder: encoder hidden states are stored too; the last block may return none.
+        replaced: shape of the encoder hidden states that the loop puts in the place of those that
+            entered the list; None where it does not.
         signature: shape, dtype and device of what is stored; None while nothing is.
         record: the statistics.
         unfit: why this list cannot hit, whatever its differences are; None while it may.
@@ -83,6 +85,7 @@ class BranchState:
         "prefix_bn",
         "prefix_fn",
         "record",
+        "replaced",
         "resolved",
         "signature",
         "unfit",
@@ -116,6 +119,17 @@ class BranchState:
         self.called = 0
         self.last_middle = -1
         self.has_encoder = False
+        self.replaced: torch.Size | None = None
+
+    def expect(self, num_steps: int | None, mask: list[int] | None) -> None:
+        """Another number of steps will be executed than was known when this was made."""
+        self._num_steps, self._mask = num_steps, mask
+        self.context.cache_config = self.resolved.cache_config(num_steps, mask)
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps that will be executed, as far as is known."""
+        return self._num_steps
 
     def begin_step(self, step: int) -> None:
         """Tell the context which step this is.

@@ -88,7 +88,7 @@ def share_steps(
         if timesteps is None:
             high: int | None = None
         else:
-            config = getattr(getattr(plan.pipeline, "scheduler", None), "config", {})
+            config = getattr(plan.scheduler, "config", {})
             edge = plan.ratio * float(config.get("num_train_timesteps", 1000))
             # As the pipelines do: torch rounds the edge to the timesteps' precision.
             high = int((timesteps >= edge).sum())

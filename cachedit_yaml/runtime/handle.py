@@ -10,15 +10,18 @@ from typing import Any, Protocol
 import torch
 
 from cachedit_yaml.compiler.plan import Plan
-from cachedit_yaml.errors import CompileError
+from cachedit_yaml.errors import CacheRuntimeError, CompileError
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.stats import BranchStats, Stats, warnings_about
 
 _ABSENT = object()
-# A hook of somebody else's (offloading) may hide ours, so cached transformers are listed too.
-_CACHED: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+# A hook of somebody else's (offloading) may hide ours, so cached transformers are listed too. Their
+# hooks keep the handle alive, not this list.
+_CACHED: weakref.WeakKeyDictionary[torch.nn.Module, weakref.ref[Handle]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class Execution(Protocol):
@@ -74,10 +77,11 @@ class Handle:
             self.enabled = True
             try:
                 for transformer in self.plan.transformers:
-                    _CACHED.add(transformer.module)
+                    _CACHED[transformer.module] = weakref.ref(self)
                 self._execution.install()
                 for patch in self._execution.patches:
                     self._patches.append(patch)
+                    patch.keeps = self
                     patch.install()
                 self._clock.install()
                 for name, value in self.plan.flags.items():
@@ -96,9 +100,16 @@ class Handle:
         Args:
             num_inference_steps: steps that the generation executes. Where a scheduler tells the
                 number itself, that is the truth.
+
+        Raises:
+            ValueError: the number is not a whole number from 1 on.
+            CacheRuntimeError: the handle was disabled.
         """
-        if num_inference_steps is not None and num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1, not {num_inference_steps}")
+        if not self.enabled:
+            raise CacheRuntimeError("caching is off: this handle was disabled")
+        steps = num_inference_steps
+        if steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise ValueError(f"num_inference_steps must be a whole number from 1 on, not {steps!r}")
         self._clock.refresh(num_inference_steps)
 
     def stats(self) -> Stats:
@@ -151,7 +162,7 @@ class Handle:
                 delattr(self.plan.pipeline, name)
         self._flags = {}
         for transformer in self.plan.transformers:
-            _CACHED.discard(transformer.module)
+            _CACHED.pop(transformer.module, None)
 
     def __enter__(self) -> Handle:
         return self
@@ -169,6 +180,21 @@ class Handle:
         return f"<cachedit-yaml handle: {self.plan.spec.name}, {self.execution}, {state}>"
 
 
+def handles_of(target: Any) -> list[Handle]:
+    """The handles that are on for a transformer, or for what holds transformers."""
+    held = [target, *vars(target).values()] if hasattr(target, "__dict__") else [target]
+    if isinstance(target, torch.nn.Module):
+        held += target.modules()
+    found: dict[int, Handle] = {}
+    for module, reference in list(_CACHED.items()):
+        handle = reference()
+        if handle is None:
+            continue
+        if handle.plan.pipeline is target or any(module is item for item in held):
+            found[id(handle)] = handle
+    return list(found.values())
+
+
 def refuse_if_cached(plan: Plan) -> None:
     """Refuse a transformer that is cached already, by us, by cache-dit or by diffusers.
 
@@ -181,7 +207,10 @@ def refuse_if_cached(plan: Plan) -> None:
     for transformer in plan.transformers:
         module, where = transformer.module, f"pipeline.{transformer.path}"
         if module in _CACHED:
-            problems.append(f"{where} is cached already; call disable() on its handle first")
+            problems.append(
+                f"{where} is cached already; call disable() on its "
+                "handle, or cachedit_yaml.disable(pipeline)"
+            )
         elif getattr(module, "_is_cached", False):
             problems.append(f"{where} is cached by cache-dit; call cache_dit.disable_cache first")
         elif getattr(module, "is_cache_enabled", False):

@@ -69,6 +69,11 @@ class LoopExecution:
                 continue
             for reason, count in state.uncached.items():
                 found.append(f"{transformer.path}: {count} forwards ran uncached: {reason}")
+            if getattr(transformer.module, "is_cache_enabled", False):
+                found.append(
+                    f"{transformer.path}: diffusers' own cache was enabled too; two caches on one "
+                    "transformer are not exact"
+                )
             if state.reruns:
                 found.append(
                     f"{transformer.path}: {state.reruns} forwards ran twice, because the loop "

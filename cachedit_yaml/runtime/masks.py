@@ -75,6 +75,10 @@ def _spread(reference: list[int], steps: int, wanted: int) -> list[int]:
     return mask
 
 
+#: Why a forward runs uncached while nobody has told the steps that its mask is made for.
+UNTOLD = "a step computation mask needs the number of steps, which is not known yet"
+
+
 def build_mask(scm: StepMask | None, steps: int | None, where: str) -> list[int] | None:
     """The mask for a run of ``steps`` executed steps, or None without a mask.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import cache_dit
+import torch
 from cache_dit.caching.cache_blocks import remove_stats
 
 from cachedit_yaml.compiler.adapters import base_config, block_adapter
@@ -20,7 +21,12 @@ from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.stats import BranchStats
-from cachedit_yaml.runtime.transformer import ForwardHook, TransformerState, needs_gradients
+from cachedit_yaml.runtime.transformer import (
+    ForwardHook,
+    TransformerState,
+    needs_gradients,
+    needs_steps,
+)
 
 if TYPE_CHECKING:
     from cachedit_yaml.runtime.native import NativeExecution
@@ -35,12 +41,21 @@ class NativeState(TransformerState):
         contexts: cache-dit's contexts by block list, each with the step that it began at; more
             than one where `force_refresh_step_hint` made it begin anew.
         forwards: forwards of the first step, which every later step must have.
+        shapes: of what each forward of a step was called with; every later step must have the same.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.contexts: dict[str, list[tuple[int, Any]]] = {}
         self.forwards = 0
+        self.shapes: dict[int, tuple[Any, ...]] = {}
+
+    @property
+    def separate(self) -> bool:
+        """Whether a context keeps two branches."""
+        return any(
+            contexts[-1][1].cache_config.enable_separate_cfg for contexts in self.contexts.values()
+        )
 
     def release(self) -> None:
         """Drop every cached tensor; the lists of steps stay for the statistics."""
@@ -153,6 +168,9 @@ class NativeTransformer:
                 self.names.current(),
             )
             state = generation.transformers.get(self.plan.path)
+            early = state is None and self.owner.clock.may_announce(generation)
+            if early and needs_steps(self.plan):
+                return self._plain(*args, **kwargs)
             if state is None:
                 state = generation.transformers[self.plan.path] = self._begin(generation)
             reason = generation.reason_against(self.plan.path, state.step_at(generation.tick))
@@ -165,7 +183,7 @@ class NativeTransformer:
                 return self._plain(*args, **kwargs)
             try:
                 self._check_arguments(args, kwargs)
-                self._count(state, generation)
+                self._count(state, generation, args, kwargs)
                 output = inner(*args, **kwargs)
                 self._follow_refresh(state)
                 return output
@@ -177,9 +195,11 @@ class NativeTransformer:
         """Rebuild cache-dit's contexts for this generation."""
         state = NativeState()
         steps = generation.shares.get(self.plan.path, generation.total)
-        separate = bool(self.owner.plan.separate_cfg)
         for name, item in self._contexts():
             resolved = item.layers.resolve(generation.total)
+            # Two branches begin with the first step's second forward, whatever is declared, unless
+            # cache-dit has to know the order of the branches before.
+            separate = bool(self.owner.plan.separate_cfg and resolved.values["cfg_compute_first"])
             mask = build_mask(resolved.scm, steps, item.where)
             config = resolved.cache_config(steps, mask, separate_cfg=separate, owns_refresh=False)
             if separate:
@@ -209,20 +229,39 @@ class NativeTransformer:
     def _check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for path, report in self._loops.items():
             for name in report.arguments:
-                if self._parameters.get(name, args, kwargs) not in (None, False):
+                value = self._parameters.get(name, args, kwargs)
+                if value is not None and value is not False:
                     raise CacheRuntimeError(
                         f"native execution would lose what {name!r} does in the loop over "
                         f"{self.plan.path}.{path}; use execution='loop'"
                     )
 
-    def _count(self, state: NativeState, generation: Generation) -> None:
+    def _count(
+        self,
+        state: NativeState,
+        generation: Generation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
         """Count a forward, and let the first step say how many make a step."""
         before = sum(state.places.values())
         step = state.step
         state.enter(generation.tick, self.names.current())
         if state.step != step and state.step > 0 and before != state.forwards:
             raise self._uneven(step, before, state.forwards)
+        if state.step == 1 and state.forwards == 1 and state.separate:
+            raise CacheRuntimeError(
+                f"cfg_compute_first needs two forwards a step, and {self.plan.path} ran one in "
+                "step 0; leave it out, or use execution='loop'"
+            )
         place = sum(state.places.values())
+        shapes = _shapes(args, kwargs)
+        if state.shapes.setdefault(place, shapes) != shapes:
+            raise CacheRuntimeError(
+                f"native execution needs the same shapes in every step, and {self.plan.path} got "
+                f"others in step {state.step} (guidance that starts or stops changes the batch); "
+                "use execution='loop'"
+            )
         if state.step > 0:
             if place > state.forwards:
                 raise self._uneven(state.step, place, state.forwards)
@@ -242,6 +281,17 @@ class NativeTransformer:
             f"native execution needs the same guidance in every step, and {self.plan.path} ran "
             f"{forwards} forwards in step {step} after {first} in step 0; use execution='loop'"
         )
+
+
+def _shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """The shapes of a call's tensors, also of those in lists."""
+    found: list[Any] = []
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor):
+            found.append(value.shape)
+        elif isinstance(value, (list, tuple)):
+            found.append(tuple(getattr(item, "shape", None) for item in value))
+    return tuple(found)
 
 
 def _separate(context: Any) -> None:

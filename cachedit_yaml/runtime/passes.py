@@ -13,10 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.contexts import BranchState, signature_of
+
+CHANGES_SHAPE = "its blocks change the shape of what runs through them"
+TAKES_REPLACED = (
+    "the loop replaces the encoder hidden states between skipped blocks, and its last blocks take "
+    "them; set Bn_compute_blocks to 0"
+)
 
 
 class DeviationError(Exception):
@@ -37,6 +42,7 @@ class ListPass:
         "called",
         "decided",
         "encoder",
+        "encoder_shape",
         "end",
         "entry",
         "entry_version",
@@ -82,6 +88,7 @@ class ListPass:
         self.first_encoder: torch.Tensor | None = None
         self.applied: tuple[torch.Tensor, torch.Tensor | None] | None = None
         self.encoder: Any = None
+        self.encoder_shape: torch.Size | None = None
         self.fn_output: Any = None
         self.last_out: tuple[torch.Tensor, Any, int] | None = None
         # What the middle blocks return, while it is not known whether later ones take it.
@@ -144,8 +151,7 @@ class ListPass:
         # Under context parallelism the first block may split the sequence.
         residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
         fits = branch.signature is not None and branch.signature == signature_of(hidden)
-        parallelized = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        if branch.can_hit(residual, parallelized, self.primary) and fits:
+        if branch.can_hit(residual, runner.parallelized, self.primary) and fits:
             self.hit = True
             branch.mark_hit()
         else:
@@ -171,6 +177,9 @@ class ListPass:
             if index == branch.last_middle:
                 self.stored = True
                 hidden, encoder = self.applied
+                if branch.replaced is not None and shape_of(rest) != branch.replaced:
+                    branch.unfit = CHANGES_SHAPE
+                    raise DeviationError
                 rest = rest if encoder is None else encoder
             return runner.join(hidden, rest)
         branch.record.computed_blocks += 1
@@ -181,6 +190,9 @@ class ListPass:
             keeps = isinstance(rest, torch.Tensor) and self._keeps_encoder
             self.first_encoder = self._keep(rest) if keeps else None
             self.first_versions = version_of(self.first_hidden), version_of(self.first_encoder)
+        if binding.encoder is not None:
+            rest = binding.encoder.get(args, kwargs)
+            self.encoder_shape = rest.shape if isinstance(rest, torch.Tensor) else None
         output = inner(*args, **kwargs)
         hidden, rest = runner.split(output)
         if self.outputs is not None:
@@ -221,9 +233,19 @@ class ListPass:
             runner.in_place = True
             branch.signature = None
             return
-        if first.shape != hidden.shape or shape_of(before) != shape_of(encoder):
-            branch.unfit = "its blocks change the shape of what runs through them"
+        replaced = shape_of(before) != shape_of(encoder)
+        if first.shape != hidden.shape or (replaced and self.encoder_shape != shape_of(encoder)):
+            branch.unfit = CHANGES_SHAPE
             return
+        branch.replaced = None
+        if replaced:
+            # Not a block but the loop has put another tensor in the place of the encoder hidden
+            # states: there is nothing that the blocks have added to one tensor.
+            if branch.resolved.bn > 0:
+                branch.unfit = TAKES_REPLACED
+                return
+            branch.replaced = self.encoder_shape
+            before = encoder = None
         branch.store(first.to(hidden.device), hidden, before, encoder)
         branch.last_middle = index
         branch.called = self.called

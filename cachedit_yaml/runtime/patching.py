@@ -33,6 +33,7 @@ class Patch:
         self._plain = plain
         self._previous: Any = vars(owner).get(name, _ABSENT)
         self.active = False
+        self.keeps: Any = None  # what has to live as long as this is installed
         # `inspect.signature` follows __wrapped__ to the real signature.
         functools.update_wrapper(self, self.inner, updated=())
 
@@ -49,6 +50,7 @@ class Patch:
         if not self.active:
             return
         self.active = False
+        self.keeps = None
         outer = vars(self.owner).get(self.name)
         if outer is self:
             if self._previous is _ABSENT:

@@ -135,7 +135,11 @@ def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
         if item.unfit is not None:
             found.append(f"{where} cannot hit: {item.unfit}")
             continue
-        if item.cached_steps or len(item.executed_steps) < 2:
+        pruned = item.computed_blocks < item.total_blocks
+        if item.cached_steps or pruned or len(item.executed_steps) < 2:
+            continue
+        if item.threshold == 0:
+            found.append(f"{where} never hit: residual_diff_threshold is 0")
             continue
         diffs = [value for value in item.residual_diffs.values() if value >= 0]
         broken = [value for value in item.residual_diffs.values() if value != value]

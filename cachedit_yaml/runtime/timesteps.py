@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,6 +14,20 @@ class Event(Enum):
     GENERATION = "generation"
     STEP = "step"
     NOTHING = "nothing"
+
+
+class Moment(NamedTuple):
+    """The timestep of a forward, where every token may have its own.
+
+    Attributes:
+        largest: the largest of them.
+        mean: their mean.
+        tokens: how many there are.
+    """
+
+    largest: float
+    mean: float
+    tokens: int
 
 
 class TimestepClock:
@@ -30,10 +44,10 @@ class TimestepClock:
         self._forwards = forwards
         self._calls = 0
         self._names: set[str] = set()
-        self._last: float | None = None
+        self._last: Moment | None = None
         self._direction = 0
 
-    def see(self, timestep: float | None, name: str | None) -> Event:
+    def see(self, timestep: Moment | None, name: str | None) -> Event:
         """Look at one forward.
 
         Args:
@@ -47,8 +61,10 @@ class TimestepClock:
             event = self._by_count(name)
         elif timestep == self._last:
             event = Event.NOTHING
+        elif timestep.largest == self._last.largest:
+            event = self._by_tokens(timestep, self._last, name)
         else:
-            direction = 1 if timestep > self._last else -1
+            direction = 1 if timestep.largest > self._last.largest else -1
             event = Event.STEP if self._direction in (0, direction) else Event.GENERATION
             self._direction = direction if event is Event.STEP else 0
         self._last = timestep
@@ -57,6 +73,19 @@ class TimestepClock:
         if name is not None:
             self._names.add(name)
         return event
+
+    def knows(self, name: str | None) -> bool:
+        """Whether a guidance branch has already run in the current step."""
+        return name is None or name in self._names
+
+    def _by_tokens(self, timestep: Moment, last: Moment, name: str | None) -> Event:
+        """Some tokens have moved on, the noisiest have not: frames that wait for earlier ones.
+
+        Guidance branches of different lengths differ as well.
+        """
+        if name is not None:
+            return Event.STEP if name in self._names else Event.NOTHING
+        return Event.STEP if timestep.tokens == last.tokens else Event.NOTHING
 
     def counts(self, name: str | None) -> bool:
         """Whether steps can be counted without timesteps."""
@@ -69,10 +98,16 @@ class TimestepClock:
         return Event.STEP if begins else Event.NOTHING
 
 
-def scalar(timestep: Any) -> float | None:
-    """The timestep of a forward; where every token has its own, the largest."""
+def moment(timestep: Any) -> Moment | None:
+    """The timestep that a forward carries, if it can be read."""
     if isinstance(timestep, torch.Tensor):
-        return float(timestep.max()) if timestep.numel() else None
-    if isinstance(timestep, (int, float)):
-        return float(timestep)
-    return None
+        count = timestep.numel()
+        if count < 2:
+            value = float(timestep) if count else None
+        else:
+            flat = timestep.detach().float()
+            value, mean = torch.stack((flat.max(), flat.mean())).tolist()
+            return Moment(value, mean, count)
+    else:
+        value = float(timestep) if isinstance(timestep, (int, float)) else None
+    return None if value is None else Moment(value, value, 1)

@@ -19,7 +19,8 @@ from cachedit_yaml.runtime.branches import (
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
-from cachedit_yaml.runtime.masks import build_mask
+from cachedit_yaml.runtime.masks import UNTOLD, build_mask
+from cachedit_yaml.runtime.parallel import is_parallelized
 from cachedit_yaml.runtime.passes import DeviationError, ListPass
 from cachedit_yaml.runtime.patching import Patch
 
@@ -141,6 +142,7 @@ class TransformerRunner:
             if state is None:
                 state = generation.transformers[self.plan.path] = TransformerState()
                 for runner in self.lists:
+                    runner.parallelized = is_parallelized(self.plan.module)
                     for hook in runner.hooks:
                         hook.follow()
             branch = state.enter(generation.tick, name)
@@ -149,6 +151,8 @@ class TransformerRunner:
                 reason = "too many forwards in one step"
             if reason is None and needs_gradients(self.plan.module, args, kwargs):
                 reason = "gradients are on"
+            if reason is None and self.clock.may_announce(generation) and needs_steps(self.plan):
+                reason = UNTOLD
             if reason is not None:
                 state.skip(reason)
                 return inner(*args, **kwargs)
@@ -199,14 +203,21 @@ class TransformerRunner:
         path = runner.plan.path
         key = (path, branch, turn)
         found = state.branches.get(key)
+        steps = generation.shares.get(self.plan.path, generation.total)
+        if found is not None and found.num_steps != steps:
+            found.expect(steps, build_mask(found.resolved.scm, steps, runner.plan.where))
         if found is None:
-            steps = generation.shares.get(self.plan.path, generation.total)
             resolved = runner.plan.layers.resolve(generation.total)
             mask = build_mask(resolved.scm, steps, runner.plan.where)
             found = BranchState(path, resolved, steps, mask)
             state.branches[key] = found
         primary = state.first.setdefault((path, turn), branch)
         return found, state.branches[path, primary, turn]
+
+
+def needs_steps(plan: TransformerPlan) -> bool:
+    """Whether a list has a step computation mask, which is made for a number of steps."""
+    return any(item.layers.resolve(None).scm is not None for item in plan.lists)
 
 
 def needs_gradients(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

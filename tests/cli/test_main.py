@@ -22,8 +22,12 @@ OURS = ("validate", "list", "show", "schema")
 
 def run_process(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cachedit_yaml", *arguments], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, **more,
+        [sys.executable, "-m", "cachedit_yaml", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        **more,
     )
 
 
@@ -75,9 +79,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["show"], "required: NAME"),
     ],
 )
-def test_wrong_use(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_use(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -99,7 +101,10 @@ def test_wrong_use(
     ],
 )
 def test_errors_become_exit_codes(
-    error: BaseException, code: int, says: str, monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fake(monkeypatch, error)
@@ -171,7 +176,11 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         (tmp_path / f"{index}.yaml").write_text("zzz: 1\n" * 40)
     command = f'"{sys.executable}" -m cachedit_yaml validate "{tmp_path}" | head -n 1'
     done = subprocess.run(
-        command, shell=True, capture_output=True, text=True, check=False,
+        command,
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.stderr == ""
@@ -181,10 +190,11 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 def test_an_ascii_terminal_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("schema: 1\n模型: 1\n", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "cachedit_yaml", "validate", str(tmp_path)], capture_output=True,
-        text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii",
-             "PYTHONUTF8": "0"},
+        [sys.executable, "-m", "cachedit_yaml", "validate", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
     )
     assert done.returncode == 1
     assert "\\u6a21" in done.stdout
@@ -198,7 +208,10 @@ def test_validate_imports_nothing_heavy() -> None:
         " if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.stdout.splitlines()[-1] == "[]"

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from cachedit_yaml.cli import main
-from cachedit_yaml.demo.calling import Wishes, build_call, values_of
-from cachedit_yaml.demo.loading import UsageError
+from cachedit_yaml.generating.calling import Wishes, build_call, values_of
+from cachedit_yaml.generating.loading import UsageError
 from tests.tiny import build
 
 # What diffusers and numpy say to each other.
@@ -189,7 +189,7 @@ def test_interruption(
     def interrupt(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cachedit_yaml.demo.generate.generate", interrupt)
+    monkeypatch.setattr("cachedit_yaml.generating.generate.generate", interrupt)
     assert main([*command, "--label", "1"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "cachedit-yaml: interrupted"
 

@@ -52,7 +52,7 @@ def test_errors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(here, a=GOOD.format("A"), b=GOOD.format("B") + "oops: 1\n", c="\tx\n")
     assert main(["validate", "."]) == 1
     out = capsys.readouterr().out
-    assert "b.yaml:4:1: error[unknown-key]: unknown key 'oops'\n   4 | oops: 1\n     | ^^^^" in out
+    assert "b.yaml:4:1: error[unknown-key]: unknown key 'oops' (CY101)\n   4 | oops: 1\n" in out
     assert "c.yaml:1:1: error[syntax]: a tab in the indentation" in out
     assert out.endswith("\n3 files, 2 errors\n")
 
@@ -90,7 +90,9 @@ def test_stdin(
 def test_nothing_to_check_is_wrong_use(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "empty").mkdir()
     for argument, says in (
-        ("empty", "no adapter files"), ("none.yaml", "no such file"), ("no*.yaml", "no such file")
+        ("empty", "no adapter files"),
+        ("none.yaml", "no such file"),
+        ("no*.yaml", "no such file"),
     ):
         assert main(["validate", argument]) == 2
         assert says in capsys.readouterr().err
@@ -124,12 +126,17 @@ def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(here, a=GOOD.format("A"), b=GOOD.format("B") + "oops: 1\n" + WARNING)
     assert main(["validate", "--format", "json", "a.yaml", "b.yaml"]) == 1
     data: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert data["summary"] == {"files": 2, "errors": 1, "warnings": 1}
+    assert data["summary"] == {"files": 2, "errors": 1, "warnings": 1, "hints": 0, "fixed": 0}
+    assert data["version"] == 1
     assert [entry["path"] for entry in data["files"]] == ["a.yaml", "b.yaml"]
     found = data["files"][1]["diagnostics"]
     assert found[0]["code"] == "unknown-key"
     assert found[0]["span"] == {
-        "path": "b.yaml", "line": 4, "column": 1, "end_line": 4, "end_column": 5
+        "path": "b.yaml",
+        "line": 4,
+        "column": 1,
+        "end_line": 4,
+        "end_column": 5,
     }
 
 

@@ -136,6 +136,85 @@ class Checkpointed(type(small())):  # type: ignore[misc]
         return hidden_states
 
 
+class CheckpointedCall(Checkpointed):
+    """As PRX writes it."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        for block in self.blocks:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden_states = self._gradient_checkpointing_func(block.__call__, hidden_states)
+            else:
+                hidden_states = block(hidden_states)
+        return hidden_states
+
+
+class Repeating(Checkpointed):
+    """As ERNIE-Image writes it: the same list in every round; the other one is made anew."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        shift, scale = 0.0, 1.0
+        for block in self.blocks:
+            temb = [shift, scale, 1]
+            hidden_states = block(hidden_states, temb[0])
+        for block in self.others:
+            temb = [shift, hidden_states]
+            hidden_states = block(hidden_states, temb[0])
+        return hidden_states
+
+
+class Asking(Checkpointed):
+    """As the prior of Wuerstchen writes it: blocks of several kinds."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        for block in self.blocks:
+            if isinstance(block, nn.Linear):
+                hidden_states = block(hidden_states, timestep)
+            else:
+                hidden_states = block(hidden_states)
+        return hidden_states
+
+
+def test_a_loop_that_asks_for_the_kind_of_block() -> None:
+    assert inspect_loop(Asking(), "blocks").always == ("if isinstance(block, nn.Linear):",)
+
+
+def test_what_is_the_same_in_every_round_is_no_work() -> None:
+    found = inspect_loop(Repeating(), "blocks")
+    assert found.found
+    assert not found.always
+    assert inspect_loop(Repeating(), "others").always == ("temb = [shift, hidden_states]",)
+
+
 def test_gradient_checkpointing_is_no_work() -> None:
+    assert not inspect_loop(CheckpointedCall(), "blocks").always
     found = inspect_loop(Checkpointed(), "blocks")
     assert found == LoopReport(found=True)
+
+
+class Numbered(type(small())):  # type: ignore[misc]
+    """Blocks that get something of their own: by index, and with an argument of forward."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: Any = None,
+        kept: dict[int, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        for index, block in enumerate(self.blocks):
+            hidden_states = block(hidden_states, extra=kept[index] if kept is not None else None)
+        return hidden_states
+
+
+class Picked(type(small())):  # type: ignore[misc]
+    """Blocks that get something of their own in every call."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        for block, scale in zip(self.blocks, self.scales, strict=True):
+            hidden_states = block(hidden_states, scale)
+        return hidden_states
+
+
+def test_arguments_that_differ_from_block_to_block() -> None:
+    assert inspect_loop(Numbered(), "blocks").arguments == ("kept",)
+    assert inspect_loop(Numbered(), "blocks").always == ()
+    assert inspect_loop(Picked(), "blocks").always == ("scale",)

@@ -330,7 +330,7 @@ def test_fields_of_the_calibrators() -> None:
     theirs = set().union(*(fields_of(cls) for cls in CALIBRATORS.values()))
     assert theirs - {"calibrator_type", "calibrator_kwargs"} == fields_of(Calibrator) - {"type"}
     # Every calibrator of cache-dit has a name here.
-    known = {cls for cls in CALIBRATORS.values()}
+    known = set(CALIBRATORS.values())
     subclasses = set(CalibratorConfig.__subclasses__())
     assert known == subclasses
 

@@ -14,11 +14,11 @@ from PIL import Image
 from cachedit_yaml.api import load_adapter
 from cachedit_yaml.cli import main
 from cachedit_yaml.demo import showcase
-from cachedit_yaml.demo.generate import watch_steps
-from cachedit_yaml.demo.progress import progress
-from cachedit_yaml.demo.quality import compare
-from cachedit_yaml.demo.sheet import Row, draw_sheet
-from cachedit_yaml.demo.timeline import Panel, Shape, draw_timeline
+from cachedit_yaml.generating.generate import watch_steps
+from cachedit_yaml.generating.progress import progress
+from cachedit_yaml.generating.quality import compare
+from cachedit_yaml.generating.sheet import Row, draw_sheet
+from cachedit_yaml.generating.timeline import Panel, Shape, draw_timeline
 from cachedit_yaml.runtime.stats import BranchStats
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -13,9 +13,6 @@ from typing import Any
 
 import diffusers
 import torch
-from tests import tiny
-from tests.tiny import common
-from tests.tiny.factory import PARTS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     CLIPTextConfig,
@@ -36,6 +33,8 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from tests import tiny
+
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 CHAT = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
@@ -47,10 +46,24 @@ TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 #: A VAE with the scale of the released ones, 8, so that a picture of 64 x 64 has 16 tokens.
-VAE = {
+VAE: dict[str, Any] = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
     "block_out_channels": [4] * 4,
+    "norm_num_groups": 2,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+    "shift_factor": 0.0609,
+    "scaling_factor": 1.5035,
+}
+#: What the VAEs of Qwen-Image and Wan share.
+VIDEO_VAE: dict[str, Any] = {
+    "base_dim": 4,
+    "z_dim": 4,
+    "num_res_blocks": 1,
+    "dim_mult": [1, 1, 1, 1],
+    "latents_mean": [0.0, 0.1, -0.1, 0.2],
+    "latents_std": [1.0, 1.1, 0.9, 1.2],
 }
 #: Width of every text encoder's hidden states.
 TEXT = 24
@@ -59,7 +72,7 @@ TEXT = 24
 def save(part: Any, folder: Path, seed: str = "") -> None:
     """Save a component; a module gets random weights first."""
     if isinstance(part, torch.nn.Module):
-        common.randomise(part, seed or folder.name)
+        tiny.randomise(part, seed or folder.name)
     part.save_pretrained(folder)
 
 
@@ -114,9 +127,16 @@ def t5(folder: Path, name: str, *, width: int, umt5: bool = False) -> None:
         model_max_length=512,
     ).save_pretrained(folder / f"tokenizer{suffix}")
     settings = {
-        "vocab_size": 64, "d_model": width, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2,
+        "vocab_size": 64,
+        "d_model": width,
+        "d_kv": 8,
+        "d_ff": 24,
+        "num_layers": 1,
+        "num_heads": 2,
     }
-    model = UMT5EncoderModel(UMT5Config(**settings)) if umt5 else T5EncoderModel(T5Config(**settings))
+    model = (
+        UMT5EncoderModel(UMT5Config(**settings)) if umt5 else T5EncoderModel(T5Config(**settings))
+    )
     save(model, folder / name)
 
 
@@ -178,7 +198,7 @@ def qwen_vl(folder: Path) -> None:
 def flux(folder: Path) -> None:
     """FLUX.1 with guidance embedded."""
     save(tiny.transformer("FluxTransformer2DModel"), folder / "transformer")
-    save(common.component(PARTS, "AutoencoderKL/flux", **VAE), folder / "vae")
+    save(diffusers.AutoencoderKL(latent_channels=4, **VAE), folder / "vae")
     scheduler(folder, use_dynamic_shifting=True)
     clip(folder, "text_encoder", projection=False, width=24)
     t5(folder, "text_encoder_2", width=32)
@@ -196,7 +216,7 @@ def sd3(folder: Path) -> None:
         "SD3Transformer2DModel", pos_embed_max_size=64, sample_size=64, dual_attention_layers=()
     )
     save(transformer, folder / "transformer")
-    save(common.component(PARTS, "AutoencoderKL/sd3", **VAE), folder / "vae")
+    save(diffusers.AutoencoderKL(latent_channels=16, **VAE), folder / "vae")
     scheduler(folder)
     clip(folder, "text_encoder", projection=True, width=12, projection_dim=10)
     clip(folder, "text_encoder_2", projection=True, width=12, projection_dim=10)
@@ -206,9 +226,9 @@ def sd3(folder: Path) -> None:
 
 def qwen_image(folder: Path) -> None:
     """Qwen-Image."""
-    vae = {"dim_mult": [1, 1, 1, 1], "temperal_downsample": [False] * 3}
+    vae = diffusers.AutoencoderKLQwenImage(temperal_downsample=[False] * 3, **VIDEO_VAE)
     save(tiny.transformer("QwenImageTransformer2DModel"), folder / "transformer")
-    save(common.component(PARTS, "AutoencoderKLQwenImage", **vae), folder / "vae")
+    save(vae, folder / "vae")
     scheduler(folder, use_dynamic_shifting=True)
     qwen_vl(folder)
     qwen_tokenizer(folder / "tokenizer")
@@ -218,7 +238,7 @@ def qwen_image(folder: Path) -> None:
 def longcat_image(folder: Path) -> None:
     """LongCat-Image."""
     save(tiny.transformer("LongCatImageTransformer2DModel"), folder / "transformer")
-    save(common.component(PARTS, "AutoencoderKL/longcat", **VAE), folder / "vae")
+    save(diffusers.AutoencoderKL(latent_channels=16, **VAE), folder / "vae")
     scheduler(folder, use_dynamic_shifting=True)
     qwen_vl(folder)
     qwen_tokenizer(folder / "tokenizer")
@@ -231,7 +251,7 @@ def longcat_image(folder: Path) -> None:
 def z_image(folder: Path) -> None:
     """Z-Image; the engine takes its transformer's shape from its own defaults."""
     save(tiny.transformer("ZImageTransformer2DModel"), folder / "transformer")
-    save(common.component(PARTS, "AutoencoderKL/flux", **VAE), folder / "vae")
+    save(diffusers.AutoencoderKL(latent_channels=4, **VAE), folder / "vae")
     scheduler(folder, use_dynamic_shifting=True)
     save(Qwen3ForCausalLM(Qwen3Config(**language_model(head_dim=12))), folder / "text_encoder")
     qwen_tokenizer(folder / "tokenizer")
@@ -244,11 +264,13 @@ def wan(folder: Path, *, two: bool = False) -> None:
     for name in names:
         made = tiny.transformer("WanTransformer3DModel", rope_max_seq_len=64)
         save(made, folder / name, seed=name)
-    vae = {
-        "dim_mult": [1, 1, 1, 1], "temperal_downsample": [True, True, False],
-        "scale_factor_spatial": 8,
-    }  # fmt: skip
-    save(common.component(PARTS, "AutoencoderKLWan", **vae), folder / "vae")
+    vae = diffusers.AutoencoderKLWan(
+        temperal_downsample=[True, True, False],
+        scale_factor_spatial=8,
+        scale_factor_temporal=4,
+        **VIDEO_VAE,
+    )
+    save(vae, folder / "vae")
     t5(folder, "text_encoder", width=TEXT, umt5=True)
     index(folder, "WanPipeline")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tests.engines import checkpoints
-from tests.tiny import common
+
+from tests import tiny
 
 STEPS = 8
 #: What a model needs beyond the common arguments of the engine.
@@ -40,7 +40,7 @@ def shrink(patch: Any) -> None:
     from vllm_omni.diffusion.models.bagel import pipeline_bagel
     from vllm_omni.diffusion.models.z_image import z_image_transformer
 
-    config = checkpoints.PARTS["ZImageTransformer2DModel"]
+    config = tiny.transformer("ZImageTransformer2DModel").config
     init = z_image_transformer.ZImageTransformer2DModel.__init__
     parameters = inspect.signature(init).parameters
     defaults = tuple(
@@ -51,13 +51,18 @@ def shrink(patch: Any) -> None:
     patch.setattr(init, "__defaults__", defaults)
 
     large = pipeline_bagel.default_ae_params()
-    for name, value in {"ch": 32, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "z_channels": 4}.items():
+    for name, value in {
+        "ch": 32,
+        "ch_mult": [1, 1, 1, 1],
+        "num_res_blocks": 1,
+        "z_channels": 4,
+    }.items():
         setattr(large, name, value)
     patch.setattr(pipeline_bagel, "default_ae_params", lambda: large)
 
     def load_weights(self: torch.nn.Module, weights: Any) -> set[str]:
         self.bfloat16()  # its attention casts to it
-        common.randomise(self, "bagel")
+        tiny.randomise(self, "bagel")
         return {name for name, _ in self.named_parameters()}
 
     patch.setattr(pipeline_bagel.BagelPipeline, "load_weights", load_weights)

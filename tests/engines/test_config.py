@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from tests.engines import checkpoints
 from tests.engines.engine import running
 
@@ -149,9 +150,7 @@ def test_a_model_that_the_engine_does_not_know(
         assert np.abs(cached.astype(int) - plain).mean() < 10
         # No scheduler and no step count: the timesteps tell.
         assert engine.generate(num_inference_steps=None).shape == plain.shape
-        assert all(
-            row.executed_steps == tuple(range(10)) for row in engine.handle.stats().branches
-        )
+        assert all(row.executed_steps == tuple(range(10)) for row in engine.handle.stats().branches)
 
 
 def test_a_class_derived_from_a_known_one_is_served(model: Path) -> None:
@@ -168,7 +167,9 @@ def test_a_model_without_an_adapter_starts_as_without_us(
     model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with running("flux", model) as engine:
-        engine.pipeline.__class__ = type("Unheard", (torch.nn.Module,), dict(vars(type(engine.pipeline))))
+        engine.pipeline.__class__ = type(
+            "Unheard", (torch.nn.Module,), dict(vars(type(engine.pipeline)))
+        )
         caplog.set_level(logging.WARNING, logger="vllm_omni")
         with engine.cached(adaptr="x"):
             assert not hasattr(engine.pipeline._cache_dit_targets[0], "handle")

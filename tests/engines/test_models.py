@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+
 from tests.engines import checkpoints
 from tests.engines.engine import STEPS, Engine, shrink
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from tests.engines import checkpoints
 from tests.engines.engine import running
 

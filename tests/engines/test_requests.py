@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tests.engines import checkpoints
 from tests.engines.engine import Engine, running
 
@@ -48,9 +49,7 @@ def test_every_request_is_independent_of_those_before_it(engine: Engine) -> None
             engine.generate(**request)
             assert torch.equal(engine.latents[0], wanted), request
             stats = engine.handle.stats()
-            assert stats.num_steps == (
-                request.get("num_inference_steps", 8) or 40
-            ), request
+            assert stats.num_steps == (request.get("num_inference_steps", 8) or 40), request
             executed = {row.transformer: len(row.executed_steps) for row in stats.branches}
             assert sum(executed.values()) <= stats.num_steps
             assert stats.hit_ratio > 0

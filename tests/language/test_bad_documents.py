@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 from language_documents import BAD, BAD_YAML, GOOD, ODD, Bad
 
-import cachedit_yaml
-from cachedit_yaml.language.diagnostics import CODES
 from cachedit_yaml.language.load import check_document
 from cachedit_yaml.language.reader import read_text
-
-SOURCES = Path(cachedit_yaml.__file__).parent
 
 
 def by_name(case: Bad) -> str:
@@ -80,13 +73,3 @@ def test_all_errors_of_a_file_are_said_at_once_in_order() -> None:
 def test_a_newer_file_is_not_drowned_in_unknown_keys() -> None:
     _, found, _ = check_document(*read_text("schema: 3\nfoo: 1\nbar: 2\n", "a.yaml"))
     assert [d.code for d in found] == ["schema-version"]
-
-
-def test_every_code_of_the_catalogue_is_used_and_tried() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py"))
-    for code in CODES:
-        used = len(re.findall(f'"{code}"', text))
-        assert used >= 2, f"{code} stands in the catalogue alone"
-    tried = {case.code for case in BAD + ODD}
-    # These need files: they are tried with the reader, with `extends` and with the registry.
-    assert set(CODES) - tried == {"conflict", "encoding", "extends", "search-path", "unreadable"}

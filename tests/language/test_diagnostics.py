@@ -18,6 +18,8 @@ from cachedit_yaml.language.diagnostics import (
 from cachedit_yaml.language.load import check_document
 from cachedit_yaml.language.reader import read_text
 
+HEAD = "schema: 1\npipelines: [A]\ntransformers: {t: {blocks: {b: Pattern_1}}}\n"
+
 
 def rendered(text: str, name: str = "adapters/wan.yaml") -> str:
     _, found, document = check_document(*read_text(text, name))
@@ -39,58 +41,77 @@ transformers:
           max_warmup_steps: 2
           residual_diff_treshold: 0.24
 """
-    assert rendered(text) == """\
-adapters/wan.yaml:12:11: error[unknown-key]: unknown key 'residual_diff_treshold'
+    assert (
+        rendered(text)
+        == """\
+adapters/wan.yaml:12:11: error[unknown-key]: unknown key 'residual_diff_treshold' (CY101)
    12 |           residual_diff_treshold: 0.24
       |           ^^^^^^^^^^^^^^^^^^^^^^ did you mean 'residual_diff_threshold'?"""
+    )
 
 
 def test_golden_duplicate_key() -> None:
     text = "schema: 1\npipelines: [A]\nrefuse: x\npipelines: [B]\n"
-    assert rendered(text) == """\
-adapters/wan.yaml:4:1: error[duplicate-key]: the key 'pipelines' stands here for the second time
+    assert (
+        rendered(text)
+        == """\
+adapters/wan.yaml:4:1: error[duplicate-key]: the key 'pipelines' stands here for the second time \
+(CY011)
    4 | pipelines: [B]
      | ^^^^^^^^^ keep one of them
      = adapters/wan.yaml:2:1: first here
    2 | pipelines: [A]
      | ---------"""
+    )
 
 
 def test_golden_value() -> None:
-    text = "schema: 1\npipelines: [A]\nrefuse: x\ncache: {residual_diff_threshold: 1.5}\n"
-    assert rendered(text) == """\
-adapters/wan.yaml:4:34: error[out-of-range]: 'residual_diff_threshold' cannot be 1.5
+    text = HEAD + "cache: {residual_diff_threshold: 1.5}\n"
+    assert (
+        rendered(text)
+        == """\
+adapters/wan.yaml:4:34: error[out-of-range]: 'residual_diff_threshold' cannot be 1.5 (CY106)
    4 | cache: {residual_diff_threshold: 1.5}
      |                                  ^^^ expected a number of at least 0 and below 1"""
+    )
 
 
 def test_golden_boolean() -> None:
-    text = "schema: 1\npipelines: [A]\nrefuse: x\ncache:\n  cfg_compute_first: off\n"
-    assert rendered(text) == """\
-adapters/wan.yaml:5:22: error[wrong-type]: 'cfg_compute_first' is the text 'off'
+    text = HEAD + "cache:\n  cfg_compute_first: off\n"
+    assert (
+        rendered(text)
+        == """\
+adapters/wan.yaml:5:22: error[wrong-type]: 'cfg_compute_first' is the text 'off' (CY103)
    5 |   cfg_compute_first: off
      |                      ^^^ expected true or false; off is text in YAML 1.2; \
 write true or false without quotes"""
+    )
 
 
 def test_golden_syntax() -> None:
-    assert rendered("schema: 1\npipelines:[A]\n") == """\
-adapters/wan.yaml:2:10: error[syntax]: no space after the colon
+    assert (
+        rendered("schema: 1\npipelines:[A]\n")
+        == """\
+adapters/wan.yaml:2:10: error[syntax]: no space after the colon (CY005)
    2 | pipelines:[A]
      |          ^ write 'pipelines: [A]'"""
+    )
 
 
 def test_golden_version() -> None:
-    assert rendered("schema: 2\n") == """\
+    assert (
+        rendered("schema: 2\n")
+        == """\
 adapters/wan.yaml:1:9: error[schema-version]: the file is written for version 2 of the language, \
-and this release of cachedit-yaml reads version 1
+and this release of cachedit-yaml reads version 1 (CY110)
    1 | schema: 2
      |         ^ install a release that reads version 2: pip install --upgrade cachedit-yaml"""
+    )
 
 
 def test_without_the_text_the_advice_stands_alone() -> None:
     item = Diagnostic("wrong-type", "it is wrong", ("a", 0), Span("f", 3, 1, 3, 2), hint="fix it")
-    assert render(item) == "f:3:1: error[wrong-type]: it is wrong\n     = fix it"
+    assert render(item) == "f:3:1: error[wrong-type]: it is wrong (CY103)\n     = fix it"
     assert render(item, "one line") == render(item)
 
 

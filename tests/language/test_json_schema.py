@@ -89,17 +89,40 @@ def test_both_refuse(case: Bad) -> None:
 
 
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 12000), st.floats(-2, 3),
-    st.sampled_from([
-        "fast", "static", "taylorseer", "none", "Pattern_2", "pipeline.config.x", "separate",
-        "not pipeline.a", "a b", "", "*", ">=1.5", "blocks", "_cache_dit_x", "DBPrune",
-    ]),
-    st.just([]), st.just({}), st.just([1, 0]), st.just(["A"]), st.just({"blocks": "Pattern_1"}),
-    st.just({"preset": "fast"}), st.just({"when": "pipeline.x", "blocks": {"b": "Pattern_1"}}),
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 12000),
+    st.floats(-2, 3),
+    st.sampled_from(
+        [
+            "fast",
+            "static",
+            "taylorseer",
+            "none",
+            "Pattern_2",
+            "pipeline.config.x",
+            "separate",
+            "not pipeline.a",
+            "a b",
+            "",
+            "*",
+            ">=1.5",
+            "blocks",
+            "_cache_dit_x",
+            "DBPrune",
+        ]
+    ),
+    st.just([]),
+    st.just({}),
+    st.just([1, 0]),
+    st.just(["A"]),
+    st.just({"blocks": "Pattern_1"}),
+    st.just({"preset": "fast"}),
+    st.just({"when": "pipeline.x", "blocks": {"b": "Pattern_1"}}),
 )
-KEYS = sorted({
-    *SCHEMA["properties"], *(k for d in SCHEMA["$defs"].values() for k in d["properties"]), "zzz"
-})
+KEYS = sorted(
+    {*SCHEMA["properties"], *(k for d in SCHEMA["$defs"].values() for k in d["properties"]), "zzz"}
+)
 
 
 def paths(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -134,7 +157,9 @@ def test_of_one_mind_on_mutations(data: st.DataObject) -> None:
     accepted = schema_accepts(document)
     spec, errors = structure(AdapterSpec, document)
     assert (spec is not None) == accepted, (
-        document, [str(e) for e in errors], [e.message for e in VALIDATOR.iter_errors(document)]
+        document,
+        [str(e) for e in errors],
+        [e.message for e in VALIDATOR.iter_errors(document)],
     )
 
 

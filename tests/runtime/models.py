@@ -135,9 +135,14 @@ class SmallPipeline:
                 for turn in range(forwards(step))
             ]
             update = parts[0] + sum(0.3 * (part - parts[0]) for part in parts[1:])
-            latents = self.scheduler.step(update, timestep, latents)[0].to(dtype)
+            latents = self.step(update, timestep, latents).to(dtype)
             after_step(step)
         return latents
+
+    def step(self, update: torch.Tensor, timestep: Any, latents: torch.Tensor) -> torch.Tensor:
+        """The next latents ``[b x s x d]``."""
+        stepped: torch.Tensor = self.scheduler.step(update, timestep, latents)[0]
+        return stepped
 
     def forward_at(self, step: int, turn: int) -> Any:
         """The transformer of one forward."""

@@ -189,6 +189,18 @@ class Lists(Odd):
         return hidden + text.mean(1, keepdim=True)
 
 
+class Replaces(Lists):
+    """Puts what the first half of the blocks made in the place of the encoder hidden states."""
+
+    def loop(self, hidden: torch.Tensor) -> torch.Tensor:
+        text, other = hidden[:, :3] * 2, hidden
+        for index, block in enumerate(self.blocks):
+            if index == len(self.blocks) // 2:
+                text, hidden = hidden, other
+            text, hidden = block(hidden, text)
+        return hidden
+
+
 class Keywords(Lists):
     """Calls its blocks with keywords only."""
 
@@ -371,6 +383,27 @@ class Merging(Odd):
 
     def __init__(self, count: int = 3, seed: int = 0) -> None:
         super().__init__(count, seed)
+
+
+class MergingEncoderBlock(Block):
+    """Leaves out a token of the encoder hidden states, but for the last block."""
+
+    def forward(self, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor) -> Any:
+        """``[b x s x d]`` and ``[b x t x d]`` to both; at least two tokens stay."""
+        text = encoder_hidden_states + self.delta(encoder_hidden_states)
+        return [text[:, -max(2, text.shape[1] - 1) :], hidden_states + self.delta(hidden_states)]
+
+
+class MergingEncoder(Lists):
+    """Its blocks change the number of encoder tokens until two are left."""
+
+    block = MergingEncoderBlock
+
+    def loop(self, hidden: torch.Tensor) -> torch.Tensor:
+        text = hidden[:, :4] * 2
+        for block in self.blocks:
+            text, hidden = block(hidden, text)
+        return hidden + text.mean(1, keepdim=True)
 
 
 class Fickle(Odd):

@@ -19,6 +19,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.masks import preset_mask
 from tests import tiny
@@ -108,6 +109,84 @@ def test_custom_sigmas() -> None:
         tiny.run(pipe, sigmas=[1.0, 0.9, 0.7, 0.4, 0.2])
         assert len(seen) == 5
         check_steps(handle, 5, {item.branch for item in handle.stats().branches})
+
+
+class EndsBefore(SmallPipeline):
+    """A pipeline that does not loop over the last timestep, where its schedule ends."""
+
+    def __call__(self, steps: int = 6, **_: Any) -> torch.Tensor:
+        latents = models.noise()
+        self.scheduler.set_timesteps(steps)
+        self.scheduler.set_begin_index(self.begin)
+        timesteps = self.scheduler.timesteps[self.begin : -1]
+        self.num_timesteps = len(timesteps)
+        for timestep in timesteps:
+            output = self.transformer(latents, timestep)
+            latents = self.scheduler.step(output, timestep, latents)[0]
+        return latents
+
+    begin = 0
+
+
+@pytest.mark.parametrize("begin", [0, 3])
+def test_the_last_timestep_is_not_looped_over(begin: int) -> None:
+    pipe = EndsBefore(small(count=4))
+    pipe.begin = begin
+    plain = pipe(13)
+    with start(pipe, **MASKED) as handle:
+        pipe(13)
+        check_steps(handle, 12 - begin, {"forward 1"})
+        pipe(13)
+        check_steps(handle, 12 - begin, {"forward 1"})
+    assert torch.equal(pipe(13), plain)
+
+
+class CutsSilently(SmallPipeline):
+    """It begins within the schedule, and only the scheduler's steps tell where (aMUSEd)."""
+
+    def __call__(self, steps: int = 6, **_: Any) -> torch.Tensor:
+        latents = models.noise()
+        self.scheduler.set_timesteps(steps)
+        for index in range(steps // 4, steps):
+            timestep = self.scheduler.timesteps[index]
+            output = self.transformer(latents)
+            latents = self.scheduler.step(
+                model_output=output, timestep=timestep, sample=latents
+            ).prev_sample
+        return latents
+
+
+def test_a_cut_that_only_the_steps_tell() -> None:
+    pipe = CutsSilently(small(count=4), DDIMScheduler())
+    plain = pipe(12)
+    with start(pipe, adapter(guidance="fused"), **MASKED) as handle:
+        for _ in range(2):
+            pipe(12)
+            check_steps(handle, 9, {"forward 1"})
+    assert torch.equal(pipe(12), plain)
+
+
+class Combined:
+    """A pipeline whose transformer runs in a pipeline that it holds, with that one's scheduler."""
+
+    def __init__(self) -> None:
+        self.prior_pipe = EndsBefore(small(count=4))
+        self.prior_pipe.begin = 0
+        self.transformer = self.prior_pipe.transformer
+        self.scheduler = FlowMatchEulerDiscreteScheduler()
+
+    def __call__(self, steps: int) -> torch.Tensor:
+        latents = self.prior_pipe(steps + 1)
+        self.scheduler.set_timesteps(3)
+        return latents
+
+
+def test_the_pipeline_that_holds_the_scheduler_loops() -> None:
+    pipe = Combined()
+    with start(pipe, adapter(scheduler="prior_pipe.scheduler"), **MASKED) as handle:
+        for _ in range(2):
+            pipe(12)
+            check_steps(handle, 12, {"forward 1"})
 
 
 def test_custom_timesteps() -> None:
@@ -457,6 +536,23 @@ def test_set_timesteps_more_than_once() -> None:
         assert row(handle) == stats
 
 
+class SteppedTwice(SmallPipeline):
+    """Has its scheduler do each step twice, as the Cosmos pipelines do."""
+
+    def step(self, update: torch.Tensor, timestep: Any, latents: torch.Tensor) -> torch.Tensor:
+        super().step(update, timestep, latents)
+        self.scheduler._step_index -= 1
+        return super().step(update, timestep, latents)
+
+
+@pytest.mark.parametrize("forwards", [1, 2])
+def test_a_step_that_is_done_twice(forwards: int) -> None:
+    pipe = SteppedTwice(small())
+    with start(pipe, **MASKED) as handle:
+        pipe(28, forwards=lambda step: forwards)
+    check_steps(handle, 28, {f"forward {turn + 1}" for turn in range(forwards)})
+
+
 def test_forwards_outside_of_a_generation() -> None:
     """After the last step, and before the first: never served from another generation."""
     pipe = SmallPipeline(small())
@@ -469,6 +565,26 @@ def test_forwards_outside_of_a_generation() -> None:
         assert torch.equal(pipe.transformer(other, 900), wanted)
         assert torch.equal(pipe(6), generated)
         assert row(handle).cached_steps == cached == (1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("execution", ["loop", "native"])
+def test_forwards_before_the_first_generation_with_a_mask(execution: str) -> None:
+    """A pipeline may encode pictures with its transformer before it sets the timesteps."""
+    pipe = SmallPipeline(small(count=4))
+    other = models.noise(3)
+    wanted = [pipe.transformer(other, 0) for _ in range(2)]
+    with start(pipe, execution=execution, **MASKED) as handle:
+        for _ in range(2):
+            for output in wanted:
+                assert torch.equal(pipe.transformer(other, 0), output)
+            pipe(6)
+            check_steps(handle, 6, {"forward 1" if execution == "loop" else "main"})
+        pipe = SmallPipeline(small(count=4))
+    with start(pipe, **MASKED):
+        pipe.transformer(other, 900)
+        # Where no scheduler tells even after a step, it is an error as ever.
+        with pytest.raises(ConfigError, match="needs the number of steps"):
+            pipe.transformer(other, 800)
 
 
 @HEUN

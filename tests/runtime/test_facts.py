@@ -33,6 +33,7 @@ from cachedit_yaml import (
     compile_adapter,
     enable,
 )
+from cachedit_yaml.errors import CacheRuntimeError
 from cachedit_yaml.language.spec import Guidance
 from cachedit_yaml.runtime.masks import preset_mask
 from tests import tiny
@@ -325,12 +326,26 @@ def test_unknown_settings() -> None:
 # Classifier-free guidance
 
 
-def test_guidance_declared_and_not_run() -> None:
+@pytest.mark.parametrize("execution", ["loop", "native"])
+def test_guidance_declared_and_not_run(execution: str) -> None:
     """separate_cfg=True, run without CFG: 10 forwards counted as 5 steps, 0 hits instead of 4."""
     pipe = SmallPipeline(small())
-    with start(pipe, adapter(guidance="separate"), **ALWAYS) as handle:
+    with start(pipe, adapter(guidance="separate"), execution=execution, **ALWAYS) as handle:
         pipe(10)
-        assert row(handle).cached_steps == tuple(range(1, 10))
+        (branch,) = handle.stats().branches
+        assert branch.cached_steps == tuple(range(1, 10))
+
+
+def test_the_order_of_guidance_declared_and_not_run() -> None:
+    """What has to be known before the first forward cannot be corrected: it is refused."""
+    pipe = SmallPipeline(small())
+    spec = adapter(guidance="separate")
+    order = {"cfg_compute_first": True, "cfg_diff_compute_separate": False}
+    with start(pipe, spec, execution="native", **ALWAYS, **order) as handle:
+        with pytest.raises(CacheRuntimeError, match="cfg_compute_first needs two forwards a step"):
+            pipe(10)
+        pipe(10, forwards=lambda step: 2)
+        assert {row.branch for row in handle.stats().branches} == {"main", "guidance"}
 
 
 def test_guidance_run_and_not_declared() -> None:

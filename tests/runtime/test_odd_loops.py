@@ -413,6 +413,39 @@ def test_blocks_that_change_the_shape() -> None:
         assert "its blocks change the shape of what runs through them" in warning
 
 
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_loop_that_replaces_the_encoder_hidden_states(inference: bool) -> None:
+    """They pass through as the loop gives them; the hidden states are served from the cache."""
+    model = odd_models.Replaces()
+    plain = forwards(model)[0]
+    with start(model, adapter("Pattern_1"), **NEVER):
+        assert all(torch.equal(output, plain) for output in forwards(model, inference=inference))
+    with calls(*model.blocks) as seen, start(model, adapter("Pattern_1"), **ALWAYS) as handle:
+        outputs = forwards(model, inference=inference)
+        (item,) = handle.stats().branches
+        assert item.cached_steps == (1, 2, 3, 4)
+        assert not handle.stats().warnings
+        assert len(seen) == len(model.blocks) + STEPS - 1
+    for output in outputs:
+        torch.testing.assert_close(output, plain, rtol=1e-5, atol=1e-6)
+    # The last blocks would take what the skipped ones have not made.
+    with start(model, adapter("Pattern_1"), **ALWAYS, Bn_compute_blocks=1) as handle:
+        assert all(torch.equal(output, plain) for output in forwards(model, inference=inference))
+        (warning,) = handle.stats().warnings
+        assert "set Bn_compute_blocks to 0" in warning
+
+
+def test_blocks_that_change_the_shape_of_the_encoder_hidden_states() -> None:
+    """Its last block keeps it, so that only the first hit shows that the others do not."""
+    model = odd_models.MergingEncoder()
+    plain = forwards(model)[0]
+    with start(model, adapter("Pattern_1"), **ALWAYS) as handle:
+        assert all(torch.equal(output, plain) for output in forwards(model))
+        (item,) = handle.stats().branches
+        assert item.cached_steps == ()
+        assert any("change the shape" in warning for warning in handle.stats().warnings)
+
+
 def test_differences_that_are_not_numbers() -> None:
     """NaN never hits, and the reason is said."""
 

@@ -1,253 +1,105 @@
-"""Every shipped adapter, tried on every pipeline that it names."""
+"""Every shipped adapter, tried on every pipeline that it names: as its probe says, by itself."""
 
 from __future__ import annotations
 
 import ast
-import functools
 import re
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import pytest
-import torch
-from diffusers import DiffusionPipeline
 
 import cachedit_yaml
+from cachedit_yaml.probe.check import check_recipe
+from cachedit_yaml.probe.classes import find_pipeline
+from cachedit_yaml.probe.pipelines import build
+from cachedit_yaml.probe.recipe import Recipe, recipes, unused
 from cachedit_yaml.registry import Registry
 from tests import tiny
-from tests.zoo.pipelines import DECLARED, SHIPPED, SUBJECTS, Subject
 
 ADAPTERS = 12
 PIPELINES = 53
-#: Steps 1 and 2 may be served from the cache, whatever the number of executed steps.
-HITS = {
-    "scm": {"compute_bins": [1, 50], "cache_bins": [2], "policy": "static"},
-    "max_continuous_cached_steps": -1,
-}
-TRANSFORMERS = ("transformer", "transformer_2")
+RECIPES = 91
 INSTALLED = diffusers.__version__
 NEWEST = INSTALLED == "0.42.1"
 
-
-class Watch:
-    """Counts what really runs in the last generation, below everything that caching installs.
-
-    Attributes:
-        forwards: forwards by transformer.
-        calls: runs of each block's own forward, by transformer, list and index.
-        shapes: of the hidden states that reach the first block of each list, forward by forward.
-    """
-
-    def __init__(self, pipe: DiffusionPipeline, plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.forwards: Counter[str] = Counter()
-        self.calls: Counter[tuple[str, str, int]] = Counter()
-        self.shapes: dict[tuple[str, str], list[torch.Size]] = {}
-        self._fresh = True
-        self._keys: dict[int, tuple[str, str, int]] = {}
-        classes = set()
-        for transformer in plan.transformers:
-            transformer.module.register_forward_pre_hook(
-                functools.partial(self._on_forward, transformer.path)
-            )
-            for blocks in transformer.lists:
-                for index, block in enumerate(blocks.blocks):
-                    self._keys[id(block)] = (transformer.path, blocks.path, index)
-                    classes.add(type(block))
-        for cls in classes:
-            monkeypatch.setattr(cls, "forward", self._counted(cls.forward))
-        scheduler = type(pipe.scheduler)
-        monkeypatch.setattr(scheduler, "set_timesteps", self._renewed(scheduler.set_timesteps))
-
-    def _renewed(self, inner: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(inner)
-        def set_timesteps(*args: Any, **kwargs: Any) -> Any:
-            self._fresh = True
-            return inner(*args, **kwargs)
-
-        return set_timesteps
-
-    def _counted(self, inner: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(inner)
-        def forward(block: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-            key = self._keys.get(id(block))
-            if key is not None:
-                self.calls[key] += 1
-                if key[2] == 0:
-                    hidden = args[0] if args else kwargs["hidden_states"]
-                    self.shapes.setdefault(key[:2], []).append(hidden.shape)
-            return inner(block, *args, **kwargs)
-
-        return forward
-
-    def _on_forward(self, path: str, *_: Any) -> None:
-        if self._fresh:
-            self._fresh = False
-            self.forwards.clear()
-            self.calls.clear()
-            self.shapes.clear()
-        self.forwards[path] += 1
-
-    def take(self) -> tuple[Counter[str], Counter[tuple[str, str, int]]]:
-        """The counts so far, as copies; the next run counts anew."""
-        taken = Counter(self.forwards), Counter(self.calls)
-        self._fresh = True
-        return taken
+#: Adapters for the pipelines of another engine are tried by ``make test-engines``.
+SHIPPED = [
+    entry
+    for entry in cachedit_yaml.list_adapters()
+    if entry.kind == "shipped" and entry.engine in (None, "diffusers")
+]
+#: Adapter and pipeline class, for every class that an adapter names.
+DECLARED = [(entry.name, name) for entry in SHIPPED for name in entry.spec.pipelines]
+CACHED = [entry.name for entry in SHIPPED if entry.spec.refuse is None]
+MADE = [(entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.spec)]
 
 
-def attributes(pipe: DiffusionPipeline, plan: Any) -> list[Any]:
-    """What is on the pipeline, its scheduler, the transformers, the block lists and the blocks."""
-    owners: list[Any] = []
-    for transformer in plan.transformers:
-        owners.append(transformer.module)
-        for blocks in transformer.lists:
-            owners += [blocks.holder, *blocks.blocks]
-    return [
-        # A call changes values here, such as the timesteps.
-        list(vars(pipe)),
-        list(vars(pipe.scheduler)),
-        # The very same objects, in the same order.
-        *({name: id(value) for name, value in vars(owner).items()} for owner in owners),
-    ]
+def _id(value: object) -> str:
+    if isinstance(value, Recipe):
+        shown = value.pipeline.removesuffix("Pipeline") or "alone"
+        return f"{shown}-{value.variant}" if value.variant else shown
+    return str(value)
 
 
-def expected_hits(executed: tuple[int, ...], shapes: list[torch.Size]) -> tuple[int, ...]:
-    """Steps served from the cache: where the mask allows it and the shape is that of the last one.
-
-    Args:
-        executed: the steps in which one guidance branch ran.
-        shapes: of its hidden states in each of them.
-    """
-    hits, stored = [], None
-    for step, shape in zip(executed, shapes, strict=True):
-        if step in (1, 2) and shape == stored:
-            hits.append(step)
-        else:
-            stored = shape
-    return tuple(hits)
-
-
-@pytest.mark.parametrize("subject", SUBJECTS, ids=str)
-def test_pipeline(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe = subject.build()
-    plan = cachedit_yaml.compile_adapter(subject.adapter, pipe)
-    watch = Watch(pipe, plan, monkeypatch)
-    plain = subject.run(pipe)
-    forwards, calls = watch.take()
-    assert plain.isfinite().all()
-    assert sum(calls.values()) > 0
-    before = attributes(pipe, plan)
-
-    # (a) With no hit, the output is the uncached one and every block runs.
-    with cachedit_yaml.enable(pipe, cache_config={"residual_diff_threshold": 0}) as handle:
-        assert torch.equal(subject.run(pipe), plain)
-    assert watch.take() == (forwards, calls)
-    stats = handle.stats()
-    assert stats.branches
-    assert not [text for text in stats.warnings if "never hit" not in text]
-    for transformer in plan.transformers:
-        for blocks in transformer.lists:
-            rows = [
-                row
-                for row in stats.branches
-                if (row.transformer, row.blocks) == (transformer.path, blocks.path)
-            ]
-            runs = [
-                calls[transformer.path, blocks.path, index] for index in range(len(blocks.blocks))
-            ]
-            assert sum(len(row.executed_steps) for row in rows) == forwards[transformer.path]
-            assert not any(row.cached_steps for row in rows)
-            assert sum(row.computed_blocks for row in rows) == sum(runs)
-            assert sum(row.total_blocks for row in rows) == sum(runs)
-            if not subject.case.startswith("skip_"):
-                assert set(runs) == {forwards[transformer.path]}
-
-    # (c) A hit computes exactly F + B blocks of each list.
-    fn, bn = ((1, 0), (1, 1), (2, 1))[SUBJECTS.index(subject) % 3]
-    if subject.case.startswith("skip_"):
-        fn, bn = 1, 0  # the skipped layers leave no block between F and B otherwise
-    config = {**HITS, "Fn_compute_blocks": fn, "Bn_compute_blocks": bn}
-    with cachedit_yaml.enable(pipe, cache_config=config) as handle:
-        assert subject.run(pipe).isfinite().all()
-    check_hits(subject, plan, handle.stats(), fn, bn, watch, forwards, calls)
-
-    # (b) Disabling restores everything.
-    assert attributes(pipe, plan) == before
-    assert torch.equal(subject.run(pipe), plain)
+@pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
+def test_proofs(adapter: str, recipe: Recipe) -> None:
+    spec = cachedit_yaml.load_adapter(adapter)
+    results = list(check_recipe(spec, recipe))
+    assert not [line for item in results for line in item.failures()]
+    if all(item.status == "skipped" for item in results):
+        # A class that is not installed, or a pipeline that the probe says cannot be made small.
+        assert not NEWEST or recipe.skip or not adapter_is_for_diffusers(adapter)
+        pytest.skip(results[0].detail)
+    for item in results:
+        names = [proof.name for proof in item.proofs]
+        assert names[:3] == ["resolves", "exact", "hits"]
+        assert names[-1] == "restored"
 
 
-def check_hits(
-    subject: Subject,
-    plan: Any,
-    stats: Any,
-    fn: int,
-    bn: int,
-    watch: Watch,
-    forwards: Counter[str],
-    calls: Counter[tuple[str, str, int]],
-) -> None:
-    """Compare what ran with the steps that had to hit and with what the handle says."""
-    shapes = dict(watch.shapes)
-    assert stats.warnings == ()
-    assert stats.hit_ratio > 0
-    hit_forwards, hit_calls = watch.take()
-    assert hit_forwards == forwards
-    for transformer in plan.transformers:
-        for blocks in transformer.lists:
-            where = (transformer.path, blocks.path)
-            count = len(blocks.blocks)
-            rows = [row for row in stats.branches if (row.transformer, row.blocks) == where]
-            ran = [hit_calls[(*where, index)] for index in range(count)]
-            whole = [calls[(*where, index)] for index in range(count)]
-            assert sum(row.computed_blocks for row in rows) == sum(ran)
-            assert sum(row.total_blocks for row in rows) == sum(whole)
-            # The branches of a step run in turn; not all of them run in every step.
-            seen = iter(shapes.get(where, ()))
-            own: dict[str, list[torch.Size]] = {row.branch: [] for row in rows}
-            for step in range(max((max(row.executed_steps) + 1 for row in rows), default=0)):
-                for row in rows:
-                    if step in row.executed_steps:
-                        own[row.branch].append(next(seen))
-            for row in rows:
-                assert row.cached_steps == expected_hits(row.executed_steps, own[row.branch])
-            cached = sum(len(row.cached_steps) for row in rows)
-            always = {*range(fn), *range(count - bn, count)}
-            assert [ran[index] for index in always] == [whole[index] for index in always]
-            if not subject.case.startswith("skip_"):
-                middle = [ran[index] for index in range(count) if index not in always]
-                assert set(middle) == {forwards[transformer.path] - cached}
-                for row in rows:
-                    hits = len(row.cached_steps)
-                    computed = count * (len(row.executed_steps) - hits) + (fn + bn) * hits
-                    assert row.computed_blocks == computed
+def adapter_is_for_diffusers(adapter: str) -> bool:
+    """Whether it lies in no engine's folder."""
+    return next(entry for entry in SHIPPED if entry.name == adapter).engine in (None, "diffusers")
 
 
-@pytest.mark.parametrize("adapter", [entry.name for entry in SHIPPED])
+@pytest.mark.parametrize("adapter", CACHED)
+def test_every_adapter_has_a_probe_that_says_nothing_in_vain(adapter: str) -> None:
+    spec = cachedit_yaml.load_adapter(adapter)
+    assert spec.probe is not None
+    assert unused(spec) == []
+    assert set(spec.probe.pipelines or {}) <= set(spec.pipelines)
+
+
+@pytest.mark.parametrize("adapter", CACHED)
 def test_profiles(adapter: str) -> None:
     """Each profile, and the settings for few steps, fit the small models and can run."""
     spec = cachedit_yaml.load_adapter(adapter)
     assert list(spec.profiles) == ["quality", "balanced", "fast"]
     assert spec.steps
-    subject = next((item for item in SUBJECTS if item.adapter == adapter), None)
-    if subject is None:
-        assert not NEWEST
-        pytest.skip(f"diffusers {INSTALLED} has no pipeline of {adapter}")
-    pipe = subject.build()
+    made = next(
+        (item for item in recipes(spec) if item.pipeline and not item.skip and _installed(item)),
+        None,
+    )
+    if made is None:
+        assert not NEWEST or not adapter_is_for_diffusers(adapter)
+        pytest.skip(f"diffusers {INSTALLED} has no pipeline of {adapter} that can be made small")
+    built = build(spec, made)
     for profile in (None, *spec.profiles):
-        with cachedit_yaml.enable(pipe, profile=profile) as handle:
+        with cachedit_yaml.enable(built.target, spec, profile=profile) as handle:
             for steps in (4, 12) if profile == "balanced" else (4,):
-                assert subject.run(pipe, steps).isfinite().all()
-                assert handle.stats().num_steps == steps
+                assert built.run(steps=steps).isfinite().all()
+                assert handle.stats().num_steps is not None
             assert f"{adapter}.yaml" in handle.explain()
+
+
+def _installed(recipe: Recipe) -> bool:
+    return find_pipeline(recipe.pipeline) is not None
 
 
 def test_number_of_adapters() -> None:
     assert len(SHIPPED) == ADAPTERS
     assert len(DECLARED) == PIPELINES
-    if NEWEST:
-        assert len(SUBJECTS) == 248
+    assert len(MADE) == RECIPES
 
 
 @pytest.mark.parametrize(("adapter", "pipeline"), DECLARED)
@@ -260,11 +112,10 @@ def test_found_by_class(adapter: str, pipeline: str) -> None:
     assert (match.entry.name, match.how) == (adapter, "exact")
     assert cachedit_yaml.find_adapter(cls).name == adapter
     assert match.entry.path.stem == adapter
-    tried = any(item.pipeline == pipeline for item in SUBJECTS)
-    assert tried or tiny.NOT_BUILT[pipeline]
+    assert any(recipe.pipeline == pipeline for _, recipe in MADE) or match.spec.refuse
 
 
-@pytest.mark.parametrize("adapter", [entry.name for entry in SHIPPED])
+@pytest.mark.parametrize("adapter", CACHED)
 def test_found_by_transformer(adapter: str) -> None:
     """Engines without a pipeline find the adapter by the transformer's class alone."""
     for transformer in cachedit_yaml.load_adapter(adapter).transformers.values():

@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline
 
 import cachedit_yaml
 from cachedit_yaml import CacheRuntimeError, CompileError
-from tests.zoo.pipelines import SUBJECTS, Subject
+from tests import tiny
 
 STEPS = 8
 #: 1 1 0 1 0 0 1 0, and computed from then on, for any number of executed steps.
@@ -61,29 +61,30 @@ OTHERS = (
     "WanImageToVideo-first_last-plain",
     "WanVideoToVideo-guided",
 )
-BY_NAME = {str(subject): subject for subject in SUBJECTS}
-
-
-def subject_of(name: str) -> Subject:
-    """The subject of this name; skips where the installed diffusers lacks it."""
-    if name not in BY_NAME and diffusers.__version__ != "0.42.1":
-        pytest.skip(f"diffusers {diffusers.__version__} has no {name}")
-    return BY_NAME[name]
 
 
 @functools.lru_cache(maxsize=2)
 def pipeline_of(name: str) -> DiffusionPipeline:
-    """A pipeline that several tests share; each leaves it as it was."""
-    return subject_of(name).build()
+    """A pipeline that several tests share; each leaves it as it was.
+
+    Its name is that of the class, of the make where there are several, and of the case.
+    """
+    first, *variant, _ = name.split("-")
+    if f"{first}Pipeline" not in tiny.names() and diffusers.__version__ != "0.42.1":
+        pytest.skip(f"diffusers {diffusers.__version__} has no {first}Pipeline")
+    return tiny.build(f"{first}Pipeline", **dict.fromkeys(variant, True))
+
+
+def plain_run(pipe: DiffusionPipeline, name: str, steps: int = 4) -> torch.Tensor:
+    """The output of the case that the name ends with."""
+    return tiny.run(pipe, name.rsplit("-", 1)[1], steps=steps)
 
 
 def run(name: str, execution: str, config: dict[str, Any]) -> tuple[torch.Tensor, Any]:
     """The output and the statistics."""
-    pipe, subject = pipeline_of(name), subject_of(name)
-    with cachedit_yaml.enable(
-        pipe, subject.adapter, cache_config=config, execution=execution
-    ) as handle:
-        return subject.run(pipe, STEPS), handle.stats()
+    pipe = pipeline_of(name)
+    with cachedit_yaml.enable(pipe, cache_config=config, execution=execution) as handle:
+        return plain_run(pipe, name, STEPS), handle.stats()
 
 
 def rows(stats: Any) -> list[tuple[Any, ...]]:
@@ -193,23 +194,23 @@ REFUSED_IN_THE_RUN = {
 @pytest.mark.parametrize("name", REFUSED_AT_ONCE)
 def test_refused_at_once(name: str) -> None:
     """Where the loop always does more than call the block, native execution does not start."""
-    pipe, subject = pipeline_of(name), subject_of(name)
+    pipe = pipeline_of(name)
     before = dict(vars(pipe.transformer))
     with pytest.raises(CompileError, match=REFUSED_AT_ONCE[name]):
-        cachedit_yaml.enable(pipe, subject.adapter, execution="native")
+        cachedit_yaml.enable(pipe, execution="native")
     assert vars(pipe.transformer) == before
 
 
 @pytest.mark.parametrize("name", REFUSED_IN_THE_RUN)
 def test_refused_in_the_run(name: str) -> None:
     """Where an argument brings more work into the loop, the call that gives it is refused."""
-    pipe, subject = pipeline_of(name), subject_of(name)
-    plain = subject.run(pipe)
-    handle = cachedit_yaml.enable(pipe, subject.adapter, execution="native")
+    pipe = pipeline_of(name)
+    plain = plain_run(pipe, name)
+    handle = cachedit_yaml.enable(pipe, execution="native")
     with pytest.raises(CacheRuntimeError, match=REFUSED_IN_THE_RUN[name]):
-        subject.run(pipe)
+        plain_run(pipe, name)
     handle.disable()
-    assert torch.equal(subject.run(pipe), plain)
+    assert torch.equal(plain_run(pipe, name), plain)
 
 
 def by_hand(pipe: DiffusionPipeline, lists: dict[str, ForwardPattern], guided: bool) -> None:
@@ -252,7 +253,7 @@ def by_hand(pipe: DiffusionPipeline, lists: dict[str, ForwardPattern], guided: b
 )
 def test_by_hand(name: str, lists: dict[str, ForwardPattern]) -> None:
     """Both executions agree with what a user of cache-dit writes by hand."""
-    subject, pipe = subject_of(name), subject_of(name).build()
+    pipe = pipeline_of.__wrapped__(name)  # cache-dit leaves its traces on it
     guided = name.endswith("guided")
     config = {
         "Bn_compute_blocks": 1,
@@ -268,7 +269,7 @@ def test_by_hand(name: str, lists: dict[str, ForwardPattern]) -> None:
     cls = type(pipe)
     pipe.__class__ = type(cls.__name__, (cls,), {"__module__": cls.__module__})
     by_hand(pipe, lists, guided)
-    output = subject.run(pipe, STEPS)
+    output = plain_run(pipe, name, STEPS)
     contexts = pipe.transformer._context_manager._cached_context_manager
     steps = [
         tuple(cached)
@@ -379,8 +380,8 @@ PRUNE = {
 @pytest.mark.parametrize("name", ["Flux-plain", "QwenImage-guided", "Wan-guided"])
 def test_prune(name: str) -> None:
     """DBPrune runs natively with patterns 1 and 2, and is refused by the loop."""
-    subject, pipe = subject_of(name), pipeline_of(name)
-    plain = subject.run(pipe, STEPS)
+    pipe = pipeline_of(name)
+    plain = plain_run(pipe, name, STEPS)
     pruned, stats = run(name, "native", PRUNE)
     assert pruned.isfinite().all()
     assert stats.computed_fraction < 1
@@ -390,7 +391,7 @@ def test_prune(name: str) -> None:
     assert stats.computed_fraction == 1
     with pytest.raises(CompileError, match="DBPrune runs natively only"):
         run(name, "loop", PRUNE)
-    assert torch.equal(subject.run(pipe, STEPS), plain)
+    assert torch.equal(plain_run(pipe, name, STEPS), plain)
 
 
 def test_prune_pattern_0() -> None:

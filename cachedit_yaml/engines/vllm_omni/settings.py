@@ -66,7 +66,9 @@ class Request:
             lines.append(f"it takes {', '.join(OWN)}, and the settings of docs/language.md")
             raise ConfigError("\n  ".join(lines))
         values = {name: self.given[name] for name in SETTINGS if name in self.given}
-        if "calibrator" not in values and {"enable_taylorseer", "taylorseer_order"} & set(self.given):
+        if "calibrator" not in values and {"enable_taylorseer", "taylorseer_order"} & set(
+            self.given
+        ):
             values |= self._calibrator()
         if "scm" not in values and "scm_steps_mask_policy" in self.given:
             preset = self.given["scm_steps_mask_policy"]
@@ -94,7 +96,8 @@ def read(config: Any) -> Request:
     fields = set() if isinstance(config, Mapping) else {
         item.name for item in dataclasses.fields(config)
     }  # fmt: skip
-    others, unknown = [], []
+    others: list[str] = []
+    unknown: list[str] = []
     for name in given:
         if name in (*OWN, *SETTINGS, *TRANSLATED, *IGNORED):
             continue

@@ -27,9 +27,7 @@ class Target(torch.nn.Module):
         self, handle: Handle, transformer: str, blocks: str, disable: Callable[[], None]
     ) -> None:
         super().__init__()
-        self.__dict__.update(
-            handle=handle, transformer=transformer, blocks=blocks, disable=disable
-        )
+        self.__dict__.update(handle=handle, transformer=transformer, blocks=blocks, disable=disable)
 
     def __getattr__(self, name: str) -> Any:
         if self.handle.enabled:
@@ -88,4 +86,5 @@ def _target(
 ) -> Target:
     # cache-dit's summary calls a module by the name of its class.
     name = f"{type(transformer.module).__name__} ({transformer.path}.{blocks.path})"
-    return type(name, (Target,), {})(handle, transformer.path, blocks.path, disable)
+    cls: type[Target] = type(name, (Target,), {})
+    return cls(handle, transformer.path, blocks.path, disable)

@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 from vllm.model_executor.layers import utils as vllm_layers
 from vllm.platforms.cpu import CpuPlatform
 from vllm_omni.platforms.interface import OmniPlatform, OmniPlatformEnum
@@ -14,7 +14,7 @@ from vllm_omni.platforms.interface import OmniPlatform, OmniPlatformEnum
 
 def _keep_weight(layer: torch.nn.Module, remove_weight: bool) -> None:
     """vLLM's own packs the weight for its kernels and drops it; pipelines read it."""
-    layer.cpu_linear = F.linear
+    layer.cpu_linear = functional.linear
 
 
 class _NoStream:

@@ -1,0 +1,111 @@
+"""``cachedit-yaml coverage``: which pipelines are cached, and what of it is proved."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cachedit_yaml.cli.check import quiet_libraries
+from cachedit_yaml.cli.output import print_json, table
+from cachedit_yaml.registry import Registry
+
+if TYPE_CHECKING:
+    from cachedit_yaml.probe.coverage import Row
+
+_EPILOG = """\
+examples:
+  cachedit-yaml coverage                    every pipeline of diffusers that holds a transformer
+  cachedit-yaml coverage --no-proof         what is named, without trying it
+  cachedit-yaml coverage --format json
+  cachedit-yaml coverage --format markdown > docs/models.md
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare the command's arguments."""
+    parser = subparsers.add_parser(
+        "coverage",
+        help="which pipelines are cached, and what of it is proved",
+        epilog=_EPILOG,
+        description="List every pipeline class with a transformer denoiser that the installed "
+        "diffusers has or an adapter names: its adapter, and what check proves of it beside what "
+        "cache-dit's own adapter does on the same small model.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--no-proof", action="store_true", help="try nothing; takes a second")
+    add(
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="work side by side; default: one for each core",
+    )
+    add(
+        "--format",
+        choices=("human", "json", "markdown"),
+        default="human",
+        help="how to print the rows",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the rows.
+
+    Returns:
+        0, or 1 where a pipeline has no adapter or something failed.
+    """
+    quiet_libraries()
+    import torch
+
+    from cachedit_yaml.probe.check import check
+    from cachedit_yaml.probe.coverage import coverage, markdown
+    from cachedit_yaml.probe.denoisers import denoisers
+
+    torch.set_num_threads(1)
+    entries = Registry.load(args.adapters).adapters()
+    found = list(denoisers())
+    specs = [entry.spec for entry in entries]
+    results = [] if args.no_proof else list(check(specs, against=True, jobs=args.jobs))
+    rows = coverage(entries, found, results)
+    if args.format == "json":
+        print_json([row.as_dict() for row in rows])
+    elif args.format == "markdown":
+        print(markdown(rows))
+    else:
+        print("\n".join(_text(rows)))
+    return 1 if any(row.status == "none" or row.exact is False for row in rows) else 0
+
+
+def _text(rows: Sequence[Row]) -> Iterator[str]:
+    words = {True: "yes", False: "NO", None: "-"}
+    header = ("PIPELINE", "ADAPTER", "STATUS", "EXACT", "CACHE-DIT", "BLOCK LISTS")
+    yield table(
+        [
+            (
+                row.pipeline,
+                row.adapter or "-",
+                row.status,
+                words[row.exact],
+                row.cache_dit or "-",
+                ", ".join(f"{name}:{pattern[-1]}" for name, pattern in row.lists.items()),
+            )
+            for row in rows
+        ],
+        header,
+    )
+    counts = {
+        name: sum(row.status == name for row in rows) for name in ("cached", "refused", "none")
+    }
+    yield "\n" + ", ".join(f"{number} {name}" for name, number in counts.items())
+    theirs = {
+        word: sum(row.cache_dit == word for row in rows)
+        for word in ("equal", "wrong", "refuses", "absent")
+    }
+    if any(theirs.values()):
+        yield "cache-dit's own adapters: " + ", ".join(f"{n} {w}" for w, n in theirs.items())
+    for row in rows:
+        if row.detail:
+            yield f"  {row.pipeline}: {row.detail}"

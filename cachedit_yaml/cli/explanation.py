@@ -1,0 +1,236 @@
+"""What an adapter means, as plain data: lists, settings with their origins, steps.
+
+Works on the adapter alone, or on its plan for a live pipeline.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from cachedit_yaml.language.plain import to_data
+from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
+
+if TYPE_CHECKING:
+    from cachedit_yaml.compiler.plan import Plan, TransformerPlan
+    from cachedit_yaml.compiler.settings import Layers, Resolved
+
+
+class Explainer:
+    """Collects what is to be said of one adapter.
+
+    Args:
+        spec: the adapter.
+        plan: what it was compiled into for a live pipeline, or None.
+        profile: one of its profiles.
+        steps: executed steps of a generation, or None.
+        settings: settings of the command line.
+    """
+
+    def __init__(
+        self,
+        spec: AdapterSpec,
+        plan: Plan | None = None,
+        *,
+        profile: str | None = None,
+        steps: int | None = None,
+        settings: CacheSettings | None = None,
+    ) -> None:
+        self.spec, self.plan, self.profile = spec, plan, profile
+        self.steps, self.settings = steps, settings
+        self.notes = list(plan.notes) if plan is not None else []
+        #: Whether cache-dit is there, whose defaults the settings start from.
+        self.resolves = True
+        self.shares: Mapping[str, int | None] = {}
+
+    def explain(self) -> dict[str, Any]:
+        """Everything, as plain data.
+
+        Raises:
+            ConfigError: there is no such profile, or a mask does not cover the steps.
+        """
+        try:
+            from cachedit_yaml.compiler.settings import find_profile
+        except ImportError as error:
+            self.resolves = False
+            self.notes.append(
+                f"{error}: without cache-dit its defaults are not known, so the settings stand "
+                "as the adapter gives them, the stronger below the weaker"
+            )
+        else:
+            if self.profile is not None:
+                find_profile(self.spec, self.profile)
+            self.shares = self._shares()
+        spec = self.spec
+        split: Any = to_data(spec.step_split) if spec.step_split is not None else None
+        guidance: dict[str, Any] = {"mode": "observed", **to_data(spec.guidance)}
+        if self.plan is not None:
+            split = split if self.plan.split is not None else None
+            guidance["mode"] = {None: "observed", True: "separate", False: "fused"}[
+                self.plan.separate_cfg
+            ]
+        return {
+            "transformers": [self._transformer(path) for path in spec.transformers],
+            "step_split": split,
+            "boundary_ratio": self.plan.ratio if self.plan is not None else None,
+            "guidance": guidance,
+            "sets": dict(spec.set or {}),
+            "layers": None if self.resolves else list(self._given()),
+            "notes": self.notes,
+        }
+
+    def _shares(self) -> Mapping[str, int | None]:
+        """Steps of each transformer; None where only the run can tell."""
+        from cachedit_yaml.runtime.generation import share_steps
+
+        plan: Any = self.plan
+        if plan is not None:
+            return share_steps(plan, self._timesteps(), self.steps)
+        split = self.spec.step_split
+        plan = SimpleNamespace(
+            transformers=[SimpleNamespace(path=path) for path in self.spec.transformers],
+            split=split,
+            # Whatever it is, a boundary says nothing without the timesteps.
+            ratio=0.0 if split is not None and split.boundary is not None else None,
+            pipeline=None,
+        )
+        return share_steps(plan, None, self.steps)
+
+    def _timesteps(self) -> Any:
+        """The timesteps of the live scheduler, or None where it needs more than a number."""
+        scheduler = copy.deepcopy(self.plan.scheduler if self.plan else None)
+        if scheduler is None or self.steps is None:
+            return None
+        try:
+            scheduler.set_timesteps(self.steps)
+        except Exception:
+            return None
+        return scheduler.timesteps
+
+    def _transformer(self, path: str) -> dict[str, Any]:
+        declared = self.spec.transformers[path]
+        live: TransformerPlan | None = None
+        if self.plan is not None:
+            live = next((item for item in self.plan.transformers if item.path == path), None)
+        classes = list(declared.transformer_class or ())
+        return {
+            "path": path,
+            "class": [type(live.module).__name__] if live else classes,
+            "optional": declared.optional,
+            "absent": self.plan is not None and live is None,
+            "steps": self.shares.get(path, self.steps),
+            "lists": list(self._declared(path) if self.plan is None else self._live(live)),
+        }
+
+    def _live(self, live: TransformerPlan | None) -> Iterator[dict[str, Any]]:
+        for item in live.lists if live is not None else ():
+            yield {
+                "path": item.path,
+                "pattern": item.pattern.name,
+                "when": live.variant if live is not None and live.variant != "blocks" else None,
+                "class": type(item.blocks[0]).__name__,
+                "blocks": len(item.blocks),
+                "optional": False,
+                **self._settings(live.path if live else "", item.path, item.layers),
+            }
+
+    def _declared(self, path: str) -> Iterator[dict[str, Any]]:
+        declared = self.spec.transformers[path]
+        layouts: list[tuple[str | None, Mapping[str, BlockList]]] = []
+        for variant in declared.variants or ():
+            by = [*(variant.transformer_class or ()), *([variant.when] if variant.when else [])]
+            layouts.append((" or ".join(by), variant.blocks))
+        if declared.blocks is not None:
+            layouts.append(("otherwise" if layouts else None, declared.blocks))
+        for when, blocks in layouts:
+            for name, content in blocks.items():
+                layers = None
+                if self.resolves:
+                    from cachedit_yaml.compiler.settings import layers_for
+
+                    layers = layers_for(
+                        self.spec,
+                        path,
+                        name,
+                        content.params,
+                        profile=self.profile,
+                        cache_config=self.settings,
+                    )
+                yield {
+                    "path": name,
+                    "pattern": content.pattern,
+                    "when": when,
+                    "class": ", ".join(content.block_class or ()) or None,
+                    "blocks": None,
+                    "optional": content.optional,
+                    **self._settings(path, name, layers),
+                }
+
+    def _settings(self, transformer: str, path: str, layers: Layers | None) -> dict[str, Any]:
+        if layers is None:
+            return {"settings": None, "strip": None}
+        resolved = layers.resolve(self.steps)
+        steps = self.shares.get(transformer, self.steps)
+        return {
+            "settings": {
+                name: {
+                    "value": to_data(value),
+                    "origin": _origin(resolved.origins[name]),
+                }
+                for name, value in resolved.values.items()
+                if resolved.prune or name not in _prune_only()
+            },
+            "strip": _strip(resolved, steps, f"{transformer}.{path}") if steps else None,
+        }
+
+    def _given(self) -> Iterator[dict[str, Any]]:
+        """What each layer says by itself, the weakest first."""
+        spec = self.spec
+        yield {"origin": "cache", "settings": to_data(spec.cache)}
+        for path, transformer in spec.transformers.items():
+            if transformer.params is not None:
+                yield {"origin": f"{path}: params", "settings": to_data(transformer.params)}
+        for item in sorted(spec.steps, key=lambda step: -step.max_steps):
+            data = to_data(item)
+            limit = data.pop("max_steps")
+            if self.steps is None or self.steps <= limit:
+                yield {"origin": f"steps up to {limit}", "settings": data}
+        if self.profile in spec.profiles:
+            yield {
+                "origin": f"profile {self.profile}",
+                "settings": to_data(spec.profiles[str(self.profile)]),
+            }
+        if self.settings is not None:
+            yield {"origin": "command line", "settings": to_data(self.settings)}
+
+
+def _origin(origin: str) -> str:
+    """Where a value came from, as the person at the prompt would call it."""
+    if origin == "cache_config":
+        return "command line"
+    return f"default of {origin}" if origin.startswith("cache-dit") else origin
+
+
+def _strip(resolved: Resolved, steps: int, where: str) -> str:
+    """One character a step: computed (1), may be cached (0), decided in the run (.)."""
+    from cachedit_yaml.runtime.masks import build_mask
+
+    mask = build_mask(resolved.scm, steps, where)
+    if mask is not None:
+        return "".join(map(str, mask))
+    warm = range(0, resolved.values["max_warmup_steps"], resolved.values["warmup_interval"])
+    return "".join("1" if step in warm else "." for step in range(steps))
+
+
+def _prune_only() -> set[str]:
+    """Settings that DBCache does not have."""
+    import dataclasses
+
+    from cache_dit import DBCacheConfig, DBPruneConfig
+
+    prune, plain = (
+        {item.name for item in dataclasses.fields(cls)} for cls in (DBPruneConfig, DBCacheConfig)
+    )
+    return prune - plain

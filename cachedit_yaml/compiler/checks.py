@@ -1,0 +1,62 @@
+"""What an adapter says that the live model contradicts, one sentence each."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+
+from cachedit_yaml.compiler.settings import Layers
+from cachedit_yaml.language.diagnostics import nearest
+from cachedit_yaml.language.spec import Transformer
+
+
+def unknown_arguments(where: str, module: torch.nn.Module, declared: Transformer) -> list[str]:
+    """Arguments of the transformer's forward that the adapter names and that are not there.
+
+    Without them no call would be a denoising step, or nothing would tell the steps.
+
+    Args:
+        where: the transformer, for messages.
+        module: the transformer.
+        declared: what the adapter says of it.
+    """
+    parameters = inspect.signature(module.forward).parameters
+    if any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
+        return []
+    named = dict.fromkeys(declared.denoising.when, "denoising.when") if declared.denoising else {}
+    if declared.timestep is not None:
+        named[declared.timestep] = "timestep"
+    problems = []
+    for name, rule in named.items():
+        if name not in parameters:
+            near = nearest(name, parameters)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(
+                f"{where}: {rule} names {name!r}, and forward has no such argument{hint}"
+            )
+    return problems
+
+
+def settings_that_do_not_fit(
+    where: str, count: int, takes_encoder: bool, layers: Layers
+) -> list[str]:
+    """The first setting that a block list of this length and pattern cannot have.
+
+    Args:
+        where: the block list, for messages.
+        count: its blocks.
+        takes_encoder: whether they take encoder_hidden_states.
+        layers: its settings.
+    """
+    for resolved in layers.cases():
+        if resolved.fn + resolved.bn > count:
+            return [
+                f"{where} has {count} blocks, but Fn_compute_blocks {resolved.fn} "
+                f"({resolved.origins['Fn_compute_blocks']}) + Bn_compute_blocks {resolved.bn} "
+                f"({resolved.origins['Bn_compute_blocks']}) is {resolved.fn + resolved.bn}; "
+                f"write at most {count} together"
+            ]
+        if resolved.prune and not takes_encoder:
+            return [f"{where}: cache-dit's DBPrune fails with patterns 3, 4 and 5; use DBCache"]
+    return []

@@ -1,0 +1,165 @@
+"""What ``cachedit-yaml run`` made: save it, and say what it cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cachedit_yaml.generating.generate import Generated
+from cachedit_yaml.generating.quality import Quality, compare
+
+if TYPE_CHECKING:
+    from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.runtime.stats import Stats
+
+#: Suffixes that say that --out is a file.
+PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+
+
+@dataclass
+class Result:
+    """One generation, and the uncached one beside it where there is one.
+
+    Attributes:
+        names: what each picture shows.
+        seeds: one for each picture.
+        cached: the pictures and the time.
+        uncached: the same without the cache.
+        stats: what the cache did.
+        plan: what the adapter was compiled into.
+        profile: the profile that was chosen.
+        files: what was saved.
+    """
+
+    names: Sequence[str]
+    seeds: Sequence[int]
+    cached: Generated
+    uncached: Generated | None
+    stats: Stats
+    plan: Plan
+    profile: str | None
+    files: list[Path] = field(default_factory=list)
+    quality: Quality | None = None
+
+    def __post_init__(self) -> None:
+        if self.uncached is not None:
+            self.quality = compare(self.uncached.images, self.cached.images)
+
+    @property
+    def speedup(self) -> float | None:
+        """The uncached time over the cached one."""
+        return None if self.uncached is None else self.uncached.seconds / self.cached.seconds
+
+    def save(self, out: Path, timeline: Path | None) -> None:
+        """Save the pictures, the comparison and the timeline.
+
+        Args:
+            out: a folder, or a file for a single picture; several get numbers.
+            timeline: a file for the timeline.
+        """
+        paths = self._paths(out)
+        for path, frames in zip(paths, self.cached.frames, strict=True):
+            if len(frames) > 1:
+                path = path.with_suffix(".gif")
+                frames[0].save(path, save_all=True, append_images=frames[1:], duration=62, loop=0)
+            else:
+                frames[0].save(path)
+            self.files.append(path)
+        if self.uncached is not None:
+            single = is_file(out)
+            path = out.with_name(f"{out.stem}-compare.png") if single else out / "compare.png"
+            self._draw_compare(self.uncached).save(path)
+            self.files.append(path)
+        if timeline is not None:
+            self._draw_timeline().save(timeline)
+            self.files.append(timeline)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        found: dict[str, Any] = {
+            "adapter": self.stats.adapter,
+            "profile": self.profile,
+            "execution": self.stats.execution,
+            "seconds": round(self.cached.seconds, 3),
+            "computed_fraction": round(self.stats.computed_fraction, 4),
+            "files": [str(path) for path in self.files],
+            "stats": self.stats.as_dict(),
+        }
+        if self.uncached is not None and self.quality is not None and self.speedup is not None:
+            found["compare"] = {
+                "uncached_seconds": round(self.uncached.seconds, 3),
+                "speedup": round(self.speedup, 3),
+                # JSON has no infinity: null where the pictures are equal.
+                "psnr": None if self.quality.psnr is None else round(self.quality.psnr, 3),
+                "ssim": round(self.quality.ssim, 5),
+            }
+        return found
+
+    def __str__(self) -> str:
+        lines = [str(self.stats), f"time: {self.cached.seconds:.2f} s"]
+        if self.uncached is not None and self.quality is not None:
+            lines[-1] += (
+                f", uncached {self.uncached.seconds:.2f} s: {self.speedup:.2f}x speed-up\n"
+                f"pictures: PSNR {self.quality.psnr_text}, SSIM {self.quality.ssim:.4f}"
+            )
+        return "\n".join([*lines, *(f"wrote {path}" for path in self.files)])
+
+    def _paths(self, out: Path) -> list[Path]:
+        count = len(self.cached.frames)
+        if is_file(out):
+            if count == 1:
+                return [out]
+            return [out.with_name(f"{out.stem}-{index + 1}{out.suffix}") for index in range(count)]
+        names = list(self.names) if len(self.names) == count else [self.names[0]] * count
+        seeds = list(self.seeds) if len(self.seeds) == count else list(range(1, count + 1))
+        return [out / f"{_slug(name)}-{seed}.png" for name, seed in zip(names, seeds, strict=True)]
+
+    def _draw_compare(self, uncached: Generated) -> Any:
+        from cachedit_yaml.generating.sheet import Row, draw_sheet
+
+        assert self.quality is not None
+        assert self.speedup is not None
+        first, second = (
+            [frames[len(frames) // 2] for frames in made.frames] for made in (uncached, self.cached)
+        )
+        lines = [
+            f"{self.speedup:.1f}x speed-up, {self.cached.seconds:.1f} s",
+            f"{self.stats.computed_fraction:.0%} of blocks computed",
+            f"PSNR {self.quality.psnr_text}, SSIM {self.quality.ssim:.3f}",
+        ]
+        rows = [
+            Row("uncached", [f"{uncached.seconds:.1f} s"], first),
+            Row(self.profile or "cached", lines, second),
+        ]
+        names = list(self.names) if len(self.names) == len(first) else [""] * len(first)
+        return draw_sheet(self._title(), names, rows, side=max(192, min(first[0].width, 384)))
+
+    def _draw_timeline(self) -> Any:
+        from cachedit_yaml.generating.timeline import Panel, draw_timeline, shapes_of
+
+        ran = [step + 1 for item in self.stats.branches for step in item.executed_steps]
+        panel = Panel(
+            name=self.profile or "cached",
+            note=f"{self.cached.seconds:.1f} s    {self.stats.computed_fraction:.0%} of blocks "
+            "computed",
+            steps=max(ran, default=1),
+            branches=self.stats.branches,
+            shapes=shapes_of(self.plan, self.stats.num_steps),
+        )
+        return draw_timeline(self._title(), [panel])
+
+    def _title(self) -> str:
+        steps = f", {self.stats.num_steps} steps" if self.stats.num_steps else ""
+        return f"{type(self.plan.pipeline).__name__}{steps}"
+
+
+def is_file(out: Path) -> bool:
+    """Whether a place to save to is a file."""
+    return out.suffix.lower() in PICTURES and not out.is_dir()
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()[:48] or "picture"

@@ -1,0 +1,117 @@
+"""The same small pipelines under cache-dit's own hand-written adapters.
+
+Caching is switched on with every step as warm-up, so nothing may be served from the cache: where
+the output then differs from the uncached one, cache-dit's adapter is wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+import torch
+
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.pipelines import build
+from cachedit_yaml.probe.recipe import Recipe
+
+Outcome = Literal["equal", "wrong", "refuses", "absent", "untried"]
+
+#: Seconds that one pipeline may take.
+_PATIENCE: Final = 300
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What cache-dit's own adapter does on one make of one pipeline.
+
+    Attributes:
+        outcome: ``equal``: exact in every case; ``wrong``: silently another output in some case;
+            ``refuses``: it raises when enabled or when run; ``absent``: it knows no adapter for the
+            class; ``untried``: the pipeline cannot be made here.
+        detail: the case and the mean error, or what was raised.
+    """
+
+    outcome: Outcome
+    detail: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def against_cache_dit(spec: AdapterSpec, recipe: Recipe) -> Rival:
+    """Try cache-dit's own adapter on every case of one make of a pipeline.
+
+    It patches classes and leaves traces, so this happens in a process of its own where the system
+    can fork.
+
+    Args:
+        spec: the adapter whose probe makes the pipeline.
+        recipe: which pipeline, and which make of it.
+    """
+    return _apart(lambda: _try(spec, recipe))
+
+
+def _try(spec: AdapterSpec, recipe: Recipe) -> Rival:
+    import cache_dit
+    from cache_dit import BlockAdapterRegister, DBCacheConfig
+
+    logging.disable(logging.WARNING)
+    try:
+        plain = {case: build(spec, recipe).run(case) for case in recipe.cases}
+        built = build(spec, recipe)
+    except Exception as error:  # `check` says what is wrong with the probe
+        return Rival("untried", f"{type(error).__name__}: {error}")
+    if not BlockAdapterRegister.is_supported(built.target):
+        return Rival("absent")
+    config = DBCacheConfig(
+        Fn_compute_blocks=1,
+        Bn_compute_blocks=0,
+        max_warmup_steps=10_000,
+        residual_diff_threshold=1e-9,
+    )
+    wrong: list[tuple[float, str]] = []
+    for case, expected in plain.items():
+        # A fresh pipeline for each case: what one call leaves behind is not the next one's fault.
+        built = build(spec, recipe)
+        try:
+            cache_dit.enable_cache(built.target, cache_config=config)
+            output = built.run(case)
+        except Exception as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            return Rival("refuses", f"{case}: {text[:200]}")
+        if not torch.equal(output, expected):
+            wrong.append((_error(output, expected), case))
+    if wrong:
+        worst, case = max(wrong)
+        return Rival("wrong", f"{case}: mean error {worst:.2g} with no hit")
+    return Rival("equal")
+
+
+def _error(one: torch.Tensor, other: torch.Tensor) -> float:
+    if one.shape != other.shape:
+        return float("inf")
+    difference = (one.double() - other.double()).abs().mean()
+    return float(difference / other.double().abs().mean())
+
+
+def _apart(work: Callable[[], Rival]) -> Rival:
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return work()
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    # Forked with one thread of torch, as `check` runs; nothing of the parent's is written.
+    process = context.Process(target=lambda: theirs.send(work()))
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv() if ours.poll(_PATIENCE) else Rival("refuses", "it did not end")
+    except EOFError:
+        return Rival("refuses", "the process ended without an answer")
+    finally:
+        process.kill()
+        process.join()

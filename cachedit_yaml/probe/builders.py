@@ -1,0 +1,144 @@
+"""Parts that no config makes: tokenizers, which need a vocabulary, and what stands in for large
+language models. None of them knows a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+IMAGE_TOKEN: Final = "<|image_pad|>"
+_SPECIAL: Final = (
+    "[UNK]",
+    "[PAD]",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    IMAGE_TOKEN,
+)
+_WORDS: Final = ("a", "red", "cat", "system", "user", "assistant")
+
+
+def word_tokenizer(special: Sequence[str] = (), **settings: Any) -> Any:
+    """A tokenizer with a vocabulary of a few words.
+
+    Args:
+        special: more tokens that stay whole.
+        **settings: of ``transformers.PreTrainedTokenizerFast``, such as ``model_max_length``.
+    """
+    from tokenizers import AddedToken, Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import PreTrainedTokenizerFast
+
+    whole = [*_SPECIAL, *special]
+    vocabulary = {word: index for index, word in enumerate([*whole, *_WORDS])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in whole])
+    given = {"unk_token": "[UNK]", "pad_token": "[PAD]", "padding_side": "right", **settings}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **given)
+
+
+class _Stub(nn.Module):
+    """A module that is asked for its dtype and device."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where every small pipeline is made."""
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of every small pipeline."""
+        return torch.float32
+
+
+class Embedding(_Stub):
+    """An embedding where a pipeline expects the hidden states of a language model.
+
+    Args:
+        width: of the hidden states.
+        vocabulary: token ids are below this.
+        layers: how many layers' hidden states it returns, all of them the same.
+    """
+
+    def __init__(self, width: int = 24, vocabulary: int = 64, layers: int = 4) -> None:
+        super().__init__()
+        # A final norm and last layers where language models have them: pipelines hook them.
+        norm = nn.Identity()
+        inner = nn.ModuleDict({"layers": nn.ModuleList([nn.Identity()]), "norm": norm})
+        self.model = nn.ModuleDict({"norm": norm, "language_model": inner})
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.layers = layers
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
+        """Hidden states ``[b x s x width]`` for token ids ``[b x s]``."""
+        hidden = self.model["norm"](self.embedding(input_ids))
+        hidden = self.model["language_model"]["layers"][-1](hidden)  # type: ignore[index]
+        return SimpleNamespace(hidden_states=(hidden,) * self.layers, last_hidden_state=hidden)
+
+
+class _Patches:
+    """What cuts a picture into patches for a vision-language model: always four patches."""
+
+    merge_size = 2
+
+    def __call__(self, images: Any, **_: Any) -> dict[str, torch.Tensor]:
+        return {
+            "pixel_values": torch.zeros(4, 6),
+            "image_grid_thw": torch.tensor([[1, 2, 2]]),
+        }
+
+
+class Processor(_Stub):
+    """A vision-language processor: a tokenizer and what cuts pictures into patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = word_tokenizer()
+        self.image_processor = _Patches()
+
+    def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> list[list[int]]:
+        """The token ids of the first message."""
+        text = messages[0]["content"][0]["text"]
+        return [self.tokenizer.encode(f"<|im_start|>system\n{text}<|im_end|>\n")]
+
+    def forward(self, text: list[str], images: list[Any] | None = None, **_: Any) -> Any:
+        """Token ids, with one image token for each 32 x 32 pixels of a picture."""
+        pictures = iter(images or [])
+        pieces = []
+        for one in text:
+            first, *rest = one.split(IMAGE_TOKEN)
+            for piece in rest:
+                width, height = next(pictures).size
+                first += IMAGE_TOKEN * ((width // 32) * (height // 32)) + piece
+            pieces.append(first)
+        made = self.tokenizer(pieces, padding=True, padding_side="left", return_tensors="pt")
+        if images:
+            made.update(_Patches()(images))
+        return made
+
+
+class SafetyChecker(_Stub):
+    """A checker that finds everything safe, for pipelines that do not run without one."""
+
+    def check_text_safety(self, prompt: str) -> bool:
+        """Whether a prompt is safe."""
+        return True
+
+    def check_video_safety(self, frames: Any) -> Any:
+        """The frames as they are."""
+        return frames
+
+
+BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "tokenizer": word_tokenizer,
+    "embedding": Embedding,
+    "processor": Processor,
+    "safety-checker": SafetyChecker,
+}

@@ -1,0 +1,132 @@
+"""Try adapters on the small pipelines of their probes."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.against import Rival, against_cache_dit
+from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
+from cachedit_yaml.probe.pipelines import build
+from cachedit_yaml.probe.prove import Proof, prove
+from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
+
+Status = Literal["proved", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was tried of one adapter.
+
+    Attributes:
+        adapter: its name.
+        pipeline: the pipeline class; empty for the transformer alone.
+        variant: the make of the pipeline, or None.
+        case: the call; empty where none could be made.
+        status: whether everything holds.
+        detail: why it was skipped, or why nothing could be made.
+        proofs: what was tried.
+        rival: what cache-dit's own adapter does on the same make, on its first case only.
+    """
+
+    adapter: str
+    pipeline: str
+    variant: str | None
+    case: str
+    status: Status
+    detail: str = ""
+    proofs: tuple[Proof, ...] = field(default=())
+    rival: Rival | None = None
+
+    def __str__(self) -> str:
+        shown = self.pipeline or "transformer alone"
+        return ", ".join(part for part in (shown, self.variant, self.case) if part)
+
+    def failures(self) -> list[str]:
+        """One sentence for each proof that failed."""
+        if self.status != "failed":
+            return []
+        found = [f"{item.name}: {item.detail}" for item in self.proofs if item.verdict == "failed"]
+        return found or [self.detail]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def check(
+    specs: Sequence[AdapterSpec],
+    *,
+    pipelines: Sequence[str] = (),
+    against: bool = False,
+    jobs: int = 1,
+) -> Iterator[Checked]:
+    """Build what adapters' probes describe and prove every case.
+
+    Args:
+        specs: the adapters.
+        pipelines: only these pipeline classes; default: all.
+        against: also try cache-dit's own adapters on the same pipelines.
+        jobs: processes that work side by side, where the system can fork.
+
+    Yields:
+        One result for each case, in the order of the adapters, and one for each adapter or
+        pipeline of which nothing can be made.
+    """
+    work: list[tuple[AdapterSpec, Recipe | None, bool]] = []
+    for spec in specs:
+        if spec.refuse is not None or spec.probe is None or (unused(spec) and not pipelines):
+            work.append((spec, None, against))
+        if spec.refuse is None:
+            wanted = [item for item in recipes(spec) if item.pipeline in pipelines or not pipelines]
+            work += [(spec, recipe, against) for recipe in wanted]
+    if jobs > 1 and "fork" in multiprocessing.get_all_start_methods():
+        # Forked, so that nobody imports torch again.
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            for results in pool.map(_check, work):
+                yield from results
+    else:
+        for item in work:
+            yield from _check(item)
+
+
+def _check(work: tuple[AdapterSpec, Recipe | None, bool]) -> list[Checked]:
+    spec, recipe, against = work
+    if recipe is not None:
+        results = list(check_recipe(spec, recipe))
+        if against and recipe.pipeline:
+            results[0] = replace(results[0], rival=against_cache_dit(spec, recipe))
+        gc.collect()
+        return results
+    nothing = Checked(spec.name, "", None, "", "skipped", "it has no probe")
+    if spec.refuse is not None:
+        return [replace(nothing, detail=f"refuses: {spec.refuse}")]
+    if spec.probe is None:
+        return [nothing]
+    text = f"no pipeline of the adapter takes {', '.join(unused(spec))}"
+    return [replace(nothing, status="failed", detail=text)]
+
+
+def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
+    """Prove every case of one make of one pipeline."""
+    names = spec.name, recipe.pipeline, recipe.variant
+    try:
+        built = build(spec, recipe)
+    except NotInstalledError as error:
+        yield Checked(*names, "", "skipped", str(error))
+        return
+    except ProbeError as error:
+        yield Checked(*names, "", "failed", str(error))
+        return
+    # F and B change from make to make, so that each combination is tried somewhere.
+    fn, bn = ((1, 0), (1, 1), (2, 1))[len(recipe.pipeline + (recipe.variant or "")) % 3]
+    for case in recipe.cases:
+        proofs = prove(built, case, fn=fn, bn=bn, native=case == PLAIN)
+        failed = any(item.verdict == "failed" for item in proofs)
+        yield Checked(*names, case, "failed" if failed else "proved", proofs=tuple(proofs))

@@ -1,0 +1,156 @@
+"""Which pipelines are cached, by which adapter, and what of it is proved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.check import Checked
+from cachedit_yaml.probe.denoisers import Denoiser
+from cachedit_yaml.registry import Entry
+
+Status = Literal["cached", "refused", "none"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pipeline class.
+
+    Attributes:
+        pipeline: the class.
+        transformer: the classes of its transformers, joined by commas.
+        adapter: the adapter that names it; None for none.
+        lists: the block lists with their patterns.
+        status: ``cached``, ``refused`` by its adapter, or ``none``.
+        exact: whether every case of its probe is proved; None where nothing was tried.
+        cache_dit: what cache-dit's own adapter does: equal, wrong, refuses or absent; None where it
+            was not tried.
+        engine: the engine whose class it is.
+        detail: why it is refused, skipped or not exact, and what cache-dit does.
+    """
+
+    pipeline: str
+    transformer: str
+    adapter: str | None
+    lists: Mapping[str, str]
+    status: Status
+    exact: bool | None
+    cache_dit: str | None
+    engine: str
+    detail: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def coverage(
+    entries: Sequence[Entry], found: Iterable[Denoiser], results: Sequence[Checked]
+) -> list[Row]:
+    """One row for each pipeline that the installed diffusers has or an adapter names.
+
+    Args:
+        entries: the adapters.
+        found: the pipelines of the installed diffusers that hold a transformer denoiser.
+        results: what `check` found; empty where nothing was tried.
+    """
+    components = {item.pipeline: item.components for item in found}
+    homes: dict[str, Entry] = {}
+    for entry in entries:
+        for name in entry.spec.pipelines:
+            homes.setdefault(name, entry)
+    rows = [
+        _row(name, homes.get(name), components.get(name), results)
+        for name in sorted({*components, *homes})
+    ]
+    return sorted(rows, key=lambda row: (row.engine != "diffusers", row.engine, row.pipeline))
+
+
+def _row(
+    name: str,
+    entry: Entry | None,
+    components: Sequence[tuple[str, str]] | None,
+    results: Sequence[Checked],
+) -> Row:
+    classes = [cls for _, cls in components or ()]
+    if entry is None:
+        return Row(name, ", ".join(classes), None, {}, "none", None, None, "diffusers", "")
+    spec = entry.spec
+    lists = _lists(spec)
+    classes = classes or [
+        cls for item in spec.transformers.values() for cls in item.transformer_class or ()
+    ]
+    own = [item for item in results if item.adapter == entry.name and item.pipeline == name]
+    tried = [item for item in own if item.status != "skipped"]
+    failed = next((line for item in tried for line in item.failures()), "")
+    skipped = next((item.detail for item in own if item.status == "skipped"), "")
+    rivals = [item.rival for item in own if item.rival and item.rival.outcome != "untried"]
+    # The make on which cache-dit does worst tells most.
+    order = ("wrong", "refuses", "absent", "equal")
+    rival = min(rivals, key=lambda item: order.index(item.outcome), default=None)
+    theirs = f"cache-dit: {rival.detail}" if rival is not None and rival.detail else ""
+    return Row(
+        pipeline=name,
+        transformer=", ".join(dict.fromkeys(classes)),
+        adapter=entry.name,
+        lists=lists,
+        status="refused" if spec.refuse is not None else "cached",
+        exact=all(item.status == "proved" for item in tried) if tried else None,
+        cache_dit=rival.outcome if rival is not None else None,
+        engine=entry.engine or "diffusers",
+        detail="; ".join(
+            text
+            for text in (spec.refuse or "", failed, skipped if not tried else "", theirs)
+            if text
+        ),
+    )
+
+
+def _lists(spec: AdapterSpec) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path, transformer in spec.transformers.items():
+        layouts = [item.blocks for item in transformer.variants or ()]
+        for blocks in (*layouts, transformer.blocks or {}):
+            found |= {f"{path}.{name}": item.pattern for name, item in blocks.items()}
+    return found
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as the text of ``docs/models.md``."""
+    cached = [row for row in rows if row.status == "cached"]
+    diffusers = [row for row in rows if row.engine == "diffusers"]
+    lines = [
+        "# Models",
+        "",
+        "Made by `cachedit-yaml coverage --format markdown`; do not edit.",
+        "",
+        f"{len(rows)} pipeline classes, {len(cached)} cached by "
+        f"{len({row.adapter for row in cached})} adapters; "
+        f"{sum(row.exact is True for row in rows)} of them proved exact on small models here. "
+        f"cache-dit's own adapters on the {len(diffusers)} classes of diffusers: "
+        + ", ".join(
+            f"{sum(row.cache_dit == word for row in diffusers)} {word}"
+            for word in ("equal", "wrong", "refuses", "absent")
+        )
+        + ".",
+        "",
+        "`exact`: with no hit the output is bit-identical, a hit computes exactly F + B blocks, "
+        "disabling restores. `cache-dit`: what its own hand-written adapter does on the same small "
+        "model with no hit.",
+    ]
+    for engine in dict.fromkeys(row.engine for row in rows):
+        lines += ["", f"## {engine}", "", "| Pipeline | Transformer | Adapter | Block lists | Exact "
+                  "| cache-dit |", "|---|---|---|---|---|---|"]  # fmt: skip
+        for row in rows:
+            if row.engine == engine:
+                lists = ", ".join(f"`{name}` {text[-1]}" for name, text in row.lists.items())
+                exact = {True: "yes", False: "**no**", None: "-"}[row.exact]
+                adapter = row.adapter or "none"
+                shown = lists if row.status == "cached" else f"refused: {row.detail}"
+                lines.append(
+                    f"| {row.pipeline} | {row.transformer} | {adapter} | {shown} | {exact} "
+                    f"| {row.cache_dit or '-'} |"
+                )
+    return "\n".join(lines)

@@ -1,0 +1,230 @@
+"""Make and run what a recipe describes: a whole diffusers pipeline, or a transformer alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+import PIL.Image
+import torch
+
+from cachedit_yaml.compiler.paths import MISSING, follow
+from cachedit_yaml.language.probe_spec import Part
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.classes import (
+    NotInstalledError,
+    ProbeError,
+    find_pipeline,
+    why_no_pipeline,
+)
+from cachedit_yaml.probe.parts import build_part
+from cachedit_yaml.probe.recipe import PLAIN, Recipe
+from cachedit_yaml.probe.values import Maker
+
+#: Denoising steps of a call.
+STEPS: Final = 4
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let pass what diffusers and transformers themselves deprecate or do in a deprecated way."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning, UserWarning):
+            for module in (r"diffusers\.", r"transformers\.", r"torch\.jit", r"torch\.nn\.utils"):
+                warnings.filterwarnings("ignore", category=category, module=module)
+        yield
+
+
+class Built:
+    """A small pipeline, or a transformer alone, that can be run again and again.
+
+    Attributes:
+        recipe: what it was made from.
+        target: the pipeline or the transformer, to enable caching on.
+    """
+
+    def __init__(self, spec: AdapterSpec, recipe: Recipe, target: Any) -> None:
+        self.spec = spec
+        self.recipe = recipe
+        self.target = target
+        self._parameters = inspect.signature(self._call).parameters
+
+    @property
+    def _call(self) -> Any:
+        return self.target.forward if not self.recipe.pipeline else type(self.target).__call__
+
+    def config(self) -> Mapping[str, Any]:
+        """The fields that shapes may name: those of its first transformer's config."""
+        for path in self.spec.transformers:
+            model = self.target if not self.recipe.pipeline else follow(self.target, path)
+            if model is MISSING or model is None:
+                continue
+            part = self.recipe.parts.get(path)
+            given = dict(part.config or {}) if part is not None else {}
+            own = getattr(model, "config", {})
+            return {**given, **(own if isinstance(own, Mapping) else vars(own))}
+        return {}
+
+    def arguments(self, case: str = PLAIN, steps: int = STEPS) -> dict[str, Any]:
+        """Fresh arguments for a call.
+
+        Raises:
+            ProbeError: an input cannot be made.
+        """
+        specs = {**self.recipe.inputs, **self.recipe.cases[case]}
+        maker = Maker(self.config(), steps)
+        made = {name: maker.make(value, (name,)) for name, value in specs.items()}
+        if not self.recipe.pipeline:
+            return made
+        usual = {
+            self.recipe.steps: steps,
+            "output_type": "latent",
+            "generator": torch.Generator().manual_seed(0),
+        }
+        return {
+            **{name: value for name, value in usual.items() if name in self._parameters},
+            **made,
+        }
+
+    @torch.no_grad()
+    def run(self, case: str = PLAIN, steps: int = STEPS, **more: Any) -> torch.Tensor:
+        """Run one case from the same random numbers and return its output as one tensor.
+
+        Args:
+            case: its name.
+            steps: denoising steps.
+            **more: arguments that replace those of the case.
+
+        Raises:
+            ProbeError: an input cannot be made.
+        """
+        arguments = {**self.arguments(case, steps), **more}
+        with torch.random.fork_rng(devices=[]), quiet():
+            # Some pipelines sample from the VAE without the generator they were given.
+            torch.manual_seed(0)
+            if self.recipe.pipeline:
+                return tensor_of(self.target(**arguments))
+            return self._run_alone(arguments, steps)
+
+    def _run_alone(self, arguments: dict[str, Any], steps: int) -> torch.Tensor:
+        """Call the transformer once a step, with a timestep that falls."""
+        names = {item.timestep or "timestep" for item in self.spec.transformers.values()}
+        outputs = []
+        for step in range(steps):
+            scaled = {
+                name: (arguments[name] * (1 - step / (2 * steps))).to(arguments[name].dtype)
+                for name in names & set(arguments)
+                if isinstance(arguments[name], torch.Tensor)
+            }
+            outputs.append(tensor_of(self.target(**{**arguments, **scaled})))
+        return torch.stack(outputs)
+
+
+def build(
+    spec: AdapterSpec, recipe: Recipe, *, seed: int = 0, overrides: Mapping[str, Any] | None = None
+) -> Built:
+    """Make what a recipe describes.
+
+    Args:
+        spec: the adapter that the recipe is of.
+        recipe: one of :func:`~cachedit_yaml.probe.recipe.recipes`.
+        seed: of the random weights.
+        overrides: by the name of a component, fields that replace those of its config, or an
+            object to use as it is; or an argument of the pipeline's own constructor.
+
+    Raises:
+        NotInstalledError: a class, or a package that it needs, is not installed.
+        ProbeError: it cannot be made; the message says which part.
+    """
+    changes = dict(overrides or {})
+    if recipe.skip is not None:
+        raise NotInstalledError(recipe.skip)
+    for package in recipe.needs:
+        if importlib.util.find_spec(package) is None:
+            raise NotInstalledError(f"{package} is not installed, and this pipeline needs it")
+    if not recipe.pipeline:
+        return Built(spec, recipe, _alone(spec, recipe, seed, changes))
+    cls = find_pipeline(recipe.pipeline)
+    if cls is None:
+        raise NotInstalledError(why_no_pipeline(recipe.pipeline))
+    made: dict[str, Any] = {}
+    for name, part in recipe.parts.items():
+        made[name] = _component(name, part, seed, changes.pop(name, {}))
+    for name, parameter in inspect.signature(cls).parameters.items():
+        # Text encoders, tokenizers and the like that the probe leaves out are absent.
+        if parameter.default is inspect.Parameter.empty and parameter.kind not in (
+            inspect.Parameter.VAR_KEYWORD,
+            inspect.Parameter.VAR_POSITIONAL,
+        ):
+            made.setdefault(name, None)
+    try:
+        with quiet():
+            pipeline = cls(**{**made, **recipe.config, **changes})
+    except Exception as error:
+        raise ProbeError(
+            f"{recipe.pipeline} cannot be made: {type(error).__name__}: {error}"
+        ) from error
+    _silence(pipeline)
+    for name, value in recipe.attributes.items():
+        setattr(pipeline, name, value)
+    return Built(spec, recipe, pipeline)
+
+
+def _alone(spec: AdapterSpec, recipe: Recipe, seed: int, changes: Mapping[str, Any]) -> Any:
+    for path in spec.transformers:
+        part = recipe.parts.get(path)
+        if part is not None:
+            return _component(path, part, seed, changes)
+    raise ProbeError("the probe has no part for any transformer of the adapter")
+
+
+def _component(name: str, part: Part | None, seed: int, changes: Any) -> Any:
+    if not isinstance(changes, dict):
+        return changes
+    if part is None:
+        return None
+    with quiet():
+        return build_part(part, name, seed=f"{seed}/{name}", **changes)
+
+
+def _silence(pipeline: Any) -> None:
+    """No progress bars, also of the pipelines that a pipeline holds."""
+    for inner in (pipeline, *vars(pipeline).values()):
+        if callable(getattr(inner, "set_progress_bar_config", None)):
+            inner.set_progress_bar_config(disable=True)
+
+
+def tensor_of(output: Any) -> torch.Tensor:
+    """Everything that an output holds as one tensor: its only one, or all of them in a row.
+
+    Raises:
+        ProbeError: it holds no numbers at all.
+    """
+    found = list(_tensors(output))
+    if not found:
+        raise ProbeError(f"the output is a {type(output).__name__} without tensors or pictures")
+    if len(found) == 1:
+        return found[0]
+    return torch.cat([item.flatten().to(torch.float64) for item in found])
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (np.ndarray, PIL.Image.Image)):
+        yield torch.from_numpy(np.array(value))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif dataclasses.is_dataclass(value):
+        for item in vars(value).values():
+            yield from _tensors(item)

@@ -1,0 +1,308 @@
+"""What a small pipeline proves about its adapter.
+
+- ``exact``: with caching on and no hit, the output is the uncached one bit for bit, and every block
+  runs as often as without.
+- ``hits``: on a step that is served from the cache exactly F + B blocks of each list run, the steps
+  that may hit do, and the output stays finite.
+- ``native``: where cache-dit's own execution is allowed, it gives the same output with the same
+  steps cached.
+- ``restored``: after disabling, every attribute and the output are as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+import torch
+from diffusers.configuration_utils import FrozenDict
+
+import cachedit_yaml
+from cachedit_yaml.api import ExecutionName
+from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
+from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, CompileError
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.pipelines import STEPS
+from cachedit_yaml.probe.recipe import Recipe
+from cachedit_yaml.probe.watch import Watch
+from cachedit_yaml.runtime.handle import Handle
+from cachedit_yaml.runtime.stats import BranchStats, Stats
+
+Verdict = Literal["proved", "failed", "not allowed"]
+
+PROOFS: Final = ("resolves", "exact", "hits", "native", "restored")
+#: Steps 1 and 2 may be served from the cache, whatever the number of executed steps.
+_MASK: Final[Mapping[str, Any]] = {
+    "scm": {"compute_bins": [1, 1000], "cache_bins": [2], "policy": "static"},
+    "max_continuous_cached_steps": -1,
+    "max_cached_steps": -1,
+    "force_refresh_step_hint": None,
+}
+_HITS: Final = (1, 2)
+NO_HIT: Final[Mapping[str, Any]] = {"residual_diff_threshold": 0, "scm": None}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One thing that was tried.
+
+    Attributes:
+        name: one of :data:`PROOFS`.
+        verdict: whether it holds; ``not allowed`` where native execution refuses.
+        detail: what is otherwise than it should be, in one sentence, or why it is not allowed.
+    """
+
+    name: str
+    verdict: Verdict
+    detail: str = ""
+
+
+class Subject(Protocol):
+    """What can be tried: a small pipeline, or one with its real weights."""
+
+    spec: AdapterSpec
+    recipe: Recipe
+    target: Any
+
+    def run(self, case: str) -> torch.Tensor:
+        """Run one case from the same random numbers; its whole output as one tensor."""
+
+
+def prove(
+    built: Subject, case: str, *, fn: int = 1, bn: int = 0, native: bool = True
+) -> list[Proof]:
+    """Try one case of a small pipeline.
+
+    Args:
+        built: the pipeline.
+        case: one of its recipe's cases.
+        fn: F, the first blocks that always run.
+        bn: B, the last blocks that always run; 0 where fewer than F + B + 1 blocks are there.
+        native: try cache-dit's own execution too.
+
+    Returns:
+        The proofs in the order of :data:`PROOFS`; those after one that failed may be missing.
+    """
+    try:
+        plan = cachedit_yaml.compile_adapter(built.spec, built.target)
+    except CacheditYamlError as error:
+        return [Proof("resolves", "failed", str(error))]
+    return [Proof("resolves", "proved"), *_Trial(built, case, plan, fn, bn).proofs(native)]
+
+
+class _Trial:
+    def __init__(self, built: Subject, case: str, plan: Plan, fn: int, bn: int) -> None:
+        self.built = built
+        self.case = case
+        self.plan = plan
+        shortest = min(len(blocks.blocks) for _, blocks in _lists(plan))
+        self.fn, self.bn = (fn, bn) if fn + bn < shortest else (1, 0)
+        self.watch = Watch(plan)
+
+    def proofs(self, native: bool) -> Iterator[Proof]:
+        with self.watch:
+            wrong = self._uncached()
+            if wrong is not None:
+                yield Proof("exact", "failed", wrong)
+                return
+            before = attributes(self.built.target, self.plan)
+            yield self._judge("exact", self._exact)
+            yield (hits := self._judge("hits", self._hits))
+            if native and hits.verdict == "proved":
+                yield self._judge("native", self._native)
+            yield self._judge("restored", lambda: self._restored(before))
+
+    def _judge(self, name: str, attempt: Callable[[], Proof | str | None]) -> Proof:
+        try:
+            found = attempt()
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"
+        if isinstance(found, Proof):
+            return found
+        return Proof(name, "failed", found) if found else Proof(name, "proved")
+
+    def _uncached(self) -> str | None:
+        """Run without caching; what is wrong with that, or None."""
+        try:
+            self.plain = self._run()
+        except Exception as error:
+            return f"the uncached call raised {type(error).__name__}: {error}"
+        self.forwards, self.calls = dict(self.watch.forwards), dict(self.watch.calls)
+        for transformer, blocks in _lists(self.plan):
+            keys = [(transformer.path, blocks.path, index) for index in range(len(blocks.blocks))]
+            if len({self.calls.get(key, 0) for key in keys}) > 1:
+                # The loop leaves blocks out by itself; with F + B > 1 there may be none to skip.
+                self.fn, self.bn = 1, 0
+        if not self.plain.isfinite().all():
+            return "the uncached output is not finite, so nothing can be compared with it"
+        return None if sum(self.calls.values()) else "the call ran no block of the adapter's lists"
+
+    def _run(self) -> torch.Tensor:
+        self.watch.clear()
+        return self.built.run(self.case)
+
+    def _enable(self, settings: Mapping[str, Any], execution: ExecutionName = "loop") -> Handle:
+        handle = cachedit_yaml.enable(
+            self.built.target, self.built.spec, cache_config=settings, execution=execution
+        )
+        if not self.built.recipe.pipeline:
+            handle.refresh(STEPS)  # no scheduler tells a transformer alone
+        return handle
+
+    # --- the proofs: None, or what is wrong ---
+
+    def _exact(self) -> str | None:
+        with self._enable({**NO_HIT, "Fn_compute_blocks": self.fn, "Bn_compute_blocks": self.bn}):
+            output = self._run()
+        if not torch.equal(output, self.plain):
+            return (
+                f"with no hit the output differs from the uncached one{_apart(output, self.plain)}"
+            )
+        if dict(self.watch.calls) != self.calls:
+            return "with no hit other blocks ran than without caching"
+        return None
+
+    def _hits(self) -> str | None:
+        found = self._try_hits()
+        if found is not None and self.bn and "set Bn_compute_blocks to 0" in found:
+            # It says that its last blocks depend on skipped ones, and is proved without them.
+            self.bn = 0
+            found = self._try_hits()
+        return found
+
+    def _try_hits(self) -> str | None:
+        with self._enable(self._forced) as handle:
+            self.cached = self._run()
+            self.stats: Stats = handle.stats()
+        if not self.cached.isfinite().all():
+            return "with hits the output is not finite"
+        if dict(self.watch.forwards) != self.forwards:
+            return "with hits the transformer ran another number of times"
+        if not self.stats.hit_ratio:
+            return ": ".join(["no step hit", *self.stats.warnings[:1]])
+        if self.stats.warnings:
+            return self.stats.warnings[0]
+        if torch.equal(self.cached, self.plain):
+            return "with hits the output is still the uncached one: the skipped blocks do nothing"
+        for transformer, blocks in _lists(self.plan):
+            wrong = self._wrong_hits(transformer, blocks)
+            if wrong is not None:
+                return f"{transformer.path}.{blocks.path}: {wrong}"
+        return None
+
+    @property
+    def _forced(self) -> dict[str, Any]:
+        return {
+            **_MASK,
+            "Fn_compute_blocks": self.fn,
+            "Bn_compute_blocks": self.bn,
+            "calibrator": None,
+        }
+
+    def _wrong_hits(self, transformer: TransformerPlan, blocks: ListPlan) -> str | None:
+        where = (transformer.path, blocks.path)
+        rows = [row for row in self.stats.branches if (row.transformer, row.blocks) == where]
+        count = len(blocks.blocks)
+        keys = [(transformer.path, blocks.path, index) for index in range(count)]
+        ran = [self.watch.calls[key] for key in keys]
+        whole = [self.calls.get(key, 0) for key in keys]
+        if sum(row.computed_blocks for row in rows) != sum(ran):
+            return "the statistics count other blocks than ran"
+        for row, shapes in self._shapes(where, rows):
+            expected = _expected(row.executed_steps, shapes)
+            if row.cached_steps != expected:
+                return f"[{row.branch}] cached steps {row.cached_steps}, expected {expected}"
+        always = {*range(self.fn), *range(count - self.bn, count)}
+        if any(ran[index] != whole[index] for index in always):
+            return f"the first {self.fn} and last {self.bn} blocks did not run in every step"
+        cached = sum(len(row.cached_steps) for row in rows)
+        # Where the loop leaves blocks out by itself (skipped layers), it says how often each runs.
+        for index in range(count):
+            if index not in always and not whole[index] - cached <= ran[index] <= whole[index]:
+                return f"block {index} ran {ran[index]} times, and {cached} of its steps are cached"
+        if len(set(whole)) == 1 and sum(whole) - sum(ran) != cached * (count - len(always)):
+            return f"{sum(ran)} blocks ran where {cached} cached steps leave out all but F + B"
+        return None
+
+    def _shapes(
+        self, where: tuple[str, str], rows: list[BranchStats]
+    ) -> Iterator[tuple[BranchStats, list[torch.Size]]]:
+        """Shapes of the hidden states, by branch: those of a step run in turn."""
+        seen = iter(self.watch.shapes.get(where, []))
+        own: dict[str, list[torch.Size]] = {row.branch: [] for row in rows}
+        for step in range(max((max(row.executed_steps) + 1 for row in rows), default=0)):
+            for row in rows:
+                if step in row.executed_steps:
+                    own[row.branch].append(next(seen))
+        for row in rows:
+            yield row, own[row.branch]
+
+    def _native(self) -> Proof | str | None:
+        steps = {
+            (row.transformer, row.blocks): row.cached_steps for row in reversed(self.stats.branches)
+        }
+        try:
+            with self._enable(self._forced, "native") as handle:
+                output = self._run()
+                native = handle.stats()
+        except CompileError as error:
+            reason = error.problems[0] if error.problems else str(error)
+            return Proof("native", "not allowed", reason)
+        except CacheRuntimeError as error:
+            return Proof("native", "not allowed", str(error))
+        for row in native.branches:
+            if row.cached_steps != steps.get((row.transformer, row.blocks)):
+                return f"{row.transformer}.{row.blocks}: other steps cached natively"
+        if not torch.equal(output, self.cached):
+            return f"the native output differs{_apart(output, self.cached)}"
+        return None
+
+    def _restored(self, before: list[Any]) -> str | None:
+        if attributes(self.built.target, self.plan) != before:
+            return "disabling left attributes behind"
+        if not torch.equal(self._run(), self.plain):
+            return "after disabling, the output differs"
+        return None
+
+
+def _lists(plan: Plan) -> Iterator[tuple[TransformerPlan, ListPlan]]:
+    for transformer in plan.transformers:
+        for blocks in transformer.lists:
+            yield transformer, blocks
+
+
+def _expected(executed: tuple[int, ...], shapes: list[torch.Size]) -> tuple[int, ...]:
+    """Steps served from the cache: where the mask allows it and the shape is that of the last."""
+    hits, stored = [], None
+    for step, shape in zip(executed, shapes, strict=True):
+        if step in _HITS and shape == stored:
+            hits.append(step)
+        else:
+            stored = shape
+    return tuple(hits)
+
+
+def attributes(target: Any, plan: Plan) -> list[Any]:
+    """What is on the pipeline, its scheduler, the transformers, the block lists and the blocks."""
+    owners: list[Any] = []
+    for transformer in plan.transformers:
+        owners.append(transformer.module)
+        for blocks in transformer.lists:
+            owners += [blocks.holder, *blocks.blocks]
+    # A call changes values on the pipeline, such as the timesteps: of these the names count.
+    loose = [target, plan.scheduler]
+    names = [sorted(vars(item)) for item in loose if item is not None]
+    return [*names, *({name: _mark(value) for name, value in vars(own).items()} for own in owners)]
+
+
+def _mark(value: Any) -> Any:
+    """What tells one value from another; calls write a model's config anew."""
+    return dict(value) if isinstance(value, FrozenDict) else id(value)
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> str:
+    if one.shape != other.shape:
+        return f": shape {tuple(one.shape)} instead of {tuple(other.shape)}"
+    error = (one.double() - other.double()).abs().mean() / other.double().abs().mean()
+    return f" (mean error {float(error):.2g})"

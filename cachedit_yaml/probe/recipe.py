@@ -1,0 +1,167 @@
+"""One make of one pipeline as a probe says it: its layers merged into one recipe."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cachedit_yaml.language.probe_spec import Part, Probe, ProbePipeline, ProbeVariant
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.classes import find_pipeline
+from cachedit_yaml.probe.parts import on_top
+
+#: The case that calls a pipeline with the inputs as they are.
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that makes one small pipeline and its calls.
+
+    Attributes:
+        pipeline: the pipeline's class; empty for the transformer alone.
+        variant: the make, or None for the plain one.
+        parts: its components; None for those that are absent.
+        config: other arguments of its constructor.
+        attributes: set on it after it was made.
+        inputs: arguments of its call.
+        cases: what differs, by the name of the case.
+        steps: the argument that takes the number of steps.
+        skip: why it cannot be made, or None.
+        needs: packages to import.
+    """
+
+    pipeline: str
+    variant: str | None
+    parts: Mapping[str, Part | None]
+    config: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    cases: Mapping[str, Mapping[str, Any]]
+    steps: str
+    skip: str | None
+    needs: tuple[str, ...]
+
+
+def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Recipe:
+    """Merge the layers of an adapter's probe for one pipeline class and one make of it.
+
+    Args:
+        spec: the adapter; it has a probe.
+        pipeline: one of its pipeline classes; empty for the transformer alone.
+        variant: one of :func:`variants`, or None.
+
+    Raises:
+        KeyError: the probe has no such variant.
+    """
+    probe = spec.probe or Probe()
+    own = (probe.pipelines or {}).get(pipeline, ProbePipeline())
+    layers = [_accepted(probe, pipeline), own]
+    if variant is not None:
+        layers.append(_variants(probe, own)[variant])
+    parts: dict[str, Part | None] = {}
+    cases: dict[str, Mapping[str, Any]] = {PLAIN: {}}
+    config: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
+    inputs: dict[str, Any] = {}
+    needs: tuple[str, ...] = ()
+    for layer in layers:
+        needs += layer.needs or ()
+        outer = dict(parts)
+        for name, part in (layer.parts or {}).items():
+            like = part.like if part is not None else None
+            parts[name] = on_top(part, outer.get(like or name))
+        config |= layer.config or {}
+        attributes |= layer.attributes or {}
+        inputs |= layer.inputs or {}
+        cases |= layer.cases or {}
+        for name in layer.without or ():
+            cases.pop(name, None)
+    if not pipeline:
+        inputs, cases = dict(probe.forward or {}), {PLAIN: {}}
+    return Recipe(
+        pipeline=pipeline,
+        variant=variant,
+        parts=parts,
+        config=config,
+        attributes=attributes,
+        inputs=inputs,
+        cases=cases,
+        steps=own.steps or probe.steps or "num_inference_steps",
+        skip=own.skip or probe.skip,
+        needs=needs,
+    )
+
+
+def variants(spec: AdapterSpec, pipeline: str) -> list[str]:
+    """The makes of a pipeline class besides the plain one."""
+    probe = spec.probe or Probe()
+    return list(_variants(probe, (probe.pipelines or {}).get(pipeline, ProbePipeline())))
+
+
+def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
+    """Every make of every pipeline class that an adapter names, and of its transformer alone.
+
+    Patterns among the names are left out: they name no class.
+    """
+    if spec.probe is None:
+        return
+    for pipeline in spec.pipelines:
+        if "*" not in pipeline:
+            for variant in (None, *variants(spec, pipeline)):
+                yield recipe(spec, pipeline, variant)
+    if spec.probe.forward is not None:
+        yield recipe(spec, "")
+
+
+def unused(spec: AdapterSpec) -> list[str]:
+    """Names on the probe's outer level that no pipeline takes: misspelled, or left over."""
+    probe = spec.probe or Probe()
+    pairs = [found for name in spec.pipelines if (found := signatures(name)) is not None]
+    if not pairs:
+        return []
+    made = set[str]().union(*(taken for taken, _ in pairs))
+    called = set[str]().union(*(taken for _, taken in pairs))
+    wrong = [f"probe.parts.{name}" for name in probe.parts or {} if name not in made]
+    wrong += [f"probe.inputs.{name}" for name in probe.inputs or {} if name not in called]
+    for case, changes in (probe.cases or {}).items():
+        if not any(set(changes) <= taken for _, taken in pairs):
+            wrong.append(f"probe.cases.{case}")
+    return wrong
+
+
+def signatures(pipeline: str) -> tuple[set[str], set[str]] | None:
+    """What a pipeline class takes: the arguments of its constructor, and those of its call.
+
+    None where the class is not installed.
+    """
+    cls = find_pipeline(pipeline)
+    if cls is None:
+        return None
+    call: Any = cls.__call__
+    return set(inspect.signature(cls).parameters), set(inspect.signature(call).parameters)
+
+
+def _accepted(probe: Probe, pipeline: str) -> ProbeVariant:
+    """What of the probe's outer level one pipeline takes."""
+    found = signatures(pipeline) if pipeline else None
+    if found is None:
+        return probe
+    made, called = found
+    return ProbeVariant(
+        parts={name: part for name, part in (probe.parts or {}).items() if name in made},
+        config=probe.config,
+        attributes=probe.attributes,
+        inputs={name: value for name, value in (probe.inputs or {}).items() if name in called},
+        cases={
+            name: changes for name, changes in (probe.cases or {}).items() if set(changes) <= called
+        },
+        without=probe.without,
+        needs=probe.needs,
+    )
+
+
+def _variants(probe: Probe, own: ProbePipeline) -> dict[str, ProbeVariant]:
+    return {**(probe.variants or {}), **(own.variants or {})}

@@ -1,0 +1,123 @@
+"""Count what really runs, below everything that caching installs."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
+from cachedit_yaml.runtime.branches import Parameters, counts_as_denoising
+from cachedit_yaml.runtime.patching import Patch
+
+
+class Watch:
+    """Counts runs of blocks and transformers while it is entered, which is before enabling.
+
+    Each block's own forward is replaced on the instance, so hooks that come later wrap it. Some
+    pipelines run several generations in one call; what is counted is the last one, as in the
+    statistics of a handle. Forwards that the adapter says are no denoising steps do not count.
+
+    Attributes:
+        forwards: forwards by transformer.
+        calls: runs of each block's own forward, by transformer, list and index.
+        shapes: of the hidden states that reach the first block of each list, call by call.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.forwards: Counter[str] = Counter()
+        self.calls: Counter[tuple[str, str, int]] = Counter()
+        self.shapes: dict[tuple[str, str], list[torch.Size]] = {}
+        self._fresh = False
+        self._counting = True
+        self._patched: list[Patch] = []
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> Watch:
+        scheduler = self.plan.scheduler
+        if callable(getattr(scheduler, "set_timesteps", None)):
+            self._patch(scheduler, "set_timesteps", self._renewed)
+        for transformer in self.plan.transformers:
+            parameters = Parameters(transformer.module.forward)
+            hook = functools.partial(self._on_forward, transformer, parameters)
+            self._hooks.append(transformer.module.register_forward_pre_hook(hook, with_kwargs=True))
+            for blocks in transformer.lists:
+                for index, block in enumerate(blocks.blocks):
+                    key = (transformer.path, blocks.path, index)
+                    self._patch(block, "forward", functools.partial(self._count, key, blocks))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for patch in reversed(self._patched):
+            patch.remove()
+        for hook in self._hooks:
+            hook.remove()
+        self._patched, self._hooks = [], []
+
+    def _patch(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+        patch = _Around(owner, name, around)
+        self._patched.append(patch)
+        patch.install()
+
+    def clear(self) -> None:
+        """Begin to count anew."""
+        self._fresh = False
+        self.forwards.clear()
+        self.calls.clear()
+        self.shapes.clear()
+
+    def _renewed(self, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._fresh = True
+        return inner(*args, **kwargs)
+
+    def _on_forward(
+        self,
+        plan: TransformerPlan,
+        parameters: Parameters,
+        _: torch.nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self._counting = counts_as_denoising(plan, parameters, args, kwargs)
+        if not self._counting:
+            return
+        if self._fresh:
+            self.clear()
+        self.forwards[plan.path] += 1
+
+    def _count(
+        self,
+        key: tuple[str, str, int],
+        blocks: ListPlan,
+        inner: Callable[..., Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if not self._counting:
+            return inner(*args, **kwargs)
+        self.calls[key] += 1
+        if key[2] == 0:
+            hidden = blocks.binding.hidden.get(args, kwargs)
+            self.shapes.setdefault(key[:2], []).append(hidden.shape)
+        return inner(*args, **kwargs)
+
+
+class _Around(Patch):
+    """Calls `around` with the method that it stands for, and with the call's arguments."""
+
+    def __init__(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+        super().__init__(owner, name)
+        self.around = around
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.around(self.inner, *args, **kwargs)

@@ -1,0 +1,1 @@
+"""The validator: adapters and engine configs, checked without torch (but with ``--deep``)."""

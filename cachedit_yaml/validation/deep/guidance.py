@@ -1,0 +1,38 @@
+"""How often a pipeline calls its transformer in a step, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import textwrap
+from typing import Any
+
+
+@functools.cache
+def call_sites(pipeline: Any, transformer: str) -> int | None:
+    """How many places of the denoising loop call a transformer; None where none is found.
+
+    Args:
+        pipeline: the pipeline's class.
+        transformer: its attribute.
+    """
+    try:
+        source = textwrap.dedent(inspect.getsource(inspect.unwrap(pipeline.__call__)))
+        tree = ast.parse(source)
+    except (OSError, TypeError, SyntaxError):
+        return None
+    wanted = f"self.{transformer}"
+    names = {wanted}
+    for node in ast.walk(tree):
+        # `current_model = self.transformer`, as the pipelines with two transformers do.
+        if isinstance(node, ast.Assign) and ast.unparse(node.value) == wanted:
+            names |= {ast.unparse(target) for target in node.targets}
+    sites: set[int] = set()
+    for loop in ast.walk(tree):
+        if isinstance(loop, (ast.For, ast.While)):
+            sites |= {
+                node.lineno for node in ast.walk(loop)
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in names
+            }  # fmt: skip
+    return len(sites) or None

@@ -1,0 +1,47 @@
+"""Fuzz target: whatever bytes a file holds, `validate` reports and neither raises nor hangs.
+
+``python fuzz/validate.py -max_total_time=60`` with atheris installed (``make fuzz``). A
+failure is written to ``crash-*``; turn it into a golden file or a case of tests/validation.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["cachedit_yaml"]):
+    from cachedit_yaml.language.diagnostics import render_in
+    from cachedit_yaml.language.load import check_document
+    from cachedit_yaml.language.reader import read_text
+    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.validation.class_rules import check_classes
+    from cachedit_yaml.validation.engine_configs import check_config, recognise
+    from cachedit_yaml.validation.fix import apply_edits, edits_for
+    from cachedit_yaml.validation.ignores import apply_ignores
+
+LEVELS = frozenset({"file", "schema", "meaning", "names", "engine", "ignores"})
+REGISTRY = Registry([])
+
+
+def one_input(data: bytes) -> None:
+    """Check one file as the command does, and use everything that it found."""
+    document, found = read_text(data, "a.yaml")
+    kind = recognise(document.data)
+    if kind == "adapter":
+        _, found, _ = check_document(document, found, resolve=REGISTRY.resolve)
+        found = found + check_classes(document, None)
+    else:
+        found = found + check_config(kind, document, REGISTRY)
+    found = apply_ignores(found, document, LEVELS)
+    for item in found:
+        render_in(item, document.sources)
+        item.as_dict()
+    edits, _ = edits_for("a.yaml", found)
+    if edits:
+        read_text(apply_edits(document.text, edits), "a.yaml")
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()

@@ -1,0 +1,151 @@
+"""Names of classes: looked up in sources, without an import, fast and silent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cachedit_yaml
+from cachedit_yaml.validation import classes
+from cachedit_yaml.validation.classes import Package, installed, misspelled
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "their_package"
+    (folder / "models" / "deep").mkdir(parents=True)
+    (folder / "__init__.py").write_text(
+        'raise RuntimeError("never imported")\n_names = ["QwenImagePipeline", "Flux2Pipeline", '
+        '"QwenImageTransformer2DModel"]\n'
+    )
+    (folder / "models" / "deep" / "a.py").write_text(
+        "class QwenImageTransformerBlock(nn.Module):\n    class Inner:\n        pass\n"
+        "class QuenImagePipeline:\n    pass\n"
+    )
+    return Package("their_package", "theirs", folder, "__init__.py", ("models",))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("QwenImagePipeline", None),
+        ("QwenImagPipeline", "QwenImagePipeline"),
+        ("QwenImgaePipeline", "QwenImagePipeline"),
+        ("QwenimagePipeline", "QwenImagePipeline"),
+        ("QwenImagePipelin", "QwenImagePipeline"),
+        ("QwenImageTransformer3DModel", None),
+        ("FluxPipeline", None),
+        ("MyPipeline", None),
+        ("QuenImagePipeline", None),
+        ("SomethingElsePipeline", None),
+    ],
+)
+def test_misspelled(package: Package, name: str, near: str | None) -> None:
+    assert misspelled(name, [package]) == near
+
+
+def test_blocks_are_exported_nowhere(package: Package) -> None:
+    assert misspelled("QwenImageTransformerBlok", [package], exported=False) == (
+        "QwenImageTransformerBlock"
+    )
+    assert misspelled("QwenImageTransformerBlock", [package], exported=False) is None
+    assert misspelled("QwenImageTransformerBlok", [], exported=False) is None
+
+
+def test_what_was_read_is_kept_until_a_file_changes(package: Package, tmp_path: Path) -> None:
+    assert "QwenImageTransformerBlock" in package.defined
+    kept = list((tmp_path / "cache" / "cachedit-yaml").iterdir())
+    assert len(kept) == 1
+
+    def again() -> frozenset[str]:
+        return Package("p", "theirs", package.folder, "__init__.py", ("models",)).defined
+
+    before = kept[0].stat().st_mtime_ns
+    assert again() == package.defined
+    assert kept[0].stat().st_mtime_ns == before
+    (package.folder / "models" / "b.py").write_text("class New: ...\n")
+    assert again() == package.defined | {"New"}
+    kept[0].write_text("no json")
+    assert again() == package.defined | {"New"}
+    kept[0].write_text("[]")
+    assert again() == package.defined | {"New"}
+
+
+def test_a_cache_that_cannot_be_written_is_no_problem(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "QwenImageTransformerBlock" in package.defined
+
+
+def test_an_index_that_cannot_be_read_names_nothing(tmp_path: Path) -> None:
+    package = Package("p", "theirs", tmp_path, "none.py", ("models",))
+    assert package.exported == package.defined == frozenset()
+
+
+def test_the_real_diffusers_is_found_and_not_imported() -> None:
+    names = {package.name for package in installed()}
+    assert "diffusers" in names
+    diffusers = next(package for package in installed() if package.name == "diffusers")
+    assert {"FluxPipeline", "FluxTransformer2DModel"} <= diffusers.exported
+    assert "FluxTransformerBlock" in diffusers.defined
+
+
+def test_validate_imports_neither_torch_nor_diffusers(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "schema: 1\npipelines: [QwenImagPipeline]\ntransformers:\n  transformer:\n"
+        "    blocks: {b: {pattern: Pattern_1, class: [FluxTransformerBlok]}}\n"
+    )
+    code = (
+        "import sys\nfrom cachedit_yaml.cli import main\n"
+        f"main(['validate', {str(path)!r}])\n"
+        "heavy = {'torch', 'diffusers', 'cache_dit', 'transformers', 'numpy'} & set(sys.modules)\n"
+        "print('imported', sorted(heavy))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(cachedit_yaml.__file__).parents[1])},
+    )
+    assert done.stdout.count("misspelled-class") == 2
+    assert done.stdout.endswith("imported []\n")
+
+
+def test_without_the_packages_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cachedit_yaml.cli import main
+
+    monkeypatch.setattr(classes, "_PACKAGES", (("no_such_package", "x", "__init__.py", ()),))
+    installed.cache_clear()
+    try:
+        path = tmp_path / "a.yaml"
+        path.write_text("schema: 1\npipelines: [QwenImagPipeline]\nrefuse: for an example\n")
+        assert main(["validate", str(path)]) == 0
+        assert capsys.readouterr().out == "1 file, no problems\n"
+    finally:
+        installed.cache_clear()
+
+
+def test_engine_folders_are_silent_where_the_engine_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cachedit_yaml.cli import main
+
+    packages = tuple(package for package in installed() if package.name == "diffusers")
+    monkeypatch.setattr("cachedit_yaml.validation.class_rules.installed", lambda: packages)
+    folder = tmp_path / "vllm_omni"
+    folder.mkdir()
+    (folder / "a.yaml").write_text("schema: 1\npipelines: [QwenImagPipeline]\nrefuse: x\n")
+    assert main(["validate", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "1 file, no problems\n"
