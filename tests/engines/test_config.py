@@ -163,6 +163,17 @@ def test_a_class_derived_from_a_known_one_is_served(model: Path) -> None:
             assert engine.handle.stats().hit_ratio > 0
 
 
+def test_an_adapter_made_for_diffusers_serves_where_it_is_named(model: Path) -> None:
+    """Its class has the same name only: nobody has tried it on the engine's."""
+    with running("flux", model) as engine:
+        cls = type(engine.pipeline)
+        engine.pipeline.__class__ = type("FluxFillPipeline", (cls,), {})
+        with engine.cached():
+            assert not hasattr(engine.pipeline._cache_dit_targets[0], "handle")
+        with engine.cached(adapter="flux"):
+            assert engine.handle.plan.spec.name == "flux"
+
+
 def test_a_model_without_an_adapter_starts_as_without_us(
     model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from cachedit_yaml.engines.vllm_omni.settings import ENGINE, Request, engine_defaults, read
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.registry import Registry
+from cachedit_yaml.registry import Entry, Registry
 
 logger = logging.getLogger("vllm_omni.cachedit_yaml")
 
@@ -43,7 +43,7 @@ def install(package: ModuleType) -> list[str]:
         {
             name
             for entry in Registry.load().entries
-            if entry.engine in (None, NAME)
+            if is_ours(entry)
             for name, _ in entry.claims("pipeline")
             if "*" not in name
         }
@@ -88,6 +88,15 @@ def _entry(table: dict[str, Any], name: str, enabler: Any) -> Iterator[None]:
                 table[name] = before
 
 
+def is_ours(entry: Entry) -> bool:
+    """Whether an adapter may serve a pipeline that nobody asked it to.
+
+    A shipped adapter for diffusers' class of the same name was not tried on the engine's class; it
+    serves it where ``adapter`` names it.
+    """
+    return entry.engine == NAME or (entry.engine is None and entry.kind != "shipped")
+
+
 def serves(pipeline: Any, config: Any) -> bool:
     """Whether a pipeline is ours: it has an adapter, and is not left to the engine."""
     request = read(config)
@@ -96,7 +105,8 @@ def serves(pipeline: Any, config: Any) -> bool:
     if request.adapter is not None:
         return True
     try:
-        Registry.load().match_pipeline(type(pipeline), NAME)
+        if not is_ours(Registry.load().match_pipeline(type(pipeline), NAME).entry):
+            raise AdapterNotFoundError
     except AdapterNotFoundError:
         if request.unknown:
             logger.warning(
