@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 OLDEST := .venv-oldest
+ENGINES := .venv-engines
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -29,6 +30,11 @@ $(VENV)/.ready: pyproject.toml .ci/constraints.txt
 $(OLDEST)/.ready: pyproject.toml .ci/constraints-oldest.txt
 	$(call setup,$(OLDEST),.ci/constraints-oldest.txt)
 
+$(ENGINES)/.ready: pyproject.toml .ci/requirements-engines.txt .ci/set-up-engines
+	@echo "Setting up $(ENGINES) (a few minutes the first time) ..."
+	@PYTHON=$(PYTHON) .ci/set-up-engines $(ENGINES)
+	@touch $@
+
 demo: $(VENV)/.ready ## Generate pictures with and without the cache into out/demo
 	@$(BIN)/cachedit-yaml demo --out out/demo
 
@@ -37,6 +43,10 @@ test: $(VENV)/.ready ## Run the tests, with branch coverage
 
 test-oldest: $(OLDEST)/.ready ## Run the tests that touch cache-dit with the oldest supported one
 	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal tests/runtime tests/compiler tests/zoo
+
+# Warnings of vLLM's own are not ours to fail on.
+test-engines: $(ENGINES)/.ready ## Run the tests that need vLLM-Omni, in an environment of their own
+	$(ENGINES)/bin/python -m pytest -m engines -W default -W error:::cachedit_yaml tests/engines
 
 lint: $(VENV)/.ready ## ruff
 	$(BIN)/ruff check .
@@ -74,4 +84,4 @@ wheel: $(VENV)/.ready ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir dist .
 
 clean: ## Remove everything that is not in git
-	rm -rf .venv .venv-oldest .venv-fuzz build dist out .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv .venv-oldest .venv-fuzz .venv-engines build dist out .pytest_cache .mypy_cache .ruff_cache .coverage*

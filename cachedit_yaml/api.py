@@ -68,16 +68,19 @@ def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> Adapter
 
 
 def _match(target: Any, adapters: Sequence[str | Path] = ()) -> Match:
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry import ENGINES, Registry
 
     registry = Registry.load(extra=adapters)
     cls = target if isinstance(target, type) else type(target)
+    # An engine's own class comes from its package, and may have the name of one of diffusers'.
+    package = cls.__module__.partition(".")[0]
+    engine = package if package in ENGINES else None
     try:
-        return registry.match_pipeline(cls)
+        return registry.match_pipeline(cls, engine)
     except AdapterNotFoundError:
         if not any(base.__name__ == "Module" for base in cls.__mro__):
             raise
-    return registry.match_transformer(cls)
+    return registry.match_transformer(cls, engine)
 
 
 def compile_adapter(
@@ -171,7 +174,7 @@ def enable(
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
     plan = compile_adapter(adapter, pipeline, cache_config=cache_config, profile=profile)
-    return _start(plan, execution)
+    return start(plan, execution)
 
 
 def enable_transformer(
@@ -219,7 +222,12 @@ def disable(target: Any) -> bool:
     return bool(handles)
 
 
-def _start(plan: Plan, execution: str) -> Handle:
+def start(plan: Plan, execution: str = "loop") -> Handle:
+    """Run a plan: the second half of :func:`enable`.
+
+    Raises:
+        CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
+    """
     from cachedit_yaml.runtime.clock import Clock
     from cachedit_yaml.runtime.handle import Execution, Handle
     from cachedit_yaml.runtime.loop import LoopExecution

@@ -112,6 +112,11 @@ class Entry:
         return next((name for name in names if name in ENGINES), None)
 
     @property
+    def label(self) -> str:
+        """The name that means this file alone: with its engine, if it is for one only."""
+        return self.name if self.engine is None else f"{self.engine}/{self.name}"
+
+    @property
     def spec(self) -> AdapterSpec:
         """The adapter.
 

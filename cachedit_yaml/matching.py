@@ -62,14 +62,15 @@ def strongest(
 ) -> list[Entry]:
     """Order by right, the strongest first.
 
+    Of two files of one source, that of the engine that asks is stronger; for a caller who names
+    no engine, the one that lies in no engine's folder.
+
     Raises:
         AdapterConflictError: two are equally strong.
     """
 
     def right(entry: Entry) -> tuple[int, int]:
-        fits = (
-            0 if engine is None else (entry.engine == engine) - (entry.engine not in (None, engine))
-        )
+        fits = (entry.engine == engine) - (entry.engine not in (None, engine))
         return entry.source.rank, fits
 
     ordered = sorted(entries, key=right, reverse=True)

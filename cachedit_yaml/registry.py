@@ -111,12 +111,13 @@ class Registry:
 
     # --- by name ---
 
-    def get(self, name_or_path: str | os.PathLike[str]) -> AdapterSpec:
+    def get(self, name_or_path: str | os.PathLike[str], engine: str | None = None) -> AdapterSpec:
         """Load one adapter.
 
         Args:
-            name_or_path: a name; a path (anything with a folder or the suffix of a YAML file);
-                or YAML text (anything with a line break).
+            name_or_path: a name, or ``engine/name``; a path (anything else with a folder, or with
+                the suffix of a YAML file); or YAML text (anything with a line break).
+            engine: the engine that asks, whose own adapter of this name comes first.
 
         Raises:
             AdapterNotFoundError: there is no such adapter or file.
@@ -125,8 +126,12 @@ class Registry:
         """
         if isinstance(name_or_path, str) and "\n" in name_or_path:
             return load_adapter(name_or_path, resolve=self.resolve)
-        if isinstance(name_or_path, str) and not is_path(name_or_path):
-            return self.entry(name_or_path).spec
+        if isinstance(name_or_path, str):
+            folder, _, name = name_or_path.rpartition("/")
+            if folder.replace("-", "_") in ENGINES and not name.endswith(SUFFIXES):
+                engine, name_or_path = folder.replace("-", "_"), name
+            if not is_path(name_or_path):
+                return self.entry(name_or_path, engine).spec
         path = Path(name_or_path).expanduser()
         if not path.exists():
             raise AdapterNotFoundError(f"no such adapter file: {path}")
@@ -140,14 +145,18 @@ class Registry:
         """
         return load_adapter(data, resolve=self.resolve)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str, engine: str | None = None) -> Entry:
         """The file that holds the adapter of this name.
+
+        Args:
+            name: the adapter's name. Adapters of several engines may share one.
+            engine: the engine that asks, as for :meth:`match_pipeline`.
 
         Raises:
             AdapterNotFoundError: there is none.
             AdapterConflictError: two files of one source have this name.
         """
-        return self._named(name)[0]
+        return self._named(name, engine)[0]
 
     def note_on(self, name: str) -> str | None:
         """What somebody should know who asks for an adapter by name: what it overrides.
@@ -158,12 +167,12 @@ class Registry:
         """
         return overriding(*self._named(name)) or None
 
-    def _named(self, name: str) -> list[Entry]:
+    def _named(self, name: str, engine: str | None = None) -> list[Entry]:
         """The files with the adapter's name, the strongest first."""
         found = [entry for entry in self.entries if entry.name == name]
         if not found:
             raise no_such_name(name, self.entries, self.sources)
-        return strongest(found, f"have the name {name!r}", ("name",))
+        return strongest(found, f"have the name {name!r}", ("name",), engine)
 
     def resolve(self, name: str, origin: Path | None) -> Path:
         """Find the file that an `extends` means.
@@ -205,7 +214,8 @@ class Registry:
 
         Args:
             pipeline: the class, its name, or the names of the class and its bases.
-            engine: the engine that asks: diffusers, cache_dit, vllm_omni or sglang.
+            engine: the engine that asks: diffusers, cache_dit, vllm_omni or sglang. Without one,
+                files in no engine's folder come first.
 
         Raises:
             AdapterNotFoundError: no adapter names the class.
@@ -242,8 +252,8 @@ class Registry:
             if not entry.data.get("pipelines"):
                 claims += [("transformer", *claim) for claim in entry.claims("transformer")]
             for what, name, path in claims:
-                engine = None if what == "name" else entry.engine
-                first, where = seen.setdefault((_place(entry), engine, what, name), (entry, path))
+                key = (_place(entry), entry.engine, what, name)
+                first, where = seen.setdefault(key, (entry, path))
                 other = first.span(where)
                 if first is not entry:
                     noun = "adapter name" if what == "name" else f"{what} class"

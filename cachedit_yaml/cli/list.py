@@ -71,7 +71,7 @@ def markdown(entries: Sequence[Entry]) -> str:
         if (spec := _spec(entry)) is not None:
             shown = spec.description or ", ".join(spec.models) or "-"
             number = "refused" if spec.refuse else str(len(spec.pipelines))
-            lines.append(f"| {entry.name} | {shown} | {number} |")
+            lines.append(f"| {entry.label} | {shown} | {number} |")
     return "\n".join(lines)
 
 
@@ -98,13 +98,13 @@ def _spec(entry: Entry) -> AdapterSpec | None:
 def _row(entry: Entry) -> tuple[str, str, str, str]:
     spec = _spec(entry)
     if spec is None:
-        return entry.name, entry.kind, "(broken)", entry.shown
+        return entry.label, entry.kind, "(broken)", entry.shown
     if spec.refuse is not None:
         lists = "(refused)"
     else:
         lists = ", ".join(f"{name}:{pattern[-1]}" for name, pattern in list_names(spec))
     serves = spec.pipelines or [name for name, _ in entry.claims("transformer")]
-    return entry.name, entry.kind, lists, _some(serves)
+    return entry.label, entry.kind, lists, _some(serves)
 
 
 def _some(names: Sequence[str], limit: int = 3) -> str:
@@ -117,6 +117,7 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
     spec = _spec(entry)
     result: dict[str, Any] = {
         "name": entry.name,
+        "engine": entry.engine,
         "path": str(entry.path),
         "source": entry.kind,
         "valid": spec is not None,

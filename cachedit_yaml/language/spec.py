@@ -196,12 +196,13 @@ class Boundary:
 
     ratio: float | str = key(
         "Boundary as a share of the scheduler's num_train_timesteps: a number, or the attribute "
-        "that holds it (none there: all steps belong to `high`).",
+        "that holds it (none there, and no `default`: all steps belong to `high`).",
         required=True,
         minimum=0,
         maximum=1,
         pattern=r"^pipeline(\.[A-Za-z][A-Za-z0-9_]*){1,8}$",
     )
+    default: float | None = key("The ratio where that attribute holds none.", minimum=0, maximum=1)
     high: str = key("The transformer of the noisy steps.", required=True, pattern=ATTRIBUTE_PATH)
     low: str = key("The transformer of the others.", required=True, pattern=ATTRIBUTE_PATH)
 

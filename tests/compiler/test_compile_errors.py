@@ -230,6 +230,24 @@ def test_boundary_that_is_not_there() -> None:
         assert found.startswith(message)
 
 
+def test_boundary_where_the_attribute_holds_none() -> None:
+    pipe = SmallPipeline(small())
+    pipe.transformer_2 = small()
+    pipe.ratio = None
+    lists = {"blocks": {"blocks": "Pattern_3"}}
+    for given, wanted in (({}, None), ({"default": 0.875}, 0.875)):
+        boundary = {"ratio": "pipeline.ratio", "high": "transformer", "low": "transformer_2"}
+        spec = adapter(
+            transformers={"transformer": lists, "transformer_2": lists},
+            step_split={"boundary": {**boundary, **given}},
+            cache=CACHE,
+        )
+        assert compile_adapter(spec, pipe).ratio == wanted
+        pipe.ratio = 0.5
+        assert compile_adapter(spec, pipe).ratio == 0.5
+        pipe.ratio = None
+
+
 def test_blocks_that_are_there_twice() -> None:
     pipe = SmallPipeline(Double())
     pipe.transformer.blocks[2] = pipe.transformer.blocks[0]

@@ -34,7 +34,11 @@ __all__ = [
 
 @functools.cache
 def _probes() -> list[AdapterSpec]:
-    shipped = [entry for entry in cachedit_yaml.list_adapters() if entry.kind == "shipped"]
+    shipped = [
+        entry
+        for entry in cachedit_yaml.list_adapters()
+        if entry.kind == "shipped" and entry.engine in (None, "diffusers")
+    ]
     return [entry.spec for entry in shipped if entry.spec.probe is not None]
 
 

@@ -23,7 +23,12 @@ RECIPES = 320
 INSTALLED = diffusers.__version__
 NEWEST = INSTALLED == "0.42.1"
 
-SHIPPED = [entry for entry in cachedit_yaml.list_adapters() if entry.kind == "shipped"]
+#: Adapters for the pipelines of another engine are tried by ``make test-engines``.
+SHIPPED = [
+    entry
+    for entry in cachedit_yaml.list_adapters()
+    if entry.kind == "shipped" and entry.engine in (None, "diffusers")
+]
 #: Adapter and pipeline class, for every class that an adapter names.
 DECLARED = [(entry.name, name) for entry in SHIPPED for name in entry.spec.pipelines]
 CACHED = [entry.name for entry in SHIPPED if entry.spec.refuse is None]

@@ -1,0 +1,1 @@
+"""Doors into the engines: thin, onto the same registry, compiler and runtime."""

@@ -1,0 +1,181 @@
+"""The enabler: from the engine's pipeline and config to a cached pipeline."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from cachedit_yaml.engines.vllm_omni.settings import ENGINE, Request, engine_defaults, read
+from cachedit_yaml.errors import AdapterNotFoundError, CompileError
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.registry import Entry, Registry
+
+logger = logging.getLogger("vllm_omni.cachedit_yaml")
+
+NAME = "vllm_omni"
+_table_lock = threading.RLock()
+
+
+class DoesNotFitError(CompileError):
+    """The adapter does not fit the pipeline. Nothing was touched."""
+
+
+def install(package: ModuleType) -> list[str]:
+    """Register an enabler for every class that an adapter names.
+
+    What no name tells (a class derived from one, a pattern, an adapter given by its path) is found
+    when the engine enables its cache.
+
+    Args:
+        package: ``vllm_omni.diffusion.cache.cachedit``, imported.
+
+    Returns:
+        The names of the pipeline classes.
+    """
+    table: dict[str, Any] = package.CUSTOM_DIT_ENABLERS
+    enabler = functools.partial(enable, result=package.CacheDiTEnableResult)
+    names = sorted(
+        {
+            name
+            for entry in Registry.load().entries
+            if is_ours(entry)
+            for name, _ in entry.claims("pipeline")
+            if "*" not in name
+        }
+    )
+    own = {name: table.get(name) for name in names}
+    table.update(dict.fromkeys(names, enabler))
+    backend = package.CacheDiTBackend
+    inner = backend.enable
+
+    @functools.wraps(inner)
+    def enable_backend(self: Any, pipeline: Any) -> None:
+        served = serves(pipeline, self.config)
+        name = type(pipeline).__name__
+        without_us = own[name] if name in own else table.get(name)
+        try:
+            with _entry(table, name, enabler if served else without_us):
+                inner(self, pipeline)
+        except DoesNotFitError as error:
+            if read(self.config).adapter is not None:
+                raise
+            # Nobody asked for us: the model starts as it would without this package.
+            logger.error("%s\nThe engine's own cache code serves it instead.", error)
+            with _entry(table, name, without_us):
+                inner(self, pipeline)
+
+    backend.enable = enable_backend
+    return names
+
+
+@contextmanager
+def _entry(table: dict[str, Any], name: str, enabler: Any) -> Iterator[None]:
+    """Hold an entry of the engine's table for the time of one enable."""
+    with _table_lock:
+        before = table.pop(name, None)
+        if enabler is not None:
+            table[name] = enabler
+        try:
+            yield
+        finally:
+            table.pop(name, None)
+            if before is not None:
+                table[name] = before
+
+
+def is_ours(entry: Entry) -> bool:
+    """Whether an adapter may serve a pipeline that nobody asked it to.
+
+    A shipped adapter for diffusers' class of the same name was not tried on the engine's class; it
+    serves it where ``adapter`` names it.
+    """
+    return entry.engine == NAME or (entry.engine is None and entry.kind != "shipped")
+
+
+def serves(pipeline: Any, config: Any) -> bool:
+    """Whether a pipeline is ours: it has an adapter, and is not left to the engine."""
+    request = read(config)
+    if request.adapter == ENGINE:
+        return False
+    if request.adapter is not None:
+        return True
+    try:
+        if not is_ours(Registry.load().match_pipeline(type(pipeline), NAME).entry):
+            raise AdapterNotFoundError
+    except AdapterNotFoundError:
+        if request.unknown:
+            logger.warning(
+                "no adapter serves %s, and the engine's own cache code ignores the keys %s",
+                type(pipeline).__name__, ", ".join(request.unknown),
+            )  # fmt: skip
+        return False
+    return True
+
+
+def adapter_for(pipeline: Any, request: Request) -> AdapterSpec:
+    """The adapter that was asked for, or the one that names the pipeline's class.
+
+    Raises:
+        CacheditYamlError: see :mod:`cachedit_yaml.errors`.
+    """
+    registry = Registry.load()
+    if request.adapter is not None:
+        return registry.get(request.adapter, NAME)
+    match = registry.match_pipeline(type(pipeline), NAME)
+    if match.note:
+        logger.info("adapter %s: %s", match.spec.name, match.note)
+    return match.spec
+
+
+def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
+    """Cache a pipeline as its adapter and the engine's config say.
+
+    Args:
+        pipeline: the engine's live pipeline.
+        config: its ``DiffusionCacheConfig``.
+        result: the engine's ``CacheDiTEnableResult``.
+
+    Raises:
+        CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
+    """
+    from cachedit_yaml.api import start
+    from cachedit_yaml.compiler.compile import compile_adapter
+    from cachedit_yaml.engines.vllm_omni.report import Report
+    from cachedit_yaml.engines.vllm_omni.target import targets_of
+
+    request = read(config)
+    settings = request.settings()
+    if request.others:
+        logger.warning(
+            "cache_config: %s: for another cache backend, no use here", ", ".join(request.others)
+        )
+    spec = adapter_for(pipeline, request)
+    try:
+        plan = compile_adapter(
+            spec,
+            pipeline,
+            profile=request.profile,
+            cache_config=settings,
+            defaults=engine_defaults(config),
+        )
+    except CompileError as error:
+        message, *_ = str(error).splitlines()
+        raise DoesNotFitError(message, error.problems) from error
+    handle = start(plan, request.execution)
+    logger.info("%s is cached by cachedit-yaml:\n%s", type(pipeline).__name__, handle.explain())
+    report = Report(handle)
+    report.install()
+
+    def refresh(pipeline: Any, num_inference_steps: int | None, verbose: bool = True) -> None:
+        handle.refresh(num_inference_steps or None)
+
+    def disable() -> None:
+        handle.disable()
+        report.remove()
+
+    return result(refresh=refresh, targets=targets_of(handle, disable))

@@ -1,0 +1,156 @@
+"""What ``cache_config`` says to us."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cachedit_yaml.compiler.settings import Layer
+from cachedit_yaml.compiler.versions import installed_version
+from cachedit_yaml.engines.vllm_omni.plugin import GIVEN
+from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.language.diagnostics import did_you_mean
+from cachedit_yaml.language.load import parse_settings
+from cachedit_yaml.language.spec import CacheSettings
+
+#: Keys of this package.
+OWN: Final = ("adapter", "profile", "execution")
+#: The value of ``adapter`` that leaves a model to the engine's own code.
+ENGINE: Final = "engine"
+#: Fields of the engine's config that the language says in its own way.
+TRANSLATED: Final = (
+    "enable_taylorseer",
+    "taylorseer_order",
+    "scm_steps_mask_policy",
+    "scm_steps_policy",
+)
+#: The run tells this.
+IGNORED: Final = ("num_inference_steps",)
+SETTINGS: Final = tuple(item.name for item in dataclasses.fields(CacheSettings))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the engine's config asks for.
+
+    Attributes:
+        adapter: name or path of an adapter, ``engine``, or None to find one by class.
+        profile: one of the adapter's profiles, or None.
+        execution: ``loop`` or ``native``.
+        given: the fields that were given, by name.
+        others: those of them that belong to other cache backends of the engine.
+        unknown: those that nobody knows.
+    """
+
+    adapter: str | None
+    profile: str | None
+    execution: str
+    given: Mapping[str, Any]
+    others: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    def settings(self) -> CacheSettings:
+        """The settings that win over profile and adapter.
+
+        Raises:
+            ConfigError: a key that nobody knows, or a value that it cannot have.
+        """
+        known = (*OWN, *SETTINGS, *TRANSLATED)
+        if self.unknown:
+            lines = []
+            for name in self.unknown:
+                hint = did_you_mean(name, known)
+                lines.append(f"cache_config has no key {name!r}" + (f"; {hint}" if hint else ""))
+            lines.append(f"it takes {', '.join(OWN)}, and the settings of docs/language.md")
+            raise ConfigError("\n  ".join(lines))
+        values = {name: self.given[name] for name in SETTINGS if name in self.given}
+        if "calibrator" not in values and {"enable_taylorseer", "taylorseer_order"} & set(
+            self.given
+        ):
+            values |= self._calibrator()
+        if "scm" not in values and "scm_steps_mask_policy" in self.given:
+            preset = self.given["scm_steps_mask_policy"]
+            policy = self.given.get("scm_steps_policy", "dynamic")
+            values["scm"] = {"preset": preset, "policy": policy} if preset is not None else None
+        return parse_settings(values)
+
+    def _calibrator(self) -> dict[str, Any]:
+        """TaylorSeer as the engine says it; an order alone changes nothing there either."""
+        if "enable_taylorseer" not in self.given:
+            return {}
+        if not self.given["enable_taylorseer"]:
+            return {"calibrator": None}
+        order = self.given.get("taylorseer_order", 1)
+        return {"calibrator": {"type": "taylorseer", "taylorseer_order": order}}
+
+
+def read(config: Any) -> Request:
+    """Read the engine's config object, or a mapping of the same keys.
+
+    Raises:
+        ConfigError: one of this package's own keys has no fitting value.
+    """
+    given = given_fields(config)
+    fields = set() if isinstance(config, Mapping) else {
+        item.name for item in dataclasses.fields(config)
+    }  # fmt: skip
+    others: list[str] = []
+    unknown: list[str] = []
+    for name in given:
+        if name in (*OWN, *SETTINGS, *TRANSLATED, *IGNORED):
+            continue
+        (others if name in fields else unknown).append(name)
+    for name in OWN:
+        if given.get(name) is not None and not isinstance(given[name], str):
+            raise ConfigError(
+                f"cache_config: {name} must be text, not {type(given[name]).__name__}"
+            )
+    return Request(
+        adapter=given.get("adapter"),
+        profile=given.get("profile"),
+        execution=given.get("execution") or "loop",
+        given=given,
+        others=tuple(others),
+        unknown=tuple(unknown),
+    )
+
+
+def engine_defaults(config: Any) -> Layer | None:
+    """The defaults that the engine documents, weaker than what an adapter says."""
+    if isinstance(config, Mapping):
+        return None
+    values = {
+        item.name: item.default
+        for item in dataclasses.fields(config)
+        if item.name in SETTINGS and item.default is not dataclasses.MISSING
+    }
+    return Layer(f"vLLM-Omni {installed_version('vllm-omni')}", CacheSettings(**values))
+
+
+def given_fields(config: Any) -> dict[str, Any]:
+    """What was given, without the engine's own defaults.
+
+    A config that was not made from a mapping does not tell: there, what differs from the engine's
+    defaults counts as given.
+    """
+    if isinstance(config, Mapping):
+        return dict(config)
+    extra = dict(getattr(config, "_extra_params", None) or {})
+    recorded = vars(config).get(GIVEN)
+    given: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        if item.name.startswith("_"):
+            continue
+        value = getattr(config, item.name)
+        if recorded is None:
+            default = item.default
+            if item.default_factory is not dataclasses.MISSING:
+                default = item.default_factory()
+            if value == default:
+                continue
+        elif item.name not in recorded:
+            continue
+        given[item.name] = value
+    return {**given, **extra}

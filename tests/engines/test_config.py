@@ -1,0 +1,201 @@
+"""``cache_config``: from the engine's arguments to the settings of every block list."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engines import checkpoints
+from tests.engines.engine import running
+
+pytestmark = pytest.mark.engines
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.build("flux", tmp_path_factory.mktemp("checkpoints"))
+
+
+def values(engine: Any) -> dict[str, Any]:
+    """The settings of the first list for a generation of 8 steps."""
+    layers = engine.handle.plan.transformers[0].lists[0].layers
+    return dict(layers.resolve(8).values)
+
+
+def test_the_engines_arguments_win_over_profile_and_adapter(model: Path) -> None:
+    # max_warmup_steps is the engine's own default, given on purpose; the profile says nothing of
+    # it, the adapter of diffusers 2. The threshold is the profile's unless it is given.
+    config = {"adapter": "flux", "profile": "fast", "max_continuous_cached_steps": 2}
+    with running("flux", model, cache_backend="cache_dit", cache_config=config) as engine:
+        found = values(engine)
+        assert engine.handle.plan.profile == "fast"
+        assert engine.handle.plan.spec.source.parent.name == "vllm_omni"
+        assert found["residual_diff_threshold"] == 0.24
+        assert found["calibrator"].type == "taylorseer"
+        assert found["max_continuous_cached_steps"] == 2
+        engine.generate()
+        assert engine.handle.stats().num_steps == 8
+
+
+def test_an_engine_default_given_on_purpose_counts(model: Path, tmp_path: Path) -> None:
+    """The engine's config object cannot tell; the plugin remembers what was given."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "schema: 1\nextends: flux\npipelines: [FluxPipeline]\nsteps: []\n"
+        "cache: {max_warmup_steps: 3, residual_diff_threshold: 0.5}\n",
+        encoding="utf-8",
+    )
+    config = {"adapter": str(path), "max_warmup_steps": 4}  # 4 is the engine's default
+    with running("flux", model, cache_backend="cache_dit", cache_config=config) as engine:
+        found = values(engine)
+        assert found["max_warmup_steps"] == 4
+        assert found["residual_diff_threshold"] == 0.5
+        assert engine.handle.plan.spec.source == path
+        # Settings of the language that the engine has no field for, and its own spelling.
+        more = {**config, "calibrator": {"type": "dmd", "dmd_rank": 2}, "warmup_interval": 2}
+        for fields, name, value in (
+            (more, "warmup_interval", 2),
+            ({"enable_taylorseer": False, "profile": "fast"}, "calibrator", None),
+            ({"force_refresh_step_hint": 3}, "force_refresh_step_hint", 3),
+        ):
+            engine.backend.disable(engine.pipeline)
+            with engine.cached(fields):
+                assert values(engine)[name] == value
+            engine.backend.enable(engine.pipeline)
+
+
+def test_without_a_config_the_engines_defaults_hold(model: Path) -> None:
+    with running("flux", model, cache_backend="cache_dit") as engine:
+        found = values(engine)
+        wanted = {
+            "Fn_compute_blocks": 1, "Bn_compute_blocks": 0, "max_warmup_steps": 4,
+            "residual_diff_threshold": 0.24, "max_continuous_cached_steps": 3, "calibrator": None,
+        }  # fmt: skip
+        assert {name: found[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"adaptor": "flux"}, "did you mean 'adapter'"),
+        ({"residual_dif_threshold": 0.2}, "did you mean 'residual_diff_threshold'"),
+        ({"adapter": "flx"}, "nearest: flux"),
+        ({"adapter": "flux", "profile": "fastest"}, "it has: balanced, fast, quality"),
+        ({"adapter": "missing.yaml"}, "no such adapter file"),
+        ({"residual_diff_threshold": 1.5}, "residual_diff_threshold"),
+        ({"execution": "quick"}, "execution must be 'loop' or 'native'"),
+        ({"adapter": "wan2.2"}, "does not fit FluxPipeline"),
+    ],
+)
+def test_what_is_wrong_stops_the_start_and_says_what(
+    model: Path, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        running("flux", model, cache_backend="cache_dit", cache_config=config).__enter__()
+    text = str(caught.value)
+    cause = caught.value.__cause__ or caught.value.__context__
+    assert message in text or message in str(cause)
+
+
+OUTSIDE = """\
+schema: 1
+pipelines: [OutsidePipeline]
+cache: {max_warmup_steps: 2, residual_diff_threshold: 0.9, max_continuous_cached_steps: 2}
+transformers:
+  denoiser:
+    timestep: sigma
+    blocks: {stack: {pattern: Pattern_3, roles: {hidden_states: tokens}}}
+"""
+
+
+def test_a_model_that_the_engine_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One YAML file, dropped into a folder, and nothing else."""
+    from vllm_omni.diffusion.registry import register_diffusion_model
+
+    register_diffusion_model(
+        "OutsidePipeline", "tests.engines.outside", "OutsidePipeline",
+        post_process_func_name="post_process",
+    )  # fmt: skip
+    model = tmp_path / "model"
+    model.mkdir()
+    checkpoints.index(model, "OutsidePipeline")
+    with running("outside", model) as engine:
+        plain = engine.generate(num_inference_steps=12)
+        (latents,) = engine.latents
+        # Not served: the engine's own code, which has no adapter for it either.
+        with pytest.raises((ValueError, AttributeError)), engine.cached():
+            pass
+        folder = tmp_path / "adapters"
+        folder.mkdir()
+        (folder / "outside.yaml").write_text(OUTSIDE, encoding="utf-8")
+        monkeypatch.setenv("CACHEDIT_YAML_PATH", str(folder))
+        with engine.cached(residual_diff_threshold=0.0):
+            assert (engine.generate(num_inference_steps=12) == plain).all()
+            assert torch.equal(engine.latents[0], latents)
+            assert len(engine.handle.stats().branches) == 2
+    with running("outside", model, cache_backend="cache_dit") as engine:
+        cached = engine.generate(num_inference_steps=12)
+        for row in engine.handle.stats().branches:
+            assert row.executed_steps == tuple(range(12))
+            assert row.cached_steps == (2, 3, 5, 6, 8, 9, 11)
+        assert not (cached == plain).all()
+        assert np.abs(cached.astype(int) - plain).mean() < 10
+        # No scheduler and no step count: the timesteps tell.
+        assert engine.generate(num_inference_steps=None).shape == plain.shape
+        assert all(row.executed_steps == tuple(range(10)) for row in engine.handle.stats().branches)
+
+
+def test_a_class_derived_from_a_known_one_is_served(model: Path) -> None:
+    """Its name is in nobody's table."""
+    with running("flux", model) as engine:
+        cls = type(engine.pipeline)
+        engine.pipeline.__class__ = type("MyFluxPipeline", (cls,), {})
+        with engine.cached(residual_diff_threshold=0.9):
+            engine.generate()
+            assert engine.handle.stats().hit_ratio > 0
+
+
+def test_an_adapter_made_for_diffusers_serves_where_it_is_named(model: Path) -> None:
+    """Its class has the same name only: nobody has tried it on the engine's."""
+    with running("flux", model) as engine:
+        cls = type(engine.pipeline)
+        engine.pipeline.__class__ = type("FluxFillPipeline", (cls,), {})
+        with engine.cached():
+            assert not hasattr(engine.pipeline._cache_dit_targets[0], "handle")
+        with engine.cached(adapter="flux"):
+            assert engine.handle.plan.spec.name == "flux"
+
+
+def test_a_model_without_an_adapter_starts_as_without_us(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running("flux", model) as engine:
+        engine.pipeline.__class__ = type(
+            "Unheard", (torch.nn.Module,), dict(vars(type(engine.pipeline)))
+        )
+        caplog.set_level(logging.WARNING, logger="vllm_omni")
+        with engine.cached(adaptr="x"):
+            assert not hasattr(engine.pipeline._cache_dit_targets[0], "handle")
+
+
+def test_config_objects_that_were_not_made_from_a_mapping() -> None:
+    """What differs from the engine's defaults counts as given then."""
+    from vllm_omni.diffusion.data import DiffusionCacheConfig
+
+    from cachedit_yaml.engines.vllm_omni.settings import given_fields, read
+
+    assert given_fields(DiffusionCacheConfig(max_warmup_steps=4, Fn_compute_blocks=2)) == {
+        "Fn_compute_blocks": 2
+    }
+    made = DiffusionCacheConfig.from_dict(json.loads('{"max_warmup_steps": 4, "adapter": "a"}'))
+    assert given_fields(made) == {"max_warmup_steps": 4, "adapter": "a"}
+    request = read(DiffusionCacheConfig.from_dict({"rel_l1_thresh": 0.1, "nonsense": 1}))
+    assert (request.others, request.unknown) == (("rel_l1_thresh",), ("nonsense",))

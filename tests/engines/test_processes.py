@@ -1,0 +1,108 @@
+"""Other processes: workers of the mp executor, and the server over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.engines import checkpoints
+from tests.engines.engine import running
+
+pytestmark = pytest.mark.engines
+
+CONFIG = {"adapter": "flux", "residual_diff_threshold": 0.9, "max_warmup_steps": 2}
+STATISTICS = re.compile(r"cache of the last request: flux \(loop\): 8 steps, (\d+)% of forwards")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.build("flux", tmp_path_factory.mktemp("checkpoints"))
+
+
+def test_workers_of_their_own_and_several_engines(model: Path) -> None:
+    """The config reaches the workers, and engines side by side do not disturb each other."""
+    mp = {"distributed_executor_backend": "mp", "cache_backend": "cache_dit"}
+    with running("flux", model, cache_backend="cache_dit", cache_config=CONFIG) as here:
+        wanted = here.generate()
+        assert here.handle.stats().hit_ratio > 0
+        with running("flux", model, **mp, cache_config=CONFIG) as there:
+            assert there.runner is None
+            assert (there.generate() == wanted).all()
+            assert (here.generate() == wanted).all()
+            assert (there.generate() == wanted).all()
+    with running("flux", model, **mp, cache_config={**CONFIG, "residual_diff_threshold": 0.0}) as e:
+        assert not (e.generate() == wanted).all()
+
+
+def test_the_server(model: Path, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path / "server.log"
+    command = [
+        str(Path(sys.executable).with_name("vllm-omni")), "serve", str(model), "--omni",
+        "--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32",
+        "--cache-backend", "cache_dit", "--cache-config", json.dumps(CONFIG),
+        "--enable-cache-dit-summary",
+    ]  # fmt: skip
+    environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO", "CACHE_DIT_LOG_LEVEL": "info"}
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
+    try:
+        body = {
+            "prompt": "a red cat", "size": "64x64", "num_inference_steps": 8, "seed": 0,
+            "guidance_scale": 3.5, "response_format": "b64_json",
+        }  # fmt: skip
+        answer = ask(server, f"http://127.0.0.1:{port}/v1/images/generations", body, log)
+        picture = Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"])))
+        assert picture.size == (64, 64)
+        text = log.read_text(encoding="utf-8", errors="replace")
+        assert "cachedit-yaml serves" in text
+        # Our statistics, and cache-dit's summary of the same.
+        assert [int(found) for found in STATISTICS.findall(text)] == [62]
+        assert "Cache Steps: 5, [2, 3, 4, 6, 7]" in text
+        assert "FluxTransformer2DModel (transformer.single_transformer_blocks)" in text
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait(30)
+    with running("flux", model, cache_backend="cache_dit", cache_config=CONFIG) as engine:
+        assert (engine.generate()[0] == np.asarray(picture)).all()
+
+
+def ask(server: subprocess.Popen[bytes], url: str, body: dict[str, object], log: Path) -> dict:
+    """Post a request as soon as the server takes it."""
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    deadline = time.monotonic() + 240
+    while True:
+        assert server.poll() is None, log.read_text()[-3000:]
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode() + log.read_text()[-3000:]) from error
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(1)
