@@ -8,7 +8,7 @@ ENGINES := .venv-engines
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-engines lint types schema rules golden fuzz bench wheel clean
+.PHONY: help demo test test-oldest test-engines lint types schema docs rules golden fuzz bench wheel clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
