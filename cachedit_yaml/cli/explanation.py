@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from cachedit_yaml.language.diagnostics import KeyPath
 from cachedit_yaml.language.plain import to_data
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
 
@@ -138,13 +139,14 @@ class Explainer:
 
     def _declared(self, path: str) -> Iterator[dict[str, Any]]:
         declared = self.spec.transformers[path]
-        layouts: list[tuple[str | None, Mapping[str, BlockList]]] = []
-        for variant in declared.variants or ():
-            by = [*(variant.transformer_class or ()), *([variant.when] if variant.when else [])]
-            layouts.append((" or ".join(by), variant.blocks))
+        layouts: list[tuple[str | None, KeyPath, Mapping[str, BlockList]]] = []
+        for index, variant in enumerate(declared.variants or ()):
+            by = [" or ".join(variant.transformer_class or ()), variant.when or ""]
+            when = " and ".join(text for text in by if text)
+            layouts.append((when, ("variants", index, "blocks"), variant.blocks))
         if declared.blocks is not None:
-            layouts.append(("otherwise" if layouts else None, declared.blocks))
-        for when, blocks in layouts:
+            layouts.append(("otherwise" if layouts else None, ("blocks",), declared.blocks))
+        for shown, keys, blocks in layouts:
             for name, content in blocks.items():
                 layers = None
                 if self.resolves:
@@ -155,13 +157,14 @@ class Explainer:
                         path,
                         name,
                         content.params,
+                        layout=("transformers", path, *keys),
                         profile=self.profile,
                         cache_config=self.settings,
                     )
                 yield {
                     "path": name,
                     "pattern": content.pattern,
-                    "when": when,
+                    "when": shown,
                     "class": ", ".join(content.block_class or ()) or None,
                     "blocks": None,
                     "optional": content.optional,

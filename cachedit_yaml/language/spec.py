@@ -122,7 +122,7 @@ class Variant:
     ANY_OF: ClassVar[tuple[str, ...]] = ("class", "when")
 
     transformer_class: tuple[str, ...] | None = key(
-        "Taken when the transformer's class has one of these names.",
+        "Taken when the transformer's class has one of these names; beside `when`, both must hold.",
         pattern=CLASS_NAME,
         min_items=1,
         max_items=16,

@@ -124,8 +124,21 @@ class Processor(_Stub):
         return made
 
 
+class SafetyChecker(_Stub):
+    """A checker that finds everything safe, for pipelines that do not run without one."""
+
+    def check_text_safety(self, prompt: str) -> bool:
+        """Whether a prompt is safe."""
+        return True
+
+    def check_video_safety(self, frames: Any) -> Any:
+        """The frames as they are."""
+        return frames
+
+
 BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "tokenizer": word_tokenizer,
     "embedding": Embedding,
     "processor": Processor,
+    "safety-checker": SafetyChecker,
 }

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
+from cachedit_yaml.probe.pipelines import tensor_of
 from cachedit_yaml.runtime.branches import Parameters, counts_as_denoising
 from cachedit_yaml.runtime.patching import Patch
 
@@ -26,6 +27,7 @@ class Watch:
         forwards: forwards by transformer.
         calls: runs of each block's own forward, by transformer, list and index.
         shapes: of the hidden states that reach the first block of each list, call by call.
+        outputs: the sum of what each forward of a transformer returned, by transformer.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -33,6 +35,7 @@ class Watch:
         self.forwards: Counter[str] = Counter()
         self.calls: Counter[tuple[str, str, int]] = Counter()
         self.shapes: dict[tuple[str, str], list[torch.Size]] = {}
+        self.outputs: dict[str, list[float]] = {}
         self._fresh = False
         self._counting = True
         self._patched: list[Patch] = []
@@ -46,6 +49,8 @@ class Watch:
             parameters = Parameters(transformer.module.forward)
             hook = functools.partial(self._on_forward, transformer, parameters)
             self._hooks.append(transformer.module.register_forward_pre_hook(hook, with_kwargs=True))
+            after = functools.partial(self._after_forward, transformer.path)
+            self._hooks.append(transformer.module.register_forward_hook(after))
             for blocks in transformer.lists:
                 for index, block in enumerate(blocks.blocks):
                     key = (transformer.path, blocks.path, index)
@@ -75,6 +80,7 @@ class Watch:
         self.forwards.clear()
         self.calls.clear()
         self.shapes.clear()
+        self.outputs.clear()
 
     def _renewed(self, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._fresh = True
@@ -94,6 +100,9 @@ class Watch:
         if self._fresh:
             self.clear()
         self.forwards[plan.path] += 1
+
+    def _after_forward(self, path: str, _: Any, __: Any, output: Any) -> None:
+        self.outputs.setdefault(path, []).append(float(tensor_of(output).double().sum()))
 
     def _count(
         self,

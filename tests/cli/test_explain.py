@@ -74,7 +74,7 @@ def test_every_setting_has_its_origin(adapters: Path, capsys: pytest.CaptureFixt
     )
     first, second = found["transformers"]
     variant, blocks = first["lists"]
-    assert variant["when"] == "MyOtherTransformer or transformer.flag"
+    assert variant["when"] == "MyOtherTransformer and transformer.flag"
     assert (blocks["when"], blocks["class"]) == ("otherwise", "MyBlock")
     settings = blocks["settings"]
 
@@ -100,12 +100,12 @@ def test_every_setting_has_its_origin(adapters: Path, capsys: pytest.CaptureFixt
     assert found["requires"]["unmet"] != []
 
 
-def test_lines_are_left_out_where_they_may_be_of_another_file(
+def test_lines_are_those_of_the_file_that_says_it(
     adapters: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = explain(capsys, "next", "--adapters", adapters)
     settings = found["transformers"][1]["lists"][0]["settings"]
-    assert settings["max_cached_steps"] == {"value": 9, "origin": "next.yaml: cache"}
+    assert settings["max_cached_steps"] == {"value": 9, "origin": "next.yaml:4: cache"}
 
 
 def test_for_people(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +114,7 @@ def test_for_people(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in (
         "transformer = MyTransformer, 3 steps",
         "transformer_2, optional, 9 steps",
-        "  when MyOtherTransformer or transformer.flag:",
+        "  when MyOtherTransformer and transformer.flag:",
         "  blocks  Pattern_2: (h, e) -> h, MyBlock",
         "  steps  111......",
         "step split  fraction {transformer: 0.25, transformer_2: 0.75}",

@@ -96,7 +96,7 @@ def test_positions() -> None:
     assert (key.line, key.column, key.end_column) == (4, 6, 7)
     assert (value.line, value.column, value.end_column) == (4, 9, 14)
     assert document.positions[("b", 0)][0] is None
-    assert document.key_lines()[("b", 0)] == 3
+    assert document.places()[("b", 0)].endswith(":3")
     # Where nothing stands, the nearest key above does; else the beginning of the file.
     missing = document.value_span(("b", 1, "zzz"))
     assert missing is not None

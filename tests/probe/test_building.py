@@ -54,7 +54,7 @@ def test_a_package_that_is_not_installed() -> None:
     spec = adapter(pipelines={"DiTPipeline": {"needs": ["no_such_package"]}})
     with pytest.raises(NotInstalledError, match="no_such_package is not installed"):
         build(spec, recipe(spec, "DiTPipeline"))
-    whole, alone = check(spec)
+    whole, alone = check([spec])
     assert (whole.status, whole.pipeline) == ("skipped", "DiTPipeline")
     assert (alone.failures(), alone.pipeline) == ([], "")
 

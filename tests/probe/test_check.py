@@ -67,7 +67,7 @@ def adapter(**changes: Any) -> Any:
 
 def only(spec: Any) -> Checked:
     """The result for the one case there is."""
-    (found,) = check(spec)
+    (found,) = check([spec])
     return found
 
 
@@ -95,7 +95,7 @@ def test_a_right_adapter_is_proved() -> None:
         (
             {"transformer": {"timestep": "timestep", "blocks": {"transformer_blocks": "Pattern_3"},
                              "denoising": {"when": {"timestep": -1}}}},
-            "hits: no step hit",
+            "exact: the call ran no block",
         ),
     ],
 )  # fmt: skip
@@ -159,7 +159,7 @@ def test_what_cannot_be_made_is_said() -> None:
         ({"inputs": {"prompt_embeds": {"randn": [99999, 99999]}}}, "too large for a probe"),
         ({"inputs": {"prompt_embedz": 1}}, "no pipeline of the adapter takes probe.inputs"),
     ):
-        results = list(check(adapter(**changes)))
+        results = list(check([adapter(**changes)]))
         lines = [line for item in results for line in [*item.failures(), item.detail]]
         assert any(expected in line for line in lines), (expected, lines)
 

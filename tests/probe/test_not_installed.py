@@ -32,12 +32,15 @@ def only(found: Any) -> Checked:
 
 
 def test_a_package_that_is_missing() -> None:
-    found = only(check(spec(needs=["no_such_package"])))
-    assert (found.status, found.detail) == ("skipped", "no_such_package is not installed")
+    found = only(check([spec(needs=["no_such_package"])]))
+    assert (found.status, found.detail) == (
+        "skipped",
+        "no_such_package is not installed, and this pipeline needs it",
+    )
 
 
 def test_a_variant_that_needs_a_missing_package() -> None:
-    found = list(check(spec(variants={"other": {"needs": ["no_such_package"]}})))
+    found = list(check([spec(variants={"other": {"needs": ["no_such_package"]}})]))
     assert [(item.variant, item.status) for item in found][1] == ("other", "skipped")
 
 
@@ -54,6 +57,6 @@ def test_a_class_in_whose_place_diffusers_has_an_empty_one(
     empty = DummyObject("DiTPipeline", (), {"_backends": ["torch", "no_such_package"]})
     monkeypatch.setattr(diffusers, "DiTPipeline", empty, raising=False)
     assert classes.find_pipeline("DiTPipeline") is None
-    found = only(check(spec()))
+    found = only(check([spec()]))
     wanted = "DiTPipeline needs no_such_package, which is not installed"
     assert (found.status, found.detail) == ("skipped", wanted)

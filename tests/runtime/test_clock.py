@@ -861,7 +861,7 @@ def test_refresh_of_a_pipeline() -> None:
             handle.refresh(told)
             pipe(9)
             check_steps(handle, 9, {"forward 1"})
-        with pytest.raises(ValueError, match="at least 1, not 0"):
+        with pytest.raises(ValueError, match="a whole number from 1 on, not 0"):
             handle.refresh(0)
 
 

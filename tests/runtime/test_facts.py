@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import threading
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,13 @@ def check_never_hit(pipe: Any, *cases: str, steps: int = 3) -> None:
 def check_steady(model: torch.nn.Module, pipeline: str, **inputs: Any) -> None:
     """With equal inputs in every step, a hit returns what the blocks would have."""
     spec = compile_adapter(None, tiny.build(pipeline)).spec
-    # The timestep stays as it is, so it is not the clock.
-    untimed = dataclasses.replace(spec.transformers["transformer"], timestep="none")
+    # The timestep stays as it is, so it must not be the clock: an argument without one is named.
+    without = next(
+        name
+        for name in ("joint_attention_kwargs", "cap_feats")
+        if name in inspect.signature(model.forward).parameters
+    )
+    untimed = dataclasses.replace(spec.transformers["transformer"], timestep=without)
     spec = dataclasses.replace(
         spec, transformers={"transformer": untimed}, guidance=Guidance(mode="fused")
     )

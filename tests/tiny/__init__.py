@@ -13,7 +13,7 @@ import cachedit_yaml
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import find_pipeline
 from cachedit_yaml.probe.parts import build_part, randomise
-from cachedit_yaml.probe.pipelines import Built
+from cachedit_yaml.probe.pipelines import Built, quiet, tensor_of
 from cachedit_yaml.probe.pipelines import build as build_probe
 from cachedit_yaml.probe.recipe import recipe
 from cachedit_yaml.probe.recipe import variants as probe_variants
@@ -21,6 +21,7 @@ from cachedit_yaml.probe.values import Maker
 
 __all__ = [
     "build",
+    "call",
     "cases",
     "forward_kwargs",
     "names",
@@ -87,7 +88,8 @@ def variants(pipeline_class: str) -> list[str]:
 def transformer(class_name: str, *, seed: int = 0, **overrides: Any) -> ModelMixin:
     """The small transformer alone; ``overrides`` replace fields of its config."""
     spec, path = _homes()[class_name]
-    return build_part(spec.probe.parts[path], path, seed=f"{seed}/{path}", **overrides)
+    with quiet():
+        return build_part(spec.probe.parts[path], path, seed=f"{seed}/{path}", **overrides)
 
 
 def build(pipeline_class: str, *, seed: int = 0, **overrides: Any) -> DiffusionPipeline:
@@ -133,6 +135,13 @@ def run(
     ``extra`` arguments replace those of the case.
     """
     return _built(pipe).run(case_name, steps, **extra)
+
+
+@torch.no_grad()
+def call(model: ModelMixin, inputs: dict[str, Any]) -> torch.Tensor:
+    """Everything that a call of a transformer returns, as one tensor."""
+    with quiet():
+        return tensor_of(model(**inputs))
 
 
 def forward_kwargs(model: ModelMixin, *, seed: int = 0) -> dict[str, Any]:
