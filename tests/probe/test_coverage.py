@@ -1,0 +1,126 @@
+"""Coverage: rows from adapters, from what diffusers has, and from what was proved."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import cachedit_yaml
+from cachedit_yaml.cli import main
+from cachedit_yaml.probe.against import Rival, against_cache_dit
+from cachedit_yaml.probe.check import Checked
+from cachedit_yaml.probe.coverage import coverage, markdown
+from cachedit_yaml.probe.denoisers import Denoiser
+from cachedit_yaml.probe.prove import Proof
+from cachedit_yaml.probe.recipe import recipe
+from cachedit_yaml.registry import Registry
+
+FOUND = [
+    Denoiser("PixArtAlphaPipeline", (("transformer", "PixArtTransformer2DModel"),)),
+    Denoiser("NobodysPipeline", (("transformer", "NobodysTransformer"),)),
+]
+
+
+def rows(*results: Checked) -> dict[str, Any]:
+    entries = [
+        entry
+        for entry in Registry.load(environ={}).adapters()
+        if entry.name in ("pixart", "anyflow-far")
+    ]
+    return {row.pipeline: row for row in coverage(entries, FOUND, results)}
+
+
+def result(status: Any, *, rival: Rival | None = None, **more: Any) -> Checked:
+    return Checked("pixart", "PixArtAlphaPipeline", None, "plain", status, rival=rival, **more)
+
+
+def test_what_is_named_and_what_is_not() -> None:
+    found = rows()
+    assert found["PixArtAlphaPipeline"].status == "cached"
+    assert found["PixArtAlphaPipeline"].lists == {"transformer.transformer_blocks": "Pattern_3"}
+    assert found["PixArtAlphaPipeline"].exact is None
+    assert found["AnyFlowFARPipeline"].status == "refused"
+    assert found["AnyFlowFARPipeline"].detail
+    nobody = found["NobodysPipeline"]
+    assert (nobody.status, nobody.adapter, nobody.transformer) == (
+        "none",
+        None,
+        "NobodysTransformer",
+    )
+
+
+def test_what_was_proved() -> None:
+    good = result("proved", rival=Rival("equal"))
+    bad = result("failed", proofs=(Proof("exact", "failed", "it differs"),))
+    worse = result("proved", rival=Rival("wrong", "guided: mean error 0.1 with no hit"))
+    skipped = result("skipped", detail="no OpenCV")
+    assert rows(good)["PixArtAlphaPipeline"].exact is True
+    assert rows(good)["PixArtAlphaPipeline"].cache_dit == "equal"
+    assert rows(good, bad)["PixArtAlphaPipeline"].exact is False
+    assert "it differs" in rows(good, bad)["PixArtAlphaPipeline"].detail
+    # The make on which cache-dit does worst tells.
+    assert rows(good, worse)["PixArtAlphaPipeline"].cache_dit == "wrong"
+    assert rows(skipped)["PixArtAlphaPipeline"].exact is None
+    assert rows(skipped)["PixArtAlphaPipeline"].detail == "no OpenCV"
+
+
+def test_the_page() -> None:
+    page = markdown(list(rows(result("proved", rival=Rival("equal"))).values()))
+    assert "| PixArtAlphaPipeline | PixArtTransformer2DModel | pixart | `transformer." in page
+    assert "| yes | equal |" in page
+    assert "refused: " in page
+    assert "4 pipeline" in page or "5 pipeline" in page
+
+
+def test_cache_dit_beside_ours() -> None:
+    """Its own adapters: right, silently wrong, raising, and none."""
+    outcomes = {}
+    for name, pipeline in (
+        ("pixart", "PixArtSigmaPipeline"),
+        ("stable-diffusion-3", "StableDiffusion3Pipeline"),
+        ("stable-diffusion-3", "StableDiffusion3ControlNetPipeline"),
+        ("latte", "LattePipeline"),
+    ):
+        spec = cachedit_yaml.load_adapter(name)
+        outcomes[pipeline] = against_cache_dit(spec, recipe(spec, pipeline))
+    assert outcomes["PixArtSigmaPipeline"].outcome == "equal"
+    assert outcomes["StableDiffusion3Pipeline"].outcome == "wrong"
+    assert "skip_l" in outcomes["StableDiffusion3Pipeline"].detail
+    assert outcomes["StableDiffusion3ControlNetPipeline"].outcome == "refuses"
+    assert outcomes["LattePipeline"].outcome == "absent"
+    # What it patches stays in the process that it was tried in.
+    from diffusers import PixArtSigmaPipeline
+
+    assert not hasattr(PixArtSigmaPipeline, "_is_cached")
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["coverage", "--no-proof", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"pipeline", "transformer", "adapter", "status", "exact", "cache_dit"} <= set(found[0])
+    assert {row["status"] for row in found} == {"cached", "refused"}
+    assert main(["coverage", "--no-proof"]) == 0
+    assert " cached, " in capsys.readouterr().out
+
+
+def test_loops_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "stable-diffusion-3", "--explain"]) == 0
+    out = capsys.readouterr().out
+    assert "SD3Transformer2DModel.transformer_blocks" in out
+    assert "more where these are given: block_controlnet_hidden_states" in out
+    assert main(["check", "pixart", "--explain", "--format", "json"]) == 0
+    (loop,) = json.loads(capsys.readouterr().out)["loops"]
+    assert loop["found"] is True
+
+
+def test_real_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    from cachedit_yaml.demo.showcase import MODEL
+
+    arguments = ["check", "--pipeline", str(MODEL), "--label", "frog", "--steps", "5"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "DiTPipeline" in out
+    assert "1 case proved, 0 failed" in out
+    assert main(["check", "--pipeline", "/no/such/folder"]) == 2
