@@ -80,6 +80,7 @@ class Plan:
         flags: attributes to set on the pipeline while caching is on.
         profile: the profile that was chosen.
         notes: remarks for people, such as what overrides what.
+        together: all ranks of the program run each forward together (an engine's do).
     """
 
     spec: AdapterSpec
@@ -92,6 +93,7 @@ class Plan:
     flags: Mapping[str, str | int | float | bool]
     profile: str | None
     notes: tuple[str, ...] = ()
+    together: bool = False
 
     @property
     def scheduler(self) -> Any:

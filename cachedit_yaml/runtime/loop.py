@@ -28,7 +28,7 @@ class LoopExecution:
                         f"{item.where}: DBPrune runs natively only; pass execution='native'"
                     )
         self.plan = plan
-        self.runners = [TransformerRunner(item, clock) for item in plan.transformers]
+        self.runners = [TransformerRunner(item, clock, plan.together) for item in plan.transformers]
 
     @property
     def patches(self) -> list[Patch]:

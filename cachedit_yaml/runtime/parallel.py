@@ -9,13 +9,17 @@ import torch.distributed as dist
 _MARKS = ("_is_parallelized", "_parallel_config", "_cp_config")
 
 
-def is_parallelized(module: torch.nn.Module) -> bool:
+def is_parallelized(module: torch.nn.Module, together: bool = False) -> bool:
     """Whether other ranks run this forward too, so that all have to decide alike.
 
     A process group alone does not say so: ranks may as well work on prompts of their own, and would
-    then wait for each other. Engines that split a transformer in their own way mark it with
-    ``_is_parallelized``, as cache-dit does.
+    then wait for each other.
+
+    Args:
+        module: the transformer.
+        together: the ranks of this program are known to run each forward together, as those of an
+            engine do.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return False
-    return any(getattr(module, mark, None) not in (None, False) for mark in _MARKS)
+    return together or any(getattr(module, mark, None) not in (None, False) for mark in _MARKS)

@@ -111,10 +111,12 @@ class TransformerRunner:
     Args:
         plan: the transformer and its lists.
         clock: tells generations and steps; shared by the transformers of a pipeline.
+        together: all ranks of the program run each forward together.
     """
 
-    def __init__(self, plan: TransformerPlan, clock: Clock) -> None:
+    def __init__(self, plan: TransformerPlan, clock: Clock, together: bool = False) -> None:
         self.plan = plan
+        self._together = together
         self.clock = clock
         self.lists = [ListRunner(item) for item in plan.lists]
         self.names = BranchNames(plan.module)
@@ -142,7 +144,7 @@ class TransformerRunner:
             if state is None:
                 state = generation.transformers[self.plan.path] = TransformerState()
                 for runner in self.lists:
-                    runner.parallelized = is_parallelized(self.plan.module)
+                    runner.parallelized = is_parallelized(self.plan.module, self._together)
                     for hook in runner.hooks:
                         hook.follow()
             branch = state.enter(generation.tick, name)

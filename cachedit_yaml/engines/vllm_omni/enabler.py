@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import threading
@@ -166,7 +167,8 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     except CompileError as error:
         message, *_ = str(error).splitlines()
         raise DoesNotFitError(message, error.problems) from error
-    handle = start(plan, request.execution)
+    # The ranks of an engine serve one request together.
+    handle = start(dataclasses.replace(plan, together=True), request.execution)
     logger.info("%s is cached by cachedit-yaml:\n%s", type(pipeline).__name__, handle.explain())
     report = Report(handle)
     report.install()
