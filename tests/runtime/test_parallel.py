@@ -41,7 +41,8 @@ def work(rank: int, folder: str, parallelized: bool) -> None:
 
 def results(tmp_path: Path, parallelized: bool) -> list[Any]:
     mp.spawn(work, (str(tmp_path), parallelized), nprocs=2, join=True)
-    return [ast.literal_eval((tmp_path / f"rank{rank}").read_text(encoding="utf-8")) for rank in range(2)]
+    texts = [(tmp_path / f"rank{rank}").read_text(encoding="utf-8") for rank in range(2)]
+    return [ast.literal_eval(text) for text in texts]
 
 
 def test_ranks_that_share_a_forward_decide_alike(tmp_path: Path) -> None:
