@@ -58,49 +58,58 @@ def coverage(
         results: what `check` found; empty where nothing was tried.
     """
     components = {item.pipeline: item.components for item in found}
-    homes: dict[str, Entry] = {}
+    homes: dict[tuple[str, str], Entry] = {}
     for entry in entries:
         for name in entry.spec.pipelines:
-            homes.setdefault(name, entry)
+            homes.setdefault((entry.engine or "diffusers", name), entry)
+    classes = sorted({*homes, *(("diffusers", name) for name in components)})
     rows = [
-        _row(name, homes.get(name), components.get(name), results)
-        for name in sorted({*components, *homes})
+        _row(name, engine, homes.get((engine, name)), components.get(name), results)
+        for engine, name in classes
     ]
     return sorted(rows, key=lambda row: (row.engine != "diffusers", row.engine, row.pipeline))
 
 
 def _row(
     name: str,
+    engine: str,
     entry: Entry | None,
     components: Sequence[tuple[str, str]] | None,
     results: Sequence[Checked],
 ) -> Row:
-    classes = [cls for _, cls in components or ()]
+    # Components are those of the class of diffusers; an engine's class of the same name has its own.
+    classes = [cls for _, cls in components or () if engine == "diffusers"]
     if entry is None:
-        return Row(name, ", ".join(classes), None, {}, "none", None, None, "diffusers", "")
+        return Row(name, ", ".join(classes), None, {}, "none", None, None, engine, "")
     spec = entry.spec
     lists = _lists(spec)
     classes = classes or [
         cls for item in spec.transformers.values() for cls in item.transformer_class or ()
     ]
+    # An engine's adapter may have the name of another, and is proved on the engine itself.
     own = [item for item in results if item.adapter == entry.name and item.pipeline == name]
+    own = own if engine == "diffusers" else []
     tried = [item for item in own if item.status != "skipped"]
     failed = next((line for item in tried for line in item.failures()), "")
     skipped = next((item.detail for item in own if item.status == "skipped"), "")
-    rivals = [item.rival for item in own if item.rival and item.rival.outcome != "untried"]
+    rivals = [
+        (item.rival, f"[{item.variant}] " if item.variant else "")
+        for item in own
+        if item.rival and item.rival.outcome != "untried"
+    ]
     # The make on which cache-dit does worst tells most.
     order = ("wrong", "refuses", "absent", "equal")
-    rival = min(rivals, key=lambda item: order.index(item.outcome), default=None)
-    theirs = f"cache-dit: {rival.detail}" if rival is not None and rival.detail else ""
+    rival, make = min(rivals, key=lambda pair: order.index(pair[0].outcome), default=(None, ""))
+    theirs = f"cache-dit: {make}{rival.detail}" if rival is not None and rival.detail else ""
     return Row(
         pipeline=name,
         transformer=", ".join(dict.fromkeys(classes)),
-        adapter=entry.name,
+        adapter=entry.label,
         lists=lists,
         status="refused" if spec.refuse is not None else "cached",
         exact=all(item.status == "proved" for item in tried) if tried else None,
         cache_dit=rival.outcome if rival is not None else None,
-        engine=entry.engine or "diffusers",
+        engine=engine,
         detail="; ".join(
             text
             for text in (spec.refuse or "", failed, skipped if not tried else "", theirs)
