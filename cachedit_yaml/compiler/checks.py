@@ -6,7 +6,7 @@ import inspect
 
 import torch
 
-from cachedit_yaml.compiler.settings import Layers
+from cachedit_yaml.compiler.settings import Layers, cache_dit_version, has_calibrator
 from cachedit_yaml.language.diagnostics import nearest
 from cachedit_yaml.language.spec import Transformer
 
@@ -50,6 +50,13 @@ def settings_that_do_not_fit(
         layers: its settings.
     """
     for resolved in layers.cases():
+        calibrator = resolved.values["calibrator"]
+        kind = calibrator.type if calibrator is not None else "none"
+        if kind != "none" and not has_calibrator(kind):
+            return [
+                f"{where}: cache-dit {cache_dit_version()} has no calibrator {kind!r} "
+                f"({resolved.origins['calibrator']}); install a newer one"
+            ]
         if resolved.fn + resolved.bn > count:
             return [
                 f"{where} has {count} blocks, but Fn_compute_blocks {resolved.fn} "

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any
 
 import cache_dit
@@ -157,6 +158,24 @@ class Resolved:
 
 
 @functools.cache
+def cache_dit_version() -> str:
+    """The installed version; the module's own ``__version__`` is wrong in some wheels."""
+    return metadata.version("cache-dit")
+
+
+@functools.cache
+def has_calibrator(name: str) -> bool:
+    """Whether the installed cache-dit can make a calibrator: some have only its config."""
+    from cache_dit.caching.cache_contexts.calibrators import Calibrator as Factory
+
+    try:
+        Factory(CALIBRATORS[name]().reset(calibrator_type=name, calibrator_kwargs={}))
+    except (AssertionError, ValueError):
+        return False
+    return True
+
+
+@functools.cache
 def cache_dit_defaults() -> Mapping[str, Any]:
     """The installed cache-dit's own defaults, in the language's names."""
     values: dict[str, Any] = {}
@@ -182,7 +201,7 @@ class Layers:
     def resolve(self, num_steps: int | None) -> Resolved:
         """Merge the layers for a generation of ``num_steps`` executed steps (None: unknown)."""
         values = dict(cache_dit_defaults())
-        origins = dict.fromkeys(values, f"cache-dit {cache_dit.__version__}")
+        origins = dict.fromkeys(values, f"cache-dit {cache_dit_version()}")
         for layer in self.layers:
             if layer.max_steps is not None and (num_steps is None or num_steps > layer.max_steps):
                 continue

@@ -77,7 +77,7 @@ def _row(
     components: Sequence[tuple[str, str]] | None,
     results: Sequence[Checked],
 ) -> Row:
-    # Components are those of the class of diffusers; an engine's class of the same name has its own.
+    # These are of diffusers' class; an engine's class of the same name has its own.
     classes = [cls for _, cls in components or () if engine == "diffusers"]
     if entry is None:
         return Row(name, ", ".join(classes), None, {}, "none", None, None, engine, "")

@@ -97,6 +97,13 @@ def _list_problems(item: ListPlan, report: LoopReport, separate: bool) -> list[s
     } & report.keywords - usual
     if renamed:
         return [f"{item.where}: cache-dit does not know the keyword {sorted(renamed)[0]!r}"]
+    for place, argument in enumerate((item.binding.hidden, item.binding.encoder)):
+        if argument is None or argument.name in report.keywords or argument.place == place:
+            continue
+        return [
+            f"{item.where}: the loop hands {argument.name!r} over in another place than cache-dit "
+            "takes it from"
+        ]
     for resolved in item.layers.cases():
         if resolved.values["cfg_compute_first"] and (
             not separate or resolved.values["cfg_diff_compute_separate"]

