@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         list_adapters,
         load_adapter,
     )
+    from cachedit_yaml.engines.cache_dit.register import install, uninstall
     from cachedit_yaml.errors import (
         AdapterConflictError,
         AdapterError,
@@ -51,11 +52,17 @@ __all__ = [
     "enable",
     "enable_transformer",
     "find_adapter",
+    "install",
     "list_adapters",
     "load_adapter",
+    "uninstall",
 ]
 
-_HOMES = {"AdapterSpec": "language.spec"}
+_HOMES = {
+    "AdapterSpec": "language.spec",
+    "install": "engines.cache_dit.register",
+    "uninstall": "engines.cache_dit.register",
+}
 
 
 def __getattr__(name: str) -> Any:
