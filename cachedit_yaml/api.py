@@ -246,6 +246,17 @@ def disable(target: Any) -> bool:
     return bool(handles)
 
 
+def handle_of(target: Any) -> Handle | None:
+    """The handle of a cached pipeline or transformer; None where nothing is cached.
+
+    Args:
+        target: what :func:`enable` was called with, or a transformer of it.
+    """
+    from cachedit_yaml.runtime.handle import handles_of
+
+    return next(iter(handles_of(target)), None)
+
+
 def start(plan: Plan, execution: str = "loop") -> Handle:
     """Run a plan: the second half of :func:`enable`.
 
