@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -155,8 +156,11 @@ def apply(sections: Mapping[str, Any], plan: Plan) -> None:
     except CacheditYamlError:
         raise
     except Exception as error:
+        hint = ""
+        if "No planner" in str(error) and find_spec("einops") is None:
+            hint = "; its planners need the package einops, which is not installed"
         raise CacheRuntimeError(
-            f"cache-dit cannot apply {', '.join(sections)}: {error or type(error).__name__}"
+            f"cache-dit cannot apply {', '.join(sections)}: {error or type(error).__name__}{hint}"
         ) from error
 
 
