@@ -30,7 +30,14 @@ VERSIONS: Final[dict[str, tuple[str, tuple[str, ...], bool]]] = {
     "sglang": ("", (), False),
 }
 PLUGIN: Final = "cachedit_yaml"
-PLUGIN_GROUPS: Final = ("vllm_omni.general_plugins", "vllm_omni.platform_plugins")
+#: Entry-point groups of an engine, and the variable that names the plugins it may load.
+PLUGINS: Final = {
+    "vllm-omni": (
+        ("vllm_omni.general_plugins", "vllm_omni.platform_plugins"),
+        "VLLM_PLUGINS",
+    ),
+    "sglang": (("sglang.multimodal_gen.plugins",), "SGLANG_PLUGINS"),
+}
 
 
 @dataclass
@@ -115,8 +122,8 @@ def diagnose(
         if choice.adapter is None:
             problems.append(choice.why)
     plugin = ""
-    if engine == "vllm-omni":
-        plugin, problem = look_at_plugin()
+    if engine in PLUGINS:
+        plugin, problem = look_at_plugin(engine)
         problems += [problem] if problem else []
     from cachedit_yaml.cli.snippets import snippet
 
@@ -237,21 +244,21 @@ def _bases(pipeline: str) -> Sequence[str]:
     return class_names(found) if isinstance(found, type) else [pipeline]
 
 
-def look_at_plugin() -> tuple[str, str | None]:
-    """Whether vLLM-Omni loads us: what there is to say, and what is wrong."""
-    groups = [
+def look_at_plugin(engine: str) -> tuple[str, str | None]:
+    """Whether an engine loads us: what there is to say, and what is wrong."""
+    groups, variable = PLUGINS[engine]
+    missing = [
         group
-        for group in PLUGIN_GROUPS
-        if any(item.name == PLUGIN for item in metadata.entry_points(group=group))
+        for group in groups
+        if all(item.name != PLUGIN for item in metadata.entry_points(group=group))
     ]
-    missing = [group for group in PLUGIN_GROUPS if group not in groups]
     if missing:
         problem = f"no entry point {PLUGIN} in {', '.join(missing)}: install cachedit-yaml anew"
         return f"not registered in {', '.join(missing)}", problem
-    allowed = os.environ.get("VLLM_PLUGINS")
-    if allowed is None:
-        return "registered; VLLM_PLUGINS is not set, so every plugin is loaded", None
-    if PLUGIN in [name.strip() for name in allowed.split(",")]:
-        return f"registered, and allowed by VLLM_PLUGINS={allowed}", None
-    problem = f"VLLM_PLUGINS={allowed} keeps the plugin out; add {PLUGIN}"
-    return f"registered, and not allowed by VLLM_PLUGINS={allowed}", problem
+    allowed = os.environ.get(variable)
+    if not allowed and (allowed is None or engine == "sglang"):
+        return f"registered; {variable} is not set, so every plugin is loaded", None
+    if PLUGIN in [name.strip() for name in (allowed or "").split(",")]:
+        return f"registered, and allowed by {variable}={allowed}", None
+    problem = f"{variable}={allowed} keeps the plugin out; add {PLUGIN}"
+    return f"registered, and not allowed by {variable}={allowed}", problem

@@ -32,7 +32,6 @@ def snippet(engine: str, model: str | None, adapter: str | None) -> str:
             f"    --cache-config '{config}' --enable-cache-dit-summary"
         )
     return (
-        "# Before SGLang builds its pipeline, in the same process:\n"
-        "import cachedit_yaml\n\n"
-        "cachedit_yaml.install()  # SGLang asks cache-dit's table, by transformer class"
+        "# the plugin puts the adapters into cache-dit's table, by transformer class\n"
+        f"SGLANG_CACHE_DIT_ENABLED=true sglang serve --model-path {shlex.quote(where)}"
     )

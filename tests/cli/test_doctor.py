@@ -105,12 +105,21 @@ def test_vllm_omni(
     assert found["choice"]["adapter"] is None
     assert "unless cache_config names one: adapter: hunyuan-video" in found["choice"]["why"]
     monkeypatch.setenv("VLLM_PLUGINS", "other")
-    says, problem = look_at_plugin()
+    says, problem = look_at_plugin("vllm-omni")
     assert "not allowed by VLLM_PLUGINS=other" in says
     assert problem is not None
     assert "add cachedit_yaml" in problem
     monkeypatch.setenv("VLLM_PLUGINS", "other, cachedit_yaml")
-    assert look_at_plugin()[1] is None
+    assert look_at_plugin("vllm-omni")[1] is None
+
+
+def test_sglang(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = as_json(capsys, "--engine", "sglang")
+    assert "SGLANG_CACHE_DIT_ENABLED=true" in found["snippet"]
+    # In an environment that was set up before the plugin existed, that is what it says.
+    assert "registered" in found["plugin"]
+    monkeypatch.setenv("SGLANG_PLUGINS", "")
+    assert "not allowed" not in look_at_plugin("sglang")[0]
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}"])

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Factory = Callable[..., Any]
 Say = Callable[..., None]
 #: Adapters of other engines describe other classes of the same name.
-_ENGINES: Final = (None, "diffusers", "cache_dit")
+_ENGINES: Final = (None, "diffusers", "cache_dit", "sglang")
 #: How pipelines announce a guidance branch.
 _ANNOUNCED: Final = re.compile(r"cache_context\(\s*[\"'](\w+)")
 
@@ -154,7 +154,14 @@ class _Table:
         from cachedit_yaml.runtime.native import NativeExecution
 
         if alone is not None:
-            match = self.registry.match_transformer(type(alone), "cache_dit")
+            # SGLang's own transformers come from its package, some with the name of diffusers'.
+            ours = type(alone).__module__.partition(".")[0] == "sglang"
+            match = self.registry.match_transformer(type(alone), "sglang" if ours else "cache_dit")
+            if ours and match.entry.engine != "sglang" and match.entry.kind == "shipped":
+                raise AdapterNotFoundError(
+                    f"{match.entry.shown} is made for diffusers' {type(alone).__name__}, not for "
+                    "SGLang's; put an adapter of your own into CACHEDIT_YAML_PATH"
+                )
             plan = compile_adapter(match.spec, None, transformer=alone)
         else:
             match = self.registry.match_pipeline(type(pipe), "cache_dit")
