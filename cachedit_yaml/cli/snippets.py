@@ -33,5 +33,5 @@ def snippet(engine: str, model: str | None, adapter: str | None) -> str:
         )
     return (
         "# the plugin puts the adapters into cache-dit's table, by transformer class\n"
-        f"SGLANG_CACHE_DIT_ENABLED=true sglang serve --model-path {shlex.quote(where)}"
+        f"SGLANG_CACHE_DIT_ENABLED=true sglang generate --model-path {shlex.quote(where)}"
     )
