@@ -16,9 +16,12 @@ if TYPE_CHECKING:
         enable,
         enable_transformer,
         find_adapter,
+        handle_of,
         list_adapters,
         load_adapter,
     )
+    from cachedit_yaml.engines.cache_dit.register import install, uninstall
+    from cachedit_yaml.engines.diffusers import from_pretrained
     from cachedit_yaml.errors import (
         AdapterConflictError,
         AdapterError,
@@ -51,11 +54,20 @@ __all__ = [
     "enable",
     "enable_transformer",
     "find_adapter",
+    "from_pretrained",
+    "handle_of",
+    "install",
     "list_adapters",
     "load_adapter",
+    "uninstall",
 ]
 
-_HOMES = {"AdapterSpec": "language.spec"}
+_HOMES = {
+    "AdapterSpec": "language.spec",
+    "from_pretrained": "engines.diffusers",
+    "install": "engines.cache_dit.register",
+    "uninstall": "engines.cache_dit.register",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,7 +110,16 @@ def compile_adapter(
             f"caching needs the package {error.name}, which is not installed: "
             "pip install 'cachedit-yaml[run]'"
         ) from error
+    from cachedit_yaml.engines.cache_dit.configs import read_config
+
     notes = remarks_on_config(cache_config)
+    settings = settings_from(cache_config)
+    config = read_config(adapter)
+    if config is not None:
+        adapter, notes = config.adapter, [*notes, *config.notes]
+        settings = dataclasses.replace(
+            config.settings, **dict(settings.given() if settings else ())
+        )
     if adapter is None:
         match = _match(pipeline)
         spec = match.spec
@@ -117,7 +127,6 @@ def compile_adapter(
     else:
         spec = load_adapter(adapter)
         notes += overrides_of(adapter)
-    settings = settings_from(cache_config)
     alone = _is_transformer(spec, pipeline)
     return compile_spec(
         spec,
@@ -162,7 +171,9 @@ def enable(
 
     Args:
         pipeline: a live diffusers pipeline (or any object with the adapter's attributes).
-        adapter: name, path or data; None finds it by the pipeline's class.
+        adapter: name, path or data; None finds it by the pipeline's class. The file may hold
+            sections of cache-dit as well, or only them (see ``docs/engines.md``): its
+            ``cache_config`` is applied here, the rest by cache-dit.
         cache_config: settings that win over profile and adapter: a mapping such as
             ``{"residual_diff_threshold": 0.2}``, or a cache-dit config (see
             :func:`settings_from` for what counts of it).
@@ -174,7 +185,20 @@ def enable(
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
     plan = compile_adapter(adapter, pipeline, cache_config=cache_config, profile=profile)
-    return start(plan, execution)
+    from cachedit_yaml.engines.cache_dit.configs import apply, load, read_config
+
+    config = read_config(adapter)
+    if config is None or not config.sections:
+        return start(plan, execution)
+    load(config.sections)  # what is wrong in it is said before anything is touched
+    handle = start(plan, execution)
+    try:
+        # After the cache, as cache-dit has it: its hooks go around ours.
+        apply(config.sections, plan)
+    except BaseException:
+        handle.disable()
+        raise
+    return handle
 
 
 def enable_transformer(
@@ -220,6 +244,17 @@ def disable(target: Any) -> bool:
     for handle in handles:
         handle.disable()
     return bool(handles)
+
+
+def handle_of(target: Any) -> Handle | None:
+    """The handle of a cached pipeline or transformer; None where nothing is cached.
+
+    Args:
+        target: what :func:`enable` was called with, or a transformer of it.
+    """
+    from cachedit_yaml.runtime.handle import handles_of
+
+    return next(iter(handles_of(target)), None)
 
 
 def start(plan: Plan, execution: str = "loop") -> Handle:

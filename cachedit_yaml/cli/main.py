@@ -55,6 +55,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     "validate": _Command("cachedit_yaml.cli.validate", "check adapter files"),
     "list": _Command("cachedit_yaml.cli.list", "list the adapters that can be found"),
     "show": _Command("cachedit_yaml.cli.show", "show one adapter, resolved"),
+    "doctor": _Command(
+        "cachedit_yaml.cli.doctor", "what is installed, what serves a pipeline, what to configure"
+    ),
     "schema": _Command("cachedit_yaml.cli.schema", "print the JSON Schema of adapter files"),
     "explain": _Command(
         "cachedit_yaml.cli.explain", "show what an adapter does to a pipeline, and why", "run"

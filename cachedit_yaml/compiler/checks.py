@@ -7,6 +7,7 @@ import inspect
 import torch
 
 from cachedit_yaml.compiler.settings import Layers, cache_dit_version, has_calibrator
+from cachedit_yaml.compiler.signature import plain_forward
 from cachedit_yaml.language.diagnostics import nearest
 from cachedit_yaml.language.spec import Transformer
 
@@ -21,7 +22,7 @@ def unknown_arguments(where: str, module: torch.nn.Module, declared: Transformer
         module: the transformer.
         declared: what the adapter says of it.
     """
-    parameters = inspect.signature(module.forward).parameters
+    parameters = inspect.signature(plain_forward(module)).parameters
     if any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
         return []
     named = dict.fromkeys(declared.denoising.when, "denoising.when") if declared.denoising else {}

@@ -80,7 +80,7 @@ def bind_all(
     found: dict[type, Binding] = {}
     for index, block in enumerate(blocks):
         if type(block) not in found:
-            binding = bind(_forward_of(block), pattern, roles, f"{where}[{index}]")
+            binding = bind(plain_forward(block), pattern, roles, f"{where}[{index}]")
             if isinstance(binding, str):
                 return binding
             found[type(block)] = binding
@@ -91,14 +91,23 @@ def bind_all(
     return bindings.pop()
 
 
-def _forward_of(block: torch.nn.Module) -> Callable[..., Any]:
-    """The forward whose signature counts: a wrapper that hides it stands before the class's own."""
-    kinds = {item.kind for item in inspect.signature(block.forward).parameters.values()}
-    named = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    if inspect.Parameter.VAR_POSITIONAL in kinds and not kinds & named:
-        plain: Callable[..., Any] = type(block).forward.__get__(block)
-        return plain
-    return block.forward
+def plain_forward(module: torch.nn.Module) -> Callable[..., Any]:
+    """The forward whose signature counts: a wrapper that hides it stands before the class's own.
+
+    Wrappers take anything, with or without the module in front (cache-dit's context parallelism).
+    """
+    given: Callable[..., Any] = module.forward
+    plain: Callable[..., Any] = type(module).forward.__get__(module)
+    try:
+        found = inspect.signature(given).parameters.values()
+        of_class = inspect.signature(plain).parameters
+    except (TypeError, ValueError):  # written in C
+        return given
+    if all(item.kind != item.VAR_POSITIONAL for item in found):
+        return given
+    open_ended = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    shared = [x for x in found if x.kind not in open_ended and x.name in of_class]
+    return given if shared else plain
 
 
 def bind(

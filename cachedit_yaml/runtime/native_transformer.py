@@ -14,6 +14,7 @@ from cache_dit.caching.cache_blocks import remove_stats
 from cachedit_yaml.compiler.adapters import base_config, block_adapter
 from cachedit_yaml.compiler.loops import LoopReport
 from cachedit_yaml.compiler.plan import ListPlan, TransformerPlan
+from cachedit_yaml.compiler.signature import plain_forward
 from cachedit_yaml.errors import CacheRuntimeError
 from cachedit_yaml.runtime.branches import BranchNames, Parameters, counts_as_denoising
 from cachedit_yaml.runtime.contexts import BranchRecord, free
@@ -101,7 +102,7 @@ class NativeTransformer:
         self.plan = plan
         self.owner = owner
         self.names = BranchNames(plan.module)
-        self._parameters = Parameters(plan.module.forward)
+        self._parameters = Parameters(plain_forward(plan.module))
         self._plain: Callable[..., Any] = plan.module.forward
         self._loops = loops
         self._hook: ForwardHook | None = None

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from cachedit_yaml.compiler.plan import TransformerPlan
+from cachedit_yaml.compiler.signature import plain_forward
 from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.branches import (
     BranchNames,
@@ -120,7 +121,7 @@ class TransformerRunner:
         self.clock = clock
         self.lists = [ListRunner(item) for item in plan.lists]
         self.names = BranchNames(plan.module)
-        self._parameters = Parameters(plan.module.forward)
+        self._parameters = Parameters(plain_forward(plan.module))
         self._hook = ForwardHook(self)
         # One forward at a time: the hooks of the blocks serve whoever holds this.
         self._lock = threading.RLock()

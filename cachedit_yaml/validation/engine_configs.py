@@ -27,7 +27,7 @@ from cachedit_yaml.validation.engine_settings import CacheDitSettings, VllmOmniS
 Kind: TypeAlias = Literal["adapter", "cache-dit", "sglang", "vllm-omni"]
 
 #: Sections of a `load_configs` file.
-_SECTIONS: Final = ("cache_config", "parallelism_config", "attention_backend", "quantize_config")
+SECTIONS: Final = ("cache_config", "parallelism_config", "attention_backend", "quantize_config")
 #: Keys that only an adapter has, or that every adapter must have.
 _ADAPTER: Final = frozenset({"schema", "pipelines", "transformers", "extends", "refuse"})
 #: Findings of the walker, as findings about a config.
@@ -63,7 +63,7 @@ def recognise(data: Mapping[str, Any] | None) -> Kind:
         for stage in stages
     ):
         return "vllm-omni"
-    if any(name in data for name in _SECTIONS):
+    if any(name in data for name in SECTIONS):
         return "cache-dit"
     own = {"adapter", "profile", "execution", "scm_steps_mask_policy", "scm_steps_policy"}
     known = set(keys_of(VllmOmniSettings)) & data.keys()
@@ -71,6 +71,24 @@ def recognise(data: Mapping[str, Any] | None) -> Kind:
     if len(known | flat) < max(1, len(data) / 2):
         return "adapter"
     return "vllm-omni" if own & data.keys() else "cache-dit"
+
+
+def split_sections(document: Document) -> tuple[Document | None, Document] | None:
+    """Take a file apart that holds sections of cache-dit, and perhaps an adapter.
+
+    Returns:
+        The adapter (None where there is none) and the sections; None for any other file.
+    """
+    data = document.data
+    if not data:
+        return None
+    if recognise(data) == "cache-dit":
+        return None, document
+    sections = {name: value for name, value in data.items() if name in SECTIONS}
+    if not sections or not _ADAPTER & data.keys():
+        return None
+    adapter = {name: value for name, value in data.items() if name not in SECTIONS}
+    return dataclasses.replace(document, data=adapter), dataclasses.replace(document, data=sections)
 
 
 def check_config(kind: Kind, document: Document, registry: Registry) -> list[Diagnostic]:
@@ -123,7 +141,7 @@ def _parts(kind: Kind, data: Mapping[str, Any]) -> Iterator[_Part]:
 def _cache_dit(path: KeyPath, data: Mapping[str, Any]) -> Iterator[_Part]:
     if "cache_config" in data:
         yield _Part((*path, "cache_config"), CacheDitSettings, "cache_dit", path)
-    elif not any(name in data for name in _SECTIONS):
+    elif not any(name in data for name in SECTIONS):
         yield _Part(path, CacheDitSettings)
 
 
@@ -197,11 +215,11 @@ def _beside(part: _Part, around: Mapping[str, Any], document: Document) -> list[
 
 def _sections(data: Mapping[str, Any], document: Document) -> list[Diagnostic]:
     """Sections whose name looks misspelled; cache-dit reads those that it knows and no other."""
-    if not any(name in data for name in _SECTIONS):
+    if not any(name in data for name in SECTIONS):
         return []
     found = []
     for name in data:
-        near = nearest(name, _SECTIONS) if name not in _SECTIONS else []
+        near = nearest(name, SECTIONS) if name not in SECTIONS else []
         if near:
             fix = document.replacement((name,), near[0], key=True) if near[0] not in data else ()
             found.append(Diagnostic(

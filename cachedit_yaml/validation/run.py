@@ -14,7 +14,7 @@ from cachedit_yaml.language.reader import read_text
 from cachedit_yaml.registry import Registry
 from cachedit_yaml.search_path import Source, find_sources
 from cachedit_yaml.validation.class_rules import check_classes
-from cachedit_yaml.validation.engine_configs import check_config, recognise
+from cachedit_yaml.validation.engine_configs import check_config, recognise, split_sections
 from cachedit_yaml.validation.fix import fix_file
 from cachedit_yaml.validation.ignores import apply_ignores
 from cachedit_yaml.validation.report import FileResult, Report
@@ -105,9 +105,30 @@ class _Run:
         """Check an engine's config; False if the file is none."""
         kind = recognise(entry.document.data)
         if kind == "adapter":
-            return False
+            # Such a file is named by its path; one that is found by class is an adapter alone.
+            return entry.kind == "argument" and self.mixed(
+                entry.shown, entry.path, entry.document, entry.reading
+            )
         found = [*entry.reading, *check_config(kind, entry.document, self.registry)]
         self.add(entry.shown, kind, entry.path, found, entry.document)
+        return True
+
+    def mixed(
+        self, name: str, path: Path | None, document: Document, reading: list[Diagnostic]
+    ) -> bool:
+        """Check an adapter with sections of cache-dit; False if the file is none."""
+        adapter, sections = split_sections(document) or (None, document)
+        if adapter is None:
+            return False
+        spec, found, merged = check_document(adapter, reading, resolve=self.registry.resolve)
+        found = found + check_classes(adapter, None)
+        found += check_config("cache-dit", sections, self.registry)
+        if self.deep:
+            from cachedit_yaml.validation.deep import check_deep
+
+            found += check_deep(spec, merged, None)
+        self.report.texts.update(merged.sources)
+        self.add(name, "adapter", path, found, document)
         return True
 
     def adapter(self, entry: Entry, found: list[Diagnostic]) -> None:
@@ -127,6 +148,8 @@ class _Run:
         if kind != "adapter":
             found = found + check_config(kind, document, self.registry)
             self.add("<stdin>", kind, None, found, document)
+            return
+        if self.mixed("<stdin>", None, document, found):
             return
         spec, found, merged = check_document(document, found, resolve=self.registry.resolve)
         found = found + check_classes(document, None)

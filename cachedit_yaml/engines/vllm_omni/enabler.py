@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from cachedit_yaml.engines.vllm_omni.own import NAME, is_ours
 from cachedit_yaml.engines.vllm_omni.settings import ENGINE, Request, engine_defaults, read
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.registry import Entry, Registry
+from cachedit_yaml.registry import Registry
 
 logger = logging.getLogger("vllm_omni.cachedit_yaml")
 
-NAME = "vllm_omni"
 _table_lock = threading.RLock()
 
 
@@ -87,15 +87,6 @@ def _entry(table: dict[str, Any], name: str, enabler: Any) -> Iterator[None]:
             table.pop(name, None)
             if before is not None:
                 table[name] = before
-
-
-def is_ours(entry: Entry) -> bool:
-    """Whether an adapter may serve a pipeline that nobody asked it to.
-
-    A shipped adapter for diffusers' class of the same name was not tried on the engine's class; it
-    serves it where ``adapter`` names it.
-    """
-    return entry.engine == NAME or (entry.engine is None and entry.kind != "shipped")
 
 
 def serves(pipeline: Any, config: Any) -> bool:

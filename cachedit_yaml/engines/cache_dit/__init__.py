@@ -1,0 +1,1 @@
+"""cache-dit itself: adapters in its own table, and its config files."""

@@ -1,0 +1,148 @@
+"""``doctor``: it says what is true of this environment, and what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cachedit_yaml.cli import main
+from cachedit_yaml.cli.diagnosis import VERSIONS, look_at_plugin
+
+ROOT = Path(__file__).resolve().parents[2]
+MINE = (
+    "schema: 1\npipelines: [{name}]\ntransformers: {{transformer: {{blocks: {{a: Pattern_3}}}}}}\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CACHEDIT_YAML_PATH", raising=False)
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+
+
+def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = main(list(arguments))
+    return code, capsys.readouterr().out
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    found = json.loads(doctor(capsys, "doctor", "--format", "json", *arguments)[1])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_pipeline_of_diffusers(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = doctor(capsys, "doctor", "--pipeline", "FluxPipeline")
+    assert code == 0, out
+    assert re.search(r"cache-dit +1\.\S+ +tested", out)
+    assert "flux serves it: it names the class" in out
+    assert "not vllm_omni/flux: made for vllm_omni" in out
+    assert "pipe = cachedit_yaml.from_pretrained('MODEL', 'flux')" in out
+
+
+def test_the_versions_are_those_that_the_tests_pin() -> None:
+    pins: dict[str, set[str]] = {}
+    for path in (ROOT / ".ci").glob("*.txt"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if found := re.match(r"([\w.-]+)==([\w.]+)", line):
+                pins.setdefault(found[1].lower().replace("_", "-"), set()).add(found[2])
+    for name, (supported, tested, _) in VERSIONS.items():
+        assert set(tested) == pins.get(name, set()), name
+        declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        assert not supported or f'"{name}{supported}"' in declared
+
+
+def test_one_of_mine_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE.format(name="FluxPipeline"))
+    code, out = doctor(capsys, "--adapters", str(tmp_path), "doctor", "--pipeline", "FluxPipeline")
+    assert code == 0, out
+    assert "mine serves it" in out
+    assert re.search(r"not flux: .*mine\.yaml \(argument\) comes before shipped", out)
+    assert f"1 argument: {tmp_path}" in out
+
+
+def test_a_class_that_nobody_serves_and_a_file_that_does_not_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text("schema: 1\npipelines: [X]\ntransfomers: {}\n")
+    code, out = doctor(capsys, "--adapters", str(tmp_path), "doctor", "--pipeline", "FluxPipelin")
+    assert code == 1
+    assert "no adapter for the pipeline class 'FluxPipelin'" in out
+    assert "FluxPipeline" in out
+    assert re.search(r"mine\.yaml does not load: .*names no transformers", out)
+    assert "2 problems" in out
+
+
+def test_a_class_whose_base_has_an_adapter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE.format(name="StableDiffusionMixin"))
+    found = as_json(capsys, "--pipeline", "StableDiffusionPipeline")
+    assert found["choice"]["adapter"] is None
+    code, out = doctor(
+        capsys, "--adapters", str(tmp_path), "doctor", "--pipeline", "StableDiffusionPipeline"
+    )
+    assert code == 0, out
+    assert "mine serves it: its base class 'StableDiffusionMixin' fits" in out
+
+
+def test_vllm_omni(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "Wan22Pipeline"}')
+    found = as_json(capsys, "--model", str(tmp_path), "--engine", "vllm-omni")
+    assert found["choice"]["adapter"] == "vllm_omni/wan2.2"
+    assert f"vllm-omni serve {tmp_path} --omni --cache-backend cache_dit" in found["snippet"]
+    assert '{"adapter": "vllm_omni/wan2.2"}' in found["snippet"]
+    # For diffusers' own class nobody has tried it on the engine's.
+    found = as_json(capsys, "--pipeline", "HunyuanVideoPipeline", "--engine", "vllm-omni")
+    assert found["choice"]["adapter"] is None
+    assert "unless cache_config names one: adapter: hunyuan-video" in found["choice"]["why"]
+    monkeypatch.setenv("VLLM_PLUGINS", "other")
+    says, problem = look_at_plugin("vllm-omni")
+    assert "not allowed by VLLM_PLUGINS=other" in says
+    assert problem is not None
+    assert "add cachedit_yaml" in problem
+    monkeypatch.setenv("VLLM_PLUGINS", "other, cachedit_yaml")
+    assert look_at_plugin("vllm-omni")[1] is None
+
+
+def test_sglang(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = as_json(capsys, "--engine", "sglang")
+    assert "SGLANG_CACHE_DIT_ENABLED=true" in found["snippet"]
+    # In an environment that was set up before the plugin existed, that is what it says.
+    assert "registered" in found["plugin"]
+    monkeypatch.setenv("SGLANG_PLUGINS", "")
+    assert "not allowed" not in look_at_plugin("sglang")[0]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_a_folder_that_is_no_pipeline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "model_index.json").write_text(content)
+    assert main(["doctor", "--model", str(tmp_path)]) == 2
+    assert "model_index.json" in capsys.readouterr().err
+
+
+def test_a_refusal_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out = doctor(capsys, "doctor", "--pipeline", "AnyFlowFARPipeline")
+    assert "anyflow-far serves it: it names the class; it refuses to be cached:" in out
+
+
+def test_it_does_not_import_torch() -> None:
+    program = (
+        "import sys; from cachedit_yaml.cli import main; "
+        "main(['doctor', '--pipeline', 'FluxPipeline', '--engine', 'vllm-omni']); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL).returncode == 0
+    )

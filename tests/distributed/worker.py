@@ -1,0 +1,106 @@
+"""What each process runs; started with torchrun. Writes what it saw as JSON, one file a rank."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+import cachedit_yaml
+from tests import tiny
+
+STEPS = 8
+HITS = {"max_warmup_steps": 2, "max_continuous_cached_steps": -1}
+
+
+def rows(handle: Any) -> dict[str, Any]:
+    """The decisions and differences by block list and branch."""
+    return {
+        f"{row.transformer}.{row.blocks} [{row.branch}]": {
+            "cached": list(row.cached_steps),
+            "diffs": {str(step): value for step, value in row.residual_diffs.items()},
+        }
+        for row in handle.stats().branches
+    }
+
+
+def decide(marked: bool, threshold: float) -> dict[str, Any]:
+    """Each rank denoises noise of its own, as the parts of a sequence differ."""
+    pipe = tiny.build("PixArtAlphaPipeline")
+    if marked:
+        pipe.transformer._is_parallelized = True
+    config = {**HITS, "residual_diff_threshold": threshold}
+    with cachedit_yaml.enable(pipe, cache_config=config) as handle:
+        seed = torch.Generator().manual_seed(100 + dist.get_rank())
+        tiny.run(pipe, steps=STEPS, generator=seed)
+        return rows(handle)
+
+
+def between(found: dict[str, Any]) -> float:
+    """A threshold between what two ranks saw at the same step."""
+    (mine,) = (row["diffs"] for row in found.values())
+    ranks: list[Any] = [None, None]
+    dist.all_gather_object(ranks, mine)
+    pairs = [sorted((ranks[0][step], ranks[1][step])) for step in mine]
+    low, high = max(pairs, key=lambda pair: pair[1] - pair[0])
+    return low + (high - low) * 0.25
+
+
+def decisions() -> dict[str, Any]:
+    """With a threshold between the ranks: each on its own, and as one."""
+    threshold = between(decide(False, 1e-9))
+    return {"unmarked": decide(False, threshold), "marked": decide(True, threshold)}
+
+
+def ulysses(name: str, folder: Path) -> dict[str, Any]:
+    """The sequence divided over the ranks by cache-dit, cached by us, beside one process."""
+    path = folder / f"file-{dist.get_rank()}.yaml"
+    path.write_text("parallelism_config: {ulysses_size: 2}\n", encoding="utf-8")
+    cases = {
+        "no hit": {"residual_diff_threshold": 0},
+        "hits": {**HITS, "residual_diff_threshold": 0.9},
+    }
+    pipes = {case: tiny.build(name) for case in cases}
+    # The ranks get equal parts of the text too.
+    given = tiny.cases(name)["plain"](pipes["hits"])["prompt_embeds"]
+    even = {"prompt_embeds": given[:, : given.shape[1] // 2 * 2]}
+    found: dict[str, Any] = {}
+    alone = {}
+    # First of all, because cache-dit changes classes of diffusers for the whole process.
+    for case, config in cases.items():
+        with cachedit_yaml.enable(pipes[case], cache_config=config) as handle:
+            alone[case] = tiny.run(pipes[case], steps=STEPS, **even)
+            found[case] = {"alone": rows(handle)}
+    for case, config in cases.items():
+        with cachedit_yaml.enable(pipes[case], path, cache_config=config) as handle:
+            result = tiny.run(pipes[case], steps=STEPS, **even)
+            found[case]["together"] = rows(handle)
+        error = (result - alone[case]).abs().max() / alone[case].abs().max()
+        found[case]["error"] = float(error)
+        # Enabled after cache-dit has divided it.
+        with cachedit_yaml.enable(pipes[case], cache_config=config) as handle:
+            result = tiny.run(pipes[case], steps=STEPS, **even)
+            found[case]["finite"] = bool(result.isfinite().all())
+            found[case]["after"] = rows(handle)
+    return found
+
+
+def main() -> None:
+    """Run one experiment: ``worker FOLDER [PIPELINE]``."""
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    try:
+        result = ulysses(sys.argv[2], folder) if len(sys.argv) > 2 else decisions()
+        (folder / f"rank{dist.get_rank()}.json").write_text(json.dumps(result))
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The snippets of docs/engines.md, taken out and run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from diffusers import DiffusionPipeline
+
+import cachedit_yaml
+from cachedit_yaml.cli import main
+from cachedit_yaml.engines.cache_dit.configs import load, read_config
+from cachedit_yaml.engines.vllm_omni.settings import read
+from tests import tiny
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "engines.md").read_text(encoding="utf-8")
+SNIPPETS = {
+    (title, kind): code
+    for title, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    for kind, code in re.findall(r"```(\w+)\n(.*?)```", body, re.DOTALL)
+}
+#: What runs elsewhere: `make test-engines`.
+ENGINE_ONLY = {("vLLM-Omni", "python"), ("vLLM-Omni", "sh")}
+
+
+@pytest.fixture
+def pipe() -> Iterator[Any]:
+    found = tiny.build("FluxPipeline")
+    yield found
+    cachedit_yaml.uninstall()
+
+
+def test_every_snippet_is_known() -> None:
+    run_here = {("diffusers", "python"), ("cache-dit", "python"), ("cache-dit", "yaml")}
+    assert set(SNIPPETS) == run_here | {("Other engines", "python")} | ENGINE_ONLY
+
+
+def test_diffusers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    made: list[Any] = []
+
+    def from_hub(name: str) -> Any:
+        """The small pipeline stands in for what is on the hub; it takes the same call."""
+        made.append(tiny.build("QwenImagePipeline"))
+        call = tiny.cases("QwenImagePipeline")["plain"](made[0])
+        cls = type("QwenImagePipeline", (type(made[0]),), {
+            "__call__": lambda self, prompt: super(cls, self).__call__(**call)
+        })  # fmt: skip
+        made[0].__class__ = cls
+        return made[0]
+
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", from_hub)
+    code = SNIPPETS["diffusers", "python"].replace(".images[0]", "")
+    exec(code, {"cachedit_yaml": cachedit_yaml})
+    assert "qwen-image (loop)" in capsys.readouterr().out
+    assert cachedit_yaml.disable(made[0])
+
+
+def test_cache_dit(pipe: Any) -> None:
+    exec(SNIPPETS["cache-dit", "python"], {"pipe": pipe})
+    assert not getattr(pipe.transformer, "_is_cached", False)
+    assert cachedit_yaml.uninstall() is False
+
+
+def test_a_file_with_sections(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(SNIPPETS["cache-dit", "yaml"], encoding="utf-8")
+    config = read_config(path)
+    assert config is not None
+    assert config.settings.residual_diff_threshold == 0.24
+    sections = set(yaml.safe_load(path.read_text(encoding="utf-8"))) - {"cache_config"}
+    assert set(config.sections) == sections
+    # The others need what is not installed here: other processes, torchao.
+    loaded = load({"attention_backend": config.sections["attention_backend"]})
+    assert loaded["attention_backend"] == "native"
+    assert main(["validate", str(path)]) == 0
+
+
+def test_other_engines(pipe: Any) -> None:
+    exec(SNIPPETS["Other engines", "python"], {"pipeline": pipe})
+    assert not cachedit_yaml.disable(pipe)
+
+
+def test_what_only_the_engine_runs_is_read_as_it_says() -> None:
+    config = re.search(r"cache_config=(\{.*\})", SNIPPETS["vLLM-Omni", "python"])
+    assert config is not None
+    request = read(yaml.safe_load(config[1]))
+    assert (request.adapter, request.profile, request.unknown) == ("wan2.2", "fast", ())
+    assert request.settings().residual_diff_threshold == 0.2
+    words = shlex.split(SNIPPETS["vLLM-Omni", "sh"])
+    request = read(yaml.safe_load(words[words.index("--cache-config") + 1]))
+    assert (request.profile, request.unknown) == ("fast", ())
