@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-
 import torch
 
 from cachedit_yaml.compiler.settings import Layers, cache_dit_version, has_calibrator
-from cachedit_yaml.compiler.signature import plain_forward
+from cachedit_yaml.compiler.signature import parameters_of, plain_forward
 from cachedit_yaml.language.diagnostics import nearest
 from cachedit_yaml.language.spec import Transformer
 
@@ -22,7 +20,7 @@ def unknown_arguments(where: str, module: torch.nn.Module, declared: Transformer
         module: the transformer.
         declared: what the adapter says of it.
     """
-    parameters = inspect.signature(plain_forward(module)).parameters
+    parameters = parameters_of(plain_forward(module))
     if any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
         return []
     named = dict.fromkeys(declared.denoising.when, "denoising.when") if declared.denoising else {}

@@ -6,6 +6,7 @@ both are settled once, when caching is enabled, from the signature of its forwar
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,12 +92,32 @@ def bind_all(
     return bindings.pop()
 
 
+def parameters_of(forward: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a bound forward, read once for each class.
+
+    Raises:
+        TypeError, ValueError: it has none that can be read.
+    """
+    function = getattr(forward, "__func__", None)
+    if function is None:
+        return inspect.signature(forward).parameters
+    return _parameters_of_method(function)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parameters_of_method(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    _, *found = inspect.signature(function).parameters.items()
+    return dict(found)
+
+
 def plain_forward(module: torch.nn.Module) -> Callable[..., Any]:
     """The forward whose signature counts: a wrapper that hides it stands before the class's own.
 
     Wrappers take anything, with or without the module in front (cache-dit's context parallelism).
     """
     given: Callable[..., Any] = module.forward
+    if "forward" not in vars(module):
+        return given  # nobody has wrapped it
     plain: Callable[..., Any] = type(module).forward.__get__(module)
     try:
         found = inspect.signature(given).parameters.values()
@@ -124,7 +145,7 @@ def bind(
     Returns:
         The binding, or one sentence that says what does not fit.
     """
-    parameters = inspect.signature(forward).parameters
+    parameters = parameters_of(forward)
     names = [
         name
         for name, parameter in parameters.items()

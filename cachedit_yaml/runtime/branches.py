@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 
 from cachedit_yaml.compiler.plan import TransformerPlan
+from cachedit_yaml.compiler.signature import parameters_of
 from cachedit_yaml.runtime.patching import Patch
 
 
@@ -67,9 +66,9 @@ class Parameters:
 
     def __init__(self, forward: Callable[..., Any]) -> None:
         try:
-            found = inspect.signature(forward).parameters
+            found = parameters_of(forward)
         except (TypeError, ValueError):
-            found = types.MappingProxyType({})
+            found = {}
         self._places = {name: place for place, name in enumerate(found)}
         self._defaults = {
             name: parameter.default
