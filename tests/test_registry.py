@@ -415,7 +415,6 @@ def test_strange_files_do_not_stop_the_index(tmp_path: Path, content: str) -> No
 # --- speed and weight ---
 
 
-@pytest.mark.skipif(sys.gettrace() is not None, reason="measuring coverage takes its time")
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys, cachedit_yaml.registry as r; r.Registry.load(environ={}).problems;"
