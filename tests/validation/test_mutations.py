@@ -142,6 +142,23 @@ def wrap(value: Any, way: list[tuple[Key, str]]) -> Any:
 MARK = "mark-of-the-mutant"
 
 
+def owner_of(lines: list[str], place: int) -> int:
+    """The line of the key, or of the item, whose mapping a line stands in; the first for none."""
+
+    def indent(line: str) -> int:
+        return len(line) - len(line.lstrip(" -"))
+
+    if lines[place].lstrip().startswith("- "):
+        return place
+    for above in range(place - 1, -1, -1):
+        item = lines[above].lstrip().startswith("- ") and indent(lines[above]) == indent(
+            lines[place]
+        )
+        if item or indent(lines[above]) < indent(lines[place]):
+            return above
+    return 0
+
+
 def dump(cls: type, way: list[tuple[Key, str]], key: str, value: Any) -> tuple[str, int] | None:
     """A document in which one key is broken, and the line where that shows."""
     around = document(cls)
@@ -150,16 +167,15 @@ def dump(cls: type, way: list[tuple[Key, str]], key: str, value: Any) -> tuple[s
         if key not in group and any(key in other for other in groups):
             for name in group:
                 around.pop(name, None)
-    if value is Absent:
-        around.pop(key, None)
-    else:
-        around.pop(key, None)
-        around[key] = MARK
-    whole = wrap(around if around else {}, way)
-    text = yaml.safe_dump(whole, sort_keys=False, default_flow_style=False, width=10**6)
-    if value is Absent:
-        return text, 0
+    around.pop(key, None)
+    around[key] = MARK
+    text = yaml.safe_dump(wrap(around, way), sort_keys=False, default_flow_style=False, width=10**6)
     lines = text.splitlines()
+    if value is Absent:
+        line = owner_of(lines, next(i for i, item in enumerate(lines) if MARK in item)) + 1
+        del around[key]
+        whole = wrap(around, way)
+        return yaml.safe_dump(whole, sort_keys=False, default_flow_style=False, width=10**6), line
     line = next(i for i, item in enumerate(lines, 1) if MARK in item)
     shown = yaml.safe_dump(value, default_flow_style=True, width=10**6).replace("...", "").strip()
     return text.replace(MARK, shown), line
@@ -250,7 +266,4 @@ def test_mutant(mutant: Mutant) -> None:
     spec, found, _ = check_document(*read_text(mutant.text, "a.yaml"))
     assert spec is None, mutant.text
     lines = {item.span.line for item in found if item.severity == "error" and item.span}
-    if mutant.line:
-        assert mutant.line in lines, mutant.text
-    else:
-        assert lines
+    assert mutant.line in lines, (mutant.line, lines, mutant.text)
