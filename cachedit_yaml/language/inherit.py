@@ -3,7 +3,8 @@
 The merge works on plain data, before anything is checked, so that what an adapter inherits is
 checked like what it says itself; each value keeps the place of the file that it came from.
 
-- Inherited: everything but :data:`OWN_KEYS`, which say what a file is and whom it serves.
+- Inherited: everything but :data:`OWN_KEYS`, which say what a file is, whom it serves and how
+  it is tried.
 - Mappings merge key by key. A list, a text, a number replaces what it inherits. So do the
   mappings that are one choice (`scm`, `calibrator`, `guidance`, `step_split`): half of one mask
   and half of another make none.
@@ -30,7 +31,9 @@ from cachedit_yaml.language.shapes import keys_of, nested
 Resolver: TypeAlias = Callable[[str, Path | None], Path]
 
 #: Keys that are never inherited.
-OWN_KEYS: Final = frozenset({"schema", "name", "description", "pipelines", "models", "extends"})
+OWN_KEYS: Final = frozenset(
+    {"schema", "name", "description", "pipelines", "models", "extends", "probe"}
+)
 MAX_DEPTH: Final = 8
 _IN_BRACKETS: Final = re.compile(r" \([^)]*\)")
 

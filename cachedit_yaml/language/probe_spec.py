@@ -17,6 +17,8 @@ ATTRIBUTE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 PART: Final = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_]*){0,8}$"
 #: A Python package, by the name under which it is imported.
 PACKAGE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
+#: A file of a checkpoint, at most one folder deep.
+FILE: Final = r"^[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z][A-Za-z0-9_-]*)?\.json$"
 #: The name of a case or a variant.
 CASE: Final = r"^[a-z0-9][a-z0-9_-]*$"
 
@@ -112,6 +114,17 @@ class Probe(ProbePipeline):
 
     pipelines: Mapping[str, ProbePipeline] | None = key(
         "What differs by pipeline class.", key_pattern=CLASS_NAME, max_items=64
+    )
+    engine: Literal["vllm_omni"] | None = key(
+        "The engine whose pipelines these are. The components become a checkpoint that the engine "
+        "loads by itself, and the inputs are its request: `prompt`, `negative_prompt`, `image`, "
+        "and its sampling parameters.",
+    )
+    files: Mapping[str, Any] | None = key(
+        "More JSON files of that checkpoint, by name: `config.json`, "
+        "`scheduler/scheduler_config.json`.",
+        key_pattern=FILE,
+        max_items=16,
     )
     forward: Mapping[str, Any] | None = key(
         "Arguments of the transformer's forward, to try it without a pipeline.",

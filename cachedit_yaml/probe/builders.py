@@ -3,45 +3,20 @@ language models. None of them knows a pipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Final
 
 import torch
 from torch import nn
 
-IMAGE_TOKEN: Final = "<|image_pad|>"
-_SPECIAL: Final = (
-    "[UNK]",
-    "[PAD]",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
+from cachedit_yaml.probe.tokenizers import (
     IMAGE_TOKEN,
+    bytes_tokenizer,
+    clip_tokenizer,
+    t5_tokenizer,
+    word_tokenizer,
 )
-_WORDS: Final = ("a", "red", "cat", "system", "user", "assistant")
-
-
-def word_tokenizer(special: Sequence[str] = (), **settings: Any) -> Any:
-    """A tokenizer with a vocabulary of a few words.
-
-    Args:
-        special: more tokens that stay whole.
-        **settings: of ``transformers.PreTrainedTokenizerFast``, such as ``model_max_length``.
-    """
-    from tokenizers import AddedToken, Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from transformers import PreTrainedTokenizerFast
-
-    whole = [*_SPECIAL, *special]
-    vocabulary = {word: index for index, word in enumerate([*whole, *_WORDS])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in whole])
-    given = {"unk_token": "[UNK]", "pad_token": "[PAD]", "padding_side": "right", **settings}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **given)
 
 
 class _Stub(nn.Module):
@@ -138,6 +113,9 @@ class SafetyChecker(_Stub):
 
 BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "tokenizer": word_tokenizer,
+    "clip-tokenizer": clip_tokenizer,
+    "t5-tokenizer": t5_tokenizer,
+    "bytes-tokenizer": bytes_tokenizer,
     "embedding": Embedding,
     "processor": Processor,
     "safety-checker": SafetyChecker,

@@ -13,7 +13,7 @@ from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.against import Rival, against_cache_dit
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
 from cachedit_yaml.probe.pipelines import build
-from cachedit_yaml.probe.prove import Proof, prove
+from cachedit_yaml.probe.prove import Proof, Subject, prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
 
 Status = Literal["proved", "failed", "skipped"]
@@ -100,7 +100,7 @@ def _check(work: tuple[AdapterSpec, Recipe | None, bool]) -> list[Checked]:
     spec, recipe, against = work
     if recipe is not None:
         results = list(check_recipe(spec, recipe))
-        if against and recipe.pipeline:
+        if against and recipe.pipeline and recipe.engine is None:
             results[0] = replace(results[0], rival=against_cache_dit(spec, recipe))
         gc.collect()
         return results
@@ -113,11 +113,20 @@ def _check(work: tuple[AdapterSpec, Recipe | None, bool]) -> list[Checked]:
     return [replace(nothing, status="failed", detail=text)]
 
 
+def _make(spec: AdapterSpec, recipe: Recipe) -> Subject:
+    if recipe.engine is None:
+        return build(spec, recipe)
+    from cachedit_yaml.probe.omni import build_omni
+
+    return build_omni(spec, recipe)
+
+
 def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
     """Prove every case of one make of one pipeline."""
-    names = spec.name, recipe.pipeline, recipe.variant
+    adapter = spec.name if recipe.engine is None else f"{recipe.engine}/{spec.name}"
+    names = adapter, recipe.pipeline, recipe.variant
     try:
-        built = build(spec, recipe)
+        built = _make(spec, recipe)
     except NotInstalledError as error:
         yield Checked(*names, "", "skipped", str(error))
         return

@@ -12,6 +12,7 @@ from cachedit_yaml.probe.check import Checked
 from cachedit_yaml.probe.pipelines import quiet, tensor_of
 from cachedit_yaml.probe.prove import prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
+from cachedit_yaml.runtime.handle import Handle
 
 
 class Local:
@@ -33,6 +34,9 @@ class Local:
         self.seeds = seeds
         name = type(pipeline).__name__
         self.recipe = Recipe(name, None, {}, {}, {}, {}, {PLAIN: {}}, "", None, ())
+
+    def begin(self, handle: Handle) -> None:
+        """Its scheduler tells everything."""
 
     @torch.no_grad()
     def run(self, case: str = PLAIN, steps: int = 0, **more: Any) -> torch.Tensor:

@@ -26,6 +26,7 @@ from cachedit_yaml.probe.classes import (
 from cachedit_yaml.probe.parts import build_part
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
 from cachedit_yaml.probe.values import Maker
+from cachedit_yaml.runtime.handle import Handle
 
 #: Denoising steps of a call.
 STEPS: Final = 4
@@ -58,6 +59,11 @@ class Built:
     @property
     def _call(self) -> Any:
         return self.target.forward if not self.recipe.pipeline else type(self.target).__call__
+
+    def begin(self, handle: Handle) -> None:
+        """Tell a handle how many steps come: no scheduler tells a transformer alone."""
+        if not self.recipe.pipeline:
+            handle.refresh(STEPS)
 
     def config(self) -> Mapping[str, Any]:
         """The fields that shapes may name: those of its first transformer's config."""
@@ -170,7 +176,7 @@ def build(
         raise ProbeError(
             f"{recipe.pipeline} cannot be made: {type(error).__name__}: {error}"
         ) from error
-    _silence(pipeline)
+    silence(pipeline)
     for name, value in recipe.attributes.items():
         setattr(pipeline, name, value)
     return Built(spec, recipe, pipeline)
@@ -193,7 +199,7 @@ def _component(name: str, part: Part | None, seed: int, changes: Any) -> Any:
         return build_part(part, name, seed=f"{seed}/{name}", **changes)
 
 
-def _silence(pipeline: Any) -> None:
+def silence(pipeline: Any) -> None:
     """No progress bars, also of the pipelines that a pipeline holds."""
     for inner in (pipeline, *vars(pipeline).values()):
         if callable(getattr(inner, "set_progress_bar_config", None)):

@@ -23,7 +23,6 @@ from cachedit_yaml.api import ExecutionName
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.pipelines import STEPS
 from cachedit_yaml.probe.recipe import Recipe
 from cachedit_yaml.probe.watch import Watch
 from cachedit_yaml.runtime.handle import Handle
@@ -64,6 +63,9 @@ class Subject(Protocol):
     spec: AdapterSpec
     recipe: Recipe
     target: Any
+
+    def begin(self, handle: Handle) -> None:
+        """Tell a handle of the generations to come, where no scheduler tells it."""
 
     def run(self, case: str) -> torch.Tensor:
         """Run one case from the same random numbers; its whole output as one tensor."""
@@ -148,8 +150,7 @@ class _Trial:
         handle = cachedit_yaml.enable(
             self.built.target, self.built.spec, cache_config=settings, execution=execution
         )
-        if not self.built.recipe.pipeline:
-            handle.refresh(STEPS)  # no scheduler tells a transformer alone
+        self.built.begin(handle)
         return handle
 
     # --- the proofs: None, or what is wrong ---

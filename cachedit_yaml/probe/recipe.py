@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cachedit_yaml.language.probe_spec import Part, Probe, ProbePipeline, ProbeVariant
@@ -31,6 +31,8 @@ class Recipe:
         steps: the argument that takes the number of steps.
         skip: why it cannot be made, or None.
         needs: packages to import.
+        engine: whose pipeline it is; None for diffusers.
+        files: more files of the checkpoint, for an engine.
     """
 
     pipeline: str
@@ -43,6 +45,8 @@ class Recipe:
     steps: str
     skip: str | None
     needs: tuple[str, ...]
+    engine: str | None = None
+    files: Mapping[str, Any] = field(default_factory=dict)
 
 
 def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Recipe:
@@ -92,6 +96,8 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
         steps=own.steps or probe.steps or "num_inference_steps",
         skip=own.skip or probe.skip,
         needs=needs,
+        engine=probe.engine,
+        files=probe.files or {},
     )
 
 
@@ -119,6 +125,8 @@ def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
 def unused(spec: AdapterSpec) -> list[str]:
     """Names on the probe's outer level that no pipeline takes: misspelled, or left over."""
     probe = spec.probe or Probe()
+    if probe.engine is not None:
+        return []  # the engine itself refuses what it does not take
     pairs = [found for name in spec.pipelines if (found := signatures(name)) is not None]
     if not pairs:
         return []
@@ -146,7 +154,7 @@ def signatures(pipeline: str) -> tuple[set[str], set[str]] | None:
 
 def _accepted(probe: Probe, pipeline: str) -> ProbeVariant:
     """What of the probe's outer level one pipeline takes."""
-    found = signatures(pipeline) if pipeline else None
+    found = signatures(pipeline) if pipeline and probe.engine is None else None
     if found is None:
         return probe
     made, called = found

@@ -1,0 +1,308 @@
+"""A pipeline of vLLM-Omni from a probe: a small checkpoint, loaded and run by the engine itself.
+
+The components become a folder as the engine loads it; the transformers only their configs, because
+their weights are random numbers by their own parameters' names. The engine's own worker makes the
+pipeline and runs the requests, in this process and without a server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from cachedit_yaml.language.probe_spec import Part
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.classes import NotInstalledError, ProbeError, find_part
+from cachedit_yaml.probe.parts import build_part, randomise
+from cachedit_yaml.probe.pipelines import STEPS, Built, quiet, silence, tensor_of
+from cachedit_yaml.probe.recipe import PLAIN, Recipe
+from cachedit_yaml.probe.values import Maker
+from cachedit_yaml.runtime.handle import Handle
+
+#: Inputs that are what is asked for; every other one says how.
+_PROMPT: Final = ("prompt", "negative_prompt")
+_MEDIA: Final = ("image", "audio", "video")
+_ENVIRONMENT: Final = {"TORCH_COMPILE_DISABLE": "1", "VLLM_CONFIGURE_LOGGING": "0"}
+
+
+class Omni:
+    """A small pipeline of the engine, to be run again and again.
+
+    Attributes:
+        spec: the adapter.
+        recipe: what it was made from.
+        target: the engine's live pipeline.
+    """
+
+    def __init__(self, spec: AdapterSpec, recipe: Recipe, worker: Any) -> None:
+        self.spec = spec
+        self.recipe = recipe
+        self._worker = worker
+        self.target: Any = worker.model_runner.pipeline
+
+    def begin(self, handle: Handle) -> None:
+        """Let the engine tell a handle of every request, as it tells its own cache backend."""
+        self._worker.model_runner.cache_backend = _Backend(handle)
+
+    def config(self) -> Mapping[str, Any]:
+        """The fields that shapes may name: those of its first transformer's config."""
+        parts = [self.recipe.parts.get(path) for path in self.spec.transformers]
+        return next((part.config or {} for part in parts if part is not None), {})
+
+    def run(self, case: str = PLAIN, steps: int = STEPS) -> torch.Tensor:
+        """Run one case from the same random numbers and return its output as one tensor.
+
+        Raises:
+            ProbeError: an input cannot be made, or the engine refuses the request.
+        """
+        with torch.random.fork_rng(devices=[]), quiet():
+            torch.manual_seed(0)
+            output = self._worker.model_runner.execute_model(self._request(case, steps))
+        if output.error is not None:
+            raise ProbeError(f"the engine refuses the request: {output.error}")
+        # No inference tensor: it is compared, and hashed, outside.
+        return tensor_of(output.output if output.media is None else output.media).clone()
+
+    def _request(self, case: str, steps: int) -> Any:
+        from vllm_omni.diffusion.registry import get_diffusion_pre_process_func
+        from vllm_omni.diffusion.request import OmniDiffusionRequest
+        from vllm_omni.inputs.data import OmniDiffusionSamplingParams
+
+        maker = Maker(self.config(), steps)
+        specs = {**self.recipe.inputs, **self.recipe.cases[case]}
+        given = {name: maker.make(value, (name,)) for name, value in specs.items()}
+        prompt: dict[str, Any] = {"prompt": "a red cat"}
+        prompt |= {name: given.pop(name) for name in _PROMPT if name in given}
+        media = {name: given.pop(name) for name in _MEDIA if given.get(name) is not None}
+        if media:
+            prompt["multi_modal_data"] = media
+        usual = {"num_inference_steps": steps, "seed": 0, "output_type": "latent"}
+        try:
+            sampling = OmniDiffusionSamplingParams(**{**usual, **given})
+        except (TypeError, ValueError) as error:
+            raise ProbeError(f"inputs: {error}") from None
+        request = OmniDiffusionRequest(prompt=prompt, request_id="probe", sampling_params=sampling)
+        prepare = get_diffusion_pre_process_func(self._worker.od_config)
+        return request if prepare is None else prepare(request)
+
+
+class Alone(Built):
+    """A transformer of the engine without a pipeline."""
+
+    def __init__(self, spec: AdapterSpec, recipe: Recipe, worker: Any, seed: int) -> None:
+        self._worker = worker
+        with self._inside():
+            super().__init__(spec, recipe, self._made(spec, recipe, seed))
+
+    def _made(self, spec: AdapterSpec, recipe: Recipe, seed: int) -> torch.nn.Module:
+        from vllm_omni.diffusion.data import TransformerConfig
+
+        part = next(
+            (recipe.parts[path] for path in spec.transformers if path in recipe.parts), None
+        )
+        if part is None or part.part is None:
+            raise ProbeError("the probe has no part for any transformer of the adapter")
+        cls = find_part(part.part)
+        given = dict(part.config or {})
+        if "od_config" in inspect.signature(cls).parameters:
+            self._worker.od_config.set_tf_model_config(TransformerConfig.from_dict(given))
+            names = inspect.signature(cls).parameters
+            given = {name: value for name, value in given.items() if name in names}
+            given["od_config"] = self._worker.od_config
+        made: torch.nn.Module = cls(**given)
+        randomise(made, seed)
+        return made.eval().requires_grad_(False)
+
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        with _inside(self._worker):
+            yield
+
+    def run(self, case: str = PLAIN, steps: int = STEPS, **more: Any) -> torch.Tensor:
+        """Run it once a step, inside the engine's context."""
+        with self._inside():
+            return super().run(case, steps, **more)
+
+
+class _Backend:
+    """What the engine's runner takes for its cache backend."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    def is_enabled(self) -> bool:
+        """Whether a request is to be announced."""
+        return self._handle.enabled
+
+    def refresh(self, pipeline: Any, num_inference_steps: int, verbose: bool = True) -> None:
+        """Begin a request of so many steps."""
+        self._handle.refresh(num_inference_steps)
+
+
+def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Alone:
+    """Make what a recipe describes, in the engine.
+
+    Raises:
+        NotInstalledError: the engine, or a class that it needs, is not installed.
+        ProbeError: it cannot be made; the message says which part.
+    """
+    if recipe.skip is not None:
+        raise NotInstalledError(recipe.skip)
+    # Read when the engine is imported: no compiler, and no logs among our own lines.
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        from vllm_omni.diffusion.registry import DiffusionModelRegistry
+    except ImportError as error:
+        raise NotInstalledError(f"vllm_omni is not installed: {error}") from None
+
+    names = [
+        name
+        for name, model in DiffusionModelRegistry.models.items()
+        if model.class_name == recipe.pipeline
+    ]
+    if recipe.pipeline and not names:
+        raise NotInstalledError(f"the installed vLLM-Omni has no {recipe.pipeline}")
+    _close_last()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if names:
+            write_checkpoint(folder, spec, recipe, names[0], seed)
+        try:
+            with quiet():
+                worker = _start(folder, recipe)
+                if not recipe.pipeline:
+                    return Alone(spec, recipe, worker, seed)
+                _load(worker, seed)
+        except ProbeError:
+            raise
+        except Exception as error:
+            raise ProbeError(
+                f"{recipe.pipeline or 'the transformer'} cannot be made: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    made = Omni(spec, recipe, worker)
+    for attribute, value in recipe.attributes.items():
+        setattr(made.target, attribute, value)
+    silence(made.target)
+    return made
+
+
+def write_checkpoint(
+    folder: Path, spec: AdapterSpec, recipe: Recipe, name: str, seed: int = 0
+) -> None:
+    """Write a recipe's components as a folder that the engine loads.
+
+    Args:
+        folder: where to; it exists and is empty.
+        spec: the adapter, which says what is a transformer.
+        recipe: what to write.
+        name: of the pipeline, in the engine's registry.
+        seed: of the random weights.
+
+    Raises:
+        ProbeError: a component cannot be made or saved.
+    """
+    index: dict[str, Any] = {"_class_name": name, "_diffusers_version": "0.40.0"}
+    index |= {key: value for key, value in recipe.config.items() if key not in _config_fields()}
+    for path, part in recipe.parts.items():
+        if part is None:
+            continue
+        place = folder / path
+        if path in spec.transformers:
+            _write_config(place, part)
+        else:
+            with quiet():
+                _save(build_part(part, path, seed=f"{seed}/{path}"), place, path)
+        index.setdefault(path, ["diffusers", (part.part or "").rsplit(".", 1)[-1]])
+    for file, content in recipe.files.items():
+        place = folder / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps(content), encoding="utf-8")
+    if not (folder / "config.json").exists():
+        (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _write_config(place: Path, part: Part) -> None:
+    place.mkdir(parents=True)
+    name = (part.part or "").rsplit(".", 1)[-1]
+    config = {"_class_name": name, **(part.config or {}), **(part.extra or {})}
+    (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def _save(made: Any, place: Path, where: str) -> None:
+    if not hasattr(made, "save_pretrained"):
+        raise ProbeError(f"parts.{where}: a {type(made).__name__} cannot be saved for the engine")
+    made.save_pretrained(place)
+
+
+def _config_fields() -> frozenset[str]:
+    import dataclasses
+
+    from vllm_omni.diffusion.data import OmniDiffusionConfig
+
+    return frozenset(item.name for item in dataclasses.fields(OmniDiffusionConfig))
+
+
+#: The engine's groups and configs are global: one worker at a time.
+_running: list[weakref.ref[Any]] = []
+
+
+def _close_last() -> None:
+    while _running:
+        worker = _running.pop()()
+        if worker is not None:
+            worker.shutdown()
+
+
+def _start(folder: Path, recipe: Recipe) -> Any:
+    from vllm_omni.diffusion.data import OmniDiffusionConfig
+    from vllm_omni.diffusion.worker.diffusion_worker import DiffusionWorker
+
+    fields = _config_fields()
+    given = {name: value for name, value in recipe.config.items() if name in fields}
+    config = OmniDiffusionConfig.from_kwargs(
+        **{"model": str(folder), "dtype": "float32", "enforce_eager": True, **given}
+    )
+    if recipe.pipeline:
+        config.enrich_config()
+    worker = DiffusionWorker(0, 0, config, skip_load_model=True)
+    _running.append(weakref.ref(worker))
+    return worker
+
+
+def _load(worker: Any, seed: int) -> None:
+    from vllm.config import LoadConfig
+    from vllm_omni.diffusion.model_loader.diffusers_loader import DiffusersPipelineLoader
+
+    class Loader(DiffusersPipelineLoader):  # type: ignore[misc]
+        def load_weights(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+            randomise(model, seed)
+
+    loader = Loader(LoadConfig(), od_config=worker.od_config)
+    with _inside(worker):
+        worker.model_runner.pipeline = loader.load_model(
+            load_device=str(worker.device), device=worker.device
+        )
+
+
+@contextlib.contextmanager
+def _inside(worker: Any) -> Iterator[None]:
+    """The engine's configs, current while its models are made."""
+    from vllm.config import set_current_vllm_config
+    from vllm_omni.diffusion.forward_context import set_forward_context
+
+    with (
+        set_forward_context(vllm_config=worker.vllm_config, omni_diffusion_config=worker.od_config),
+        set_current_vllm_config(worker.vllm_config),
+    ):
+        yield

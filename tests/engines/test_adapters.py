@@ -1,0 +1,51 @@
+"""Every adapter for vLLM-Omni, proved as its probe says on the engine's own pipelines.
+
+Nobody lists adapters or pipelines here: they are found in the folder of adapters.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import cachedit_yaml
+from cachedit_yaml.probe.check import check_recipe
+from cachedit_yaml.probe.recipe import Recipe, recipes
+
+pytestmark = pytest.mark.engines
+
+ADAPTERS = 7
+RECIPES = 2
+
+SHIPPED = [
+    entry
+    for entry in cachedit_yaml.list_adapters()
+    if entry.kind == "shipped" and entry.engine == "vllm_omni"
+]
+MADE = [(entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.spec)]
+
+
+def _id(value: object) -> str:
+    if isinstance(value, Recipe):
+        shown = value.pipeline.removesuffix("Pipeline") or "alone"
+        return f"{shown}-{value.variant}" if value.variant else shown
+    return str(value)
+
+
+@pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
+def test_proofs(adapter: str, recipe: Recipe) -> None:
+    spec = next(entry.spec for entry in SHIPPED if entry.name == adapter)
+    results = list(check_recipe(spec, recipe))
+    assert [line for item in results for line in item.failures()] == []
+    if recipe.skip is not None:
+        pytest.skip(recipe.skip)
+    for item in results:
+        assert item.status == "proved", item.detail
+        names = [proof.name for proof in item.proofs]
+        assert names[:3] == ["resolves", "exact", "hits"]
+        assert names[-1] == "restored"
+
+
+def test_number_of_adapters() -> None:
+    assert len(SHIPPED) == ADAPTERS
+    assert len(MADE) == RECIPES
+    assert all(recipe.engine == "vllm_omni" for _, recipe in MADE)
