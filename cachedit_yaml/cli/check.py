@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,7 +65,7 @@ def add_parser(subparsers: Any) -> None:
     add(
         "--against",
         choices=("cache-dit",),
-        help="also run its own hand-written adapters on the same small models",
+        help="also run the code written by hand around it: its own, or the engine's",
     )
     add("--explain", action="store_true", help="what is read off the source of the loops")
     add(
@@ -148,9 +149,12 @@ def _check_real(args: argparse.Namespace, registry: Registry) -> Checked:
 
 
 def quiet_libraries() -> None:
-    """Let diffusers, transformers and cache-dit report errors only; before their first import."""
+    """Let the libraries and engines report errors only; before their first import."""
     for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "CACHE_DIT_LOG_LEVEL"):
         os.environ.setdefault(name, "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    for name in ("vllm", "vllm_omni"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def specs_of(registry: Registry, names: Sequence[str]) -> list[AdapterSpec]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.cli.check import quiet_libraries
 from cachedit_yaml.cli.output import print_json, table
+from cachedit_yaml.entry import ENGINES
+from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry import Registry
 
 if TYPE_CHECKING:
@@ -19,7 +23,8 @@ examples:
   cachedit-yaml coverage                    every pipeline of diffusers that holds a transformer
   cachedit-yaml coverage --no-proof         what is named, without trying it
   cachedit-yaml coverage --format json
-  cachedit-yaml coverage --format markdown > docs/models.md
+  cachedit-yaml coverage --engine vllm_omni --format json > omni.json     where the engine is
+  cachedit-yaml coverage --merge omni.json --format markdown > docs/models.md
 """
 
 
@@ -35,6 +40,20 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    add(
+        "--engine",
+        choices=sorted(ENGINES),
+        help="only the adapters for the pipelines of one engine",
+    )
+    add(
+        "--merge",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="JSON of this command from other environments: what was tried there counts",
+    )
     add("--no-proof", action="store_true", help="try nothing; takes a second")
     add(
         "--jobs",
@@ -61,15 +80,19 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from cachedit_yaml.probe.check import check
-    from cachedit_yaml.probe.coverage import coverage, markdown
+    from cachedit_yaml.probe.coverage import coverage, markdown, merge
     from cachedit_yaml.probe.denoisers import denoisers
 
     torch.set_num_threads(1)
+    merged = [row for file in args.merge for row in _read_rows(file)]
     entries = Registry.load(args.adapters).adapters()
     found = list(denoisers())
+    if args.engine is not None:
+        entries = [entry for entry in entries if (entry.engine or "diffusers") == args.engine]
+        found = found if args.engine == "diffusers" else []
     specs = [entry.spec for entry in entries]
     results = [] if args.no_proof else list(check(specs, against=True, jobs=args.jobs))
-    rows = coverage(entries, found, results)
+    rows = merge(coverage(entries, found, results), merged)
     if args.format == "json":
         print_json([row.as_dict() for row in rows])
     elif args.format == "markdown":
@@ -77,6 +100,24 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_text(rows)))
     return 1 if any(row.status == "none" or row.exact is False for row in rows) else 0
+
+
+def _read_rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of another environment.
+
+    Raises:
+        ConfigError: the file holds none.
+    """
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--merge {file}: {error}") from None
+    keys = {"pipeline", "engine", "adapter", "exact", "cache_dit", "detail"}
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and keys <= set(row) for row in rows
+    ):
+        raise ConfigError(f"--merge {file}: not what 'coverage --format json' prints")
+    return rows
 
 
 def _text(rows: Sequence[Row]) -> Iterator[str]:

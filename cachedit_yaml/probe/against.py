@@ -85,14 +85,15 @@ def _try(spec: AdapterSpec, recipe: Recipe) -> Rival:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             return Rival("refuses", f"{case}: {text[:200]}")
         if not torch.equal(output, expected):
-            wrong.append((_error(output, expected), case))
+            wrong.append((error_of(output, expected), case))
     if wrong:
         worst, case = max(wrong)
         return Rival("wrong", f"{case}: mean error {worst:.2g} with no hit")
     return Rival("equal")
 
 
-def _error(one: torch.Tensor, other: torch.Tensor) -> float:
+def error_of(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The mean difference of two outputs, over the mean size of the second."""
     if one.shape != other.shape:
         return float("inf")
     difference = (one.double() - other.double()).abs().mean()

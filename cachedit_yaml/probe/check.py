@@ -100,8 +100,8 @@ def _check(work: tuple[AdapterSpec, Recipe | None, bool]) -> list[Checked]:
     spec, recipe, against = work
     if recipe is not None:
         results = list(check_recipe(spec, recipe))
-        if against and recipe.pipeline and recipe.engine is None:
-            results[0] = replace(results[0], rival=against_cache_dit(spec, recipe))
+        if against and recipe.pipeline:
+            results[0] = replace(results[0], rival=_rival(spec, recipe))
         gc.collect()
         return results
     nothing = Checked(spec.name, "", None, "", "skipped", "it has no probe")
@@ -111,6 +111,21 @@ def _check(work: tuple[AdapterSpec, Recipe | None, bool]) -> list[Checked]:
         return [nothing]
     text = f"no pipeline of the adapter takes {', '.join(unused(spec))}"
     return [replace(nothing, status="failed", detail=text)]
+
+
+def _rival(spec: AdapterSpec, recipe: Recipe) -> Rival:
+    """What the code written by hand does on the same pipeline: cache-dit's, or the engine's."""
+    if recipe.engine is None:
+        return against_cache_dit(spec, recipe)
+    from cachedit_yaml.probe.against_engine import against_engine
+    from cachedit_yaml.probe.omni import Omni, build_omni
+
+    try:
+        built = build_omni(spec, recipe)
+    except (NotInstalledError, ProbeError) as error:
+        return Rival("untried", str(error))
+    assert isinstance(built, Omni)
+    return against_engine(built)
 
 
 def _make(spec: AdapterSpec, recipe: Recipe) -> Subject:

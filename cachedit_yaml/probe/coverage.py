@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from cachedit_yaml.language.spec import AdapterSpec
@@ -12,7 +12,8 @@ from cachedit_yaml.probe.denoisers import Denoiser
 from cachedit_yaml.registry import Entry
 
 Status = Literal["cached", "refused", "none"]
-_HEADER = "| Pipeline | Transformer | Adapter | Block lists | Exact | cache-dit |"
+#: What there is by hand already, by engine.
+_BY_HAND = {"vllm_omni": "vLLM-Omni's own", "sglang": "SGLang's own"}
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Row:
         lists: the block lists with their patterns.
         status: ``cached``, ``refused`` by its adapter, or ``none``.
         exact: whether every case of its probe is proved; None where nothing was tried.
-        cache_dit: what cache-dit's own adapter does: equal, wrong, refuses or absent; None where it
-            was not tried.
+        cache_dit: what cache-dit's own adapter does, or the engine's own code around it: equal,
+            wrong, refuses or absent; None where it was not tried.
         engine: the engine whose class it is.
         detail: why it is refused, skipped or not exact, and what cache-dit does.
     """
@@ -86,9 +87,15 @@ def _row(
     classes = classes or [
         cls for item in spec.transformers.values() for cls in item.transformer_class or ()
     ]
-    # An engine's adapter may have the name of another, and is proved on the engine itself.
-    own = [item for item in results if item.adapter == entry.name and item.pipeline == name]
-    own = own if engine == "diffusers" else []
+    own = [item for item in results if item.adapter == entry.label and item.pipeline == name]
+    if engine != "diffusers" and not spec.refuse:
+        # A pipeline that cannot be made small is tried by its transformer alone.
+        own = (
+            own
+            if any(item.status != "skipped" for item in own)
+            else own
+            + [item for item in results if item.adapter == entry.label and not item.pipeline]
+        )
     tried = [item for item in own if item.status != "skipped"]
     failed = next((line for item in tried for line in item.failures()), "")
     skipped = next((item.detail for item in own if item.status == "skipped"), "")
@@ -100,7 +107,8 @@ def _row(
     # The make on which cache-dit does worst tells most.
     order = ("wrong", "refuses", "absent", "equal")
     rival, make = min(rivals, key=lambda pair: order.index(pair[0].outcome), default=(None, ""))
-    theirs = f"cache-dit: {make}{rival.detail}" if rival is not None and rival.detail else ""
+    by_hand = _BY_HAND.get(engine, "cache-dit")
+    theirs = f"{by_hand}: {make}{rival.detail}" if rival is not None and rival.detail else ""
     return Row(
         pipeline=name,
         transformer=", ".join(dict.fromkeys(classes)),
@@ -118,6 +126,32 @@ def _row(
     )
 
 
+def merge(rows: Sequence[Row], others: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Rows, where what nothing was tried of here counts as in other environments.
+
+    Args:
+        rows: those of this environment.
+        others: rows as plain data, as :meth:`Row.as_dict` gives them.
+    """
+    tried = {
+        (row["engine"], row["pipeline"], row["adapter"]): row
+        for row in others
+        if row["exact"] is not None
+    }
+    merged = []
+    for row in rows:
+        other = tried.get((row.engine, row.pipeline, row.adapter))
+        if row.exact is None and other is not None:
+            row = replace(
+                row,
+                exact=other["exact"],
+                cache_dit=other["cache_dit"],
+                detail=other["detail"],
+            )
+        merged.append(row)
+    return merged
+
+
 def _lists(spec: AdapterSpec) -> dict[str, str]:
     found: dict[str, str] = {}
     for path, transformer in spec.transformers.items():
@@ -130,7 +164,6 @@ def _lists(spec: AdapterSpec) -> dict[str, str]:
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as the text of ``docs/models.md``."""
     cached = [row for row in rows if row.status == "cached"]
-    diffusers = [row for row in rows if row.engine == "diffusers"]
     lines = [
         "# Models",
         "",
@@ -138,20 +171,23 @@ def markdown(rows: Sequence[Row]) -> str:
         "",
         f"{len(rows)} pipeline classes, {len(cached)} cached by "
         f"{len({row.adapter for row in cached})} adapters; "
-        f"{sum(row.exact is True for row in rows)} of them proved exact on small models here. "
-        f"cache-dit's own adapters on the {len(diffusers)} classes of diffusers: "
-        + ", ".join(
-            f"{sum(row.cache_dit == word for row in diffusers)} {word}"
-            for word in ("equal", "wrong", "refuses", "absent")
-        )
-        + ".",
+        f"{sum(row.exact is True for row in rows)} of them proved exact on small models.",
         "",
         "`exact`: with no hit the output is bit-identical, a hit computes exactly F + B blocks, "
-        "disabling restores. `cache-dit`: what its own hand-written adapter does on the same small "
-        "model with no hit.",
+        "disabling restores. The last column is what the code written by hand does on the same "
+        "small model: cache-dit's own adapters, tried with no hit, or those of the engine, tried "
+        "with no hit and with the same steps served from the cache as ours.",
     ]
     for engine in dict.fromkeys(row.engine for row in rows):
-        lines += ["", f"## {engine}", "", _HEADER, "|---|---|---|---|---|---|"]
+        header = ("Pipeline", "Transformer", "Adapter", "Block lists", "Exact")
+        by_hand = _BY_HAND.get(engine, "cache-dit")
+        cells = " | ".join((*header, by_hand))
+        words = ", ".join(
+            f"{sum(row.engine == engine and row.cache_dit == word for row in rows)} {word}"
+            for word in ("equal", "wrong", "refuses", "absent")
+        )
+        lines += ["", f"## {engine}", "", f"{by_hand}: {words}.", ""]
+        lines += [f"| {cells} |", "|---|---|---|---|---|---|"]
         for row in rows:
             if row.engine == engine:
                 lists = ", ".join(f"`{name}` {text[-1]}" for name, text in row.lists.items())

@@ -12,7 +12,6 @@ import inspect
 import json
 import os
 import tempfile
-import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -51,7 +50,16 @@ class Omni:
 
     def begin(self, handle: Handle) -> None:
         """Let the engine tell a handle of every request, as it tells its own cache backend."""
-        self._worker.model_runner.cache_backend = _Backend(handle)
+        self.backend = _Backend(handle)
+
+    @property
+    def backend(self) -> Any:
+        """What the engine tells of every request; None for nothing."""
+        return self._worker.model_runner.cache_backend
+
+    @backend.setter
+    def backend(self, backend: Any) -> None:
+        self._worker.model_runner.cache_backend = backend
 
     def config(self) -> Mapping[str, Any]:
         """The fields that shapes may name: those of its first transformer's config."""
@@ -254,14 +262,12 @@ def _config_fields() -> frozenset[str]:
 
 
 #: The engine's groups and configs are global: one worker at a time.
-_running: list[weakref.ref[Any]] = []
+_running: list[Any] = []
 
 
 def _close_last() -> None:
     while _running:
-        worker = _running.pop()()
-        if worker is not None:
-            worker.shutdown()
+        _running.pop().shutdown()
 
 
 def _start(folder: Path, recipe: Recipe) -> Any:
@@ -276,7 +282,7 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     if recipe.pipeline:
         config.enrich_config()
     worker = DiffusionWorker(0, 0, config, skip_load_model=True)
-    _running.append(weakref.ref(worker))
+    _running.append(worker)
     return worker
 
 

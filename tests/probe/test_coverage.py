@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import cachedit_yaml
 from cachedit_yaml.cli import main
 from cachedit_yaml.probe.against import Rival, against_cache_dit
 from cachedit_yaml.probe.check import Checked
-from cachedit_yaml.probe.coverage import coverage, markdown
+from cachedit_yaml.probe.coverage import coverage, markdown, merge
 from cachedit_yaml.probe.denoisers import Denoiser
 from cachedit_yaml.probe.prove import Proof
 from cachedit_yaml.probe.recipe import recipe
@@ -66,6 +68,38 @@ def test_what_was_proved() -> None:
     assert rows(skipped)["PixArtAlphaPipeline"].detail == "no OpenCV"
 
 
+def test_an_engines_row_is_proved_on_the_engine() -> None:
+    entries = [item for item in Registry.load(environ={}).adapters() if item.name == "flux"]
+    here = Checked("flux", "FluxPipeline", None, "plain", "proved")
+    there = Checked("vllm_omni/flux", "FluxPipeline", None, "plain", "failed", detail="it differs")
+    found = {row.engine: row for row in coverage(entries, [], [here, there])}
+    assert found["diffusers"].exact is not False
+    assert found["vllm_omni"].exact is False
+    assert found["vllm_omni"].detail == "it differs"
+    # A transformer alone stands for a pipeline that cannot be made small, and only then.
+    skipped = replace(there, status="skipped", detail="too large")
+    alone = Checked("vllm_omni/flux", "", None, "plain", "proved")
+    found = {row.engine: row for row in coverage(entries, [], [skipped, alone])}
+    assert found["vllm_omni"].exact is True
+    found = {row.engine: row for row in coverage(entries, [], [there, alone])}
+    assert found["vllm_omni"].exact is False
+
+
+def test_what_was_tried_elsewhere() -> None:
+    untried = list(rows().values())
+    there = [row.as_dict() for row in rows(result("proved", rival=Rival("equal"))).values()]
+    found = {row.pipeline: row for row in merge(untried, there)}
+    assert (found["PixArtAlphaPipeline"].exact, found["PixArtAlphaPipeline"].cache_dit) == (
+        True,
+        "equal",
+    )
+    assert found["PixArtSigmaPipeline"].exact is None
+    # What was tried here counts.
+    failed = list(rows(result("failed", detail="it differs")).values())
+    found = {row.pipeline: row for row in merge(failed, there)}
+    assert found["PixArtAlphaPipeline"].exact is False
+
+
 def test_the_page() -> None:
     page = markdown(list(rows(result("proved", rival=Rival("equal"))).values()))
     assert "| PixArtAlphaPipeline | PixArtTransformer2DModel | pixart | `transformer." in page
@@ -103,6 +137,25 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["status"] for row in found} == {"cached", "refused"}
     assert main(["coverage", "--no-proof"]) == 0
     assert " cached, " in capsys.readouterr().out
+
+
+def test_one_engine_and_what_was_tried_elsewhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = ["coverage", "--no-proof", "--format", "json"]
+    assert main([*command, "--engine", "vllm_omni"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["engine"] for row in found} == {"vllm_omni"}
+    file = tmp_path / "omni.json"
+    file.write_text(json.dumps([row | {"exact": True} for row in found]), encoding="utf-8")
+    assert main([*command, "--merge", str(file)]) == 0
+    merged = json.loads(capsys.readouterr().out)
+    assert all(row["exact"] is (True if row["engine"] == "vllm_omni" else None) for row in merged)
+    for wrong in ("{}", "[1]", "no JSON"):
+        file.write_text(wrong, encoding="utf-8")
+        assert main([*command, "--merge", str(file)]) != 0
+        assert "omni.json" in capsys.readouterr().err
+    assert main([*command, "--merge", str(tmp_path / "none.json")]) != 0
 
 
 def test_loops_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
