@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,21 +79,23 @@ class Engine:
         latents: what the last generation handed to its VAE.
     """
 
-    def __init__(self, name: str, model: Path | str, **arguments: Any) -> None:
-        from vllm_omni import Omni
-
+    def __init__(self, name: str, start: Callable[[], Any]) -> None:
         before = {id(item) for item in _runners()}
         self.name = name
-        self.omni = Omni(
-            model=str(model),
-            enforce_eager=True,
-            **{"dtype": "float32", **ARGUMENTS.get(name, {}), **arguments},
-        )
+        self.omni = start()
         found = [item for item in _runners() if id(item) not in before]
         self.runner = found[0] if found else None
         self.latents: list[torch.Tensor] = []
         if self.runner is not None:
             self._watch(self.pipeline.vae)
+
+    @classmethod
+    def on(cls, name: str, model: Path | str, **arguments: Any) -> Engine:
+        """Start the engine on a checkpoint."""
+        from vllm_omni import Omni
+
+        given = {"dtype": "float32", **ARGUMENTS.get(name, {}), **arguments}
+        return cls(name, lambda: Omni(model=str(model), enforce_eager=True, **given))
 
     @property
     def pipeline(self) -> Any:
@@ -188,7 +190,7 @@ def _runners() -> list[Any]:
 @contextmanager
 def running(name: str, model: Path | str, **arguments: Any) -> Iterator[Engine]:
     """An engine, stopped in the end."""
-    engine = Engine(name, model, **arguments)
+    engine = Engine.on(name, model, **arguments)
     try:
         yield engine
     finally:

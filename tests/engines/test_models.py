@@ -73,7 +73,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     def get(name: str) -> Engine:
         if not current or current[0].name != name:
             close()
-            current.append(Engine(name, checkpoints.build(name, folder)))
+            current.append(Engine.on(name, checkpoints.build(name, folder)))
         return current[0]
 
     with pytest.MonkeyPatch.context() as patch:

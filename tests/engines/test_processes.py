@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,17 +16,21 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.doors.test_engines_page import SNIPPETS
 from tests.engines import checkpoints
-from tests.engines.engine import running
+from tests.engines.engine import Engine, running
 
 pytestmark = pytest.mark.engines
 
-CONFIG = {"adapter": "flux", "residual_diff_threshold": 0.9, "max_warmup_steps": 2}
+#: The steps of random weights differ much.
+HITS = {"residual_diff_threshold": 0.9, "max_warmup_steps": 2, "calibrator": None}
+CONFIG = {"adapter": "flux", **HITS}
 STATISTICS = re.compile(r"cache of the last request: flux \(loop\): 8 steps, (\d+)% of forwards")
 
 
@@ -54,11 +59,14 @@ def test_the_server(model: Path, tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path / "server.log"
+    # As the page says, with a small model on a CPU.
+    program, serve, _, *page = shlex.split(SNIPPETS["vLLM-Omni", "sh"].replace("\\\n", ""))
+    place = page.index("--cache-config") + 1
+    config = {**json.loads(page[place]), **HITS}
+    page[place] = json.dumps(config)
     command = [
-        str(Path(sys.executable).with_name("vllm-omni")), "serve", str(model), "--omni",
+        str(Path(sys.executable).with_name(program)), serve, str(model), *page,
         "--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32",
-        "--cache-backend", "cache_dit", "--cache-config", json.dumps(CONFIG),
-        "--enable-cache-dit-summary",
     ]  # fmt: skip
     environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO", "CACHE_DIT_LOG_LEVEL": "info"}
     with log.open("w") as output:
@@ -76,8 +84,8 @@ def test_the_server(model: Path, tmp_path: Path) -> None:
         text = log.read_text(encoding="utf-8", errors="replace")
         assert "cachedit-yaml serves" in text
         # Our statistics, and cache-dit's summary of the same.
-        assert [int(found) for found in STATISTICS.findall(text)] == [62]
-        assert "Cache Steps: 5, [2, 3, 4, 6, 7]" in text
+        assert [int(found) for found in STATISTICS.findall(text)] == [75]
+        assert "Cache Steps: 6, [2, 3, 4, 5, 6, 7]" in text
         assert "FluxTransformer2DModel (transformer.single_transformer_blocks)" in text
     finally:
         os.killpg(server.pid, signal.SIGTERM)
@@ -86,8 +94,37 @@ def test_the_server(model: Path, tmp_path: Path) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait(30)
-    with running("flux", model, cache_backend="cache_dit", cache_config=CONFIG) as engine:
+    with running("flux", model, cache_backend="cache_dit", cache_config=config) as engine:
         assert (engine.generate()[0] == np.asarray(picture)).all()
+
+
+def run_snippet(names: dict[str, Any]) -> dict[str, Any]:
+    """Run the page's Python with these names given."""
+    exec(SNIPPETS["vLLM-Omni", "python"], names)
+    return names
+
+
+def test_the_page(tmp_path: Path) -> None:
+    """The page's Python starts the engine with the adapter, profile and settings that it names."""
+    from vllm_omni import Omni
+
+    place = checkpoints.build("wan_two", tmp_path)
+
+    def small(model: str, **arguments: Any) -> Any:
+        assert "/" in model
+        return Omni(str(place), enforce_eager=True, dtype="float32", **arguments)
+
+    engine = Engine("wan_two", lambda: run_snippet({"Omni": small})["omni"])
+    try:
+        engine.generate(num_inference_steps=20)
+        plan = engine.handle.plan
+        assert plan.spec.name == "wan2.2"
+        text = engine.handle.explain()
+        assert re.search(r"residual_diff_threshold +0\.2 ", text)
+        assert "profile fast" in text
+        assert len(engine.handle.stats().branches) == 4
+    finally:
+        engine.close()
 
 
 def ask(server: subprocess.Popen[bytes], url: str, body: dict[str, object], log: Path) -> dict:
