@@ -19,6 +19,8 @@ from cachedit_yaml.language.spec import AdapterSpec, Denoising, StepSplit
 if TYPE_CHECKING:
     import cache_dit
 
+    from cachedit_yaml.runtime.parallel import Ranks
+
 
 @dataclass(frozen=True, eq=False)
 class ListPlan:
@@ -80,7 +82,8 @@ class Plan:
         flags: attributes to set on the pipeline while caching is on.
         profile: the profile that was chosen.
         notes: remarks for people, such as what overrides what.
-        together: all ranks of the program run each forward together (an engine's do).
+        together: the ranks that run each forward together, as an engine says; None where nobody
+            says so.
     """
 
     spec: AdapterSpec
@@ -93,7 +96,7 @@ class Plan:
     flags: Mapping[str, str | int | float | bool]
     profile: str | None
     notes: tuple[str, ...] = ()
-    together: bool = False
+    together: Ranks | None = None
 
     @property
     def scheduler(self) -> Any:

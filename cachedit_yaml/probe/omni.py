@@ -132,7 +132,7 @@ class Alone(Built):
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
-        with _inside(self._worker):
+        with inside(self._worker):
             yield
 
     def run(self, case: str = PLAIN, steps: int = STEPS, **more: Any) -> torch.Tensor:
@@ -190,7 +190,7 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
                 worker = _start(folder, recipe)
                 if not recipe.pipeline:
                     return Alone(spec, recipe, worker, seed)
-                _load(worker, seed)
+                load(worker, seed)
         except ProbeError:
             raise
         except Exception as error:
@@ -286,7 +286,7 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     return worker
 
 
-def _load(worker: Any, seed: int) -> None:
+def load(worker: Any, seed: int) -> None:
     from vllm.config import LoadConfig
     from vllm_omni.diffusion.model_loader.diffusers_loader import DiffusersPipelineLoader
 
@@ -295,14 +295,14 @@ def _load(worker: Any, seed: int) -> None:
             randomise(model, seed)
 
     loader = Loader(LoadConfig(), od_config=worker.od_config)
-    with _inside(worker):
+    with inside(worker):
         worker.model_runner.pipeline = loader.load_model(
             load_device=str(worker.device), device=worker.device
         )
 
 
 @contextlib.contextmanager
-def _inside(worker: Any) -> Iterator[None]:
+def inside(worker: Any) -> Iterator[None]:
     """The engine's configs, current while its models are made."""
     from vllm.config import set_current_vllm_config
     from vllm_omni.diffusion.forward_context import set_forward_context

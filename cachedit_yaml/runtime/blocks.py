@@ -8,6 +8,7 @@ import torch
 
 from cachedit_yaml.compiler.plan import ListPlan
 from cachedit_yaml.errors import CacheRuntimeError
+from cachedit_yaml.runtime.parallel import Ranks
 from cachedit_yaml.runtime.patching import Patch
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class ListRunner:
 
     Attributes:
         running: the pass of the transformer's current forward; None outside of one.
-        parallelized: other ranks run the same forward, and decide alike.
+        ranks: those that run the same forward, and decide alike; None for this one alone.
         in_place: blocks overwrite their input, so it is cloned before it is needed later.
     """
 
@@ -52,7 +53,7 @@ class ListRunner:
         self.hooks = [BlockHook(block, self, index) for index, block in enumerate(plan.blocks)]
         self.running: ListPass | None = None
         self.in_place = False
-        self.parallelized = False
+        self.ranks: Ranks | None = None
         # The form in which the blocks return: 0 a tensor, else the length of the tuple.
         self.form = 0
         self.form_type: type[Any] = tuple

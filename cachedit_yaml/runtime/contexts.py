@@ -15,6 +15,7 @@ from cache_dit.caching.cache_contexts.cache_context import CachedContext
 from cache_dit.caching.cache_contexts.cache_manager import CachedContextManager
 
 from cachedit_yaml.compiler.settings import Resolved
+from cachedit_yaml.runtime.parallel import Ranks, average
 
 
 class ContextManager(CachedContextManager):  # type: ignore[misc]
@@ -22,11 +23,51 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
 
     Our hooks are never traced, and the wrappers (75 to 89 calls a forward) are most of what
     cache-dit costs on a small transformer.
+
+    Attributes:
+        ranks: those that decide alike.
     """
+
+    ranks: Ranks | None = None
 
     def use(self, context: CachedContext) -> None:
         """Make a context the current one."""
         self._current_context = context
+
+    def similarity(
+        self,
+        t1: torch.Tensor,
+        t2: torch.Tensor,
+        *,
+        threshold: float,
+        parallelized: bool = False,
+        prefix: str = "Fn",
+    ) -> bool:
+        """Whether two residuals are similar, to all ranks that run the forward.
+
+        cache-dit asks all ranks of the program. An engine has others too, which work on another
+        guidance branch or another request, and may not even be asked.
+        """
+        ranks = self.ranks
+        measured = 0.0 < threshold < 1.0 and t1.shape == t2.shape
+        if not parallelized or ranks is None or ranks.group is None or not measured:
+            # Without a measurement, nobody is asked.
+            similar: bool = super().similarity(
+                t1, t2, threshold=threshold, parallelized=parallelized, prefix=prefix
+            )
+            return similar
+        difference, size = (t1 - t2).abs(), t1.abs()
+        important = self.get_important_condition_threshold()
+        if important > 0.0:
+            chosen = difference.mean(dim=-1) / size.mean(dim=-1) > important
+            if chosen.any():
+                difference, size = difference[chosen], size[chosen]
+        mean_difference, mean_size = average(
+            torch.stack([difference.mean(), size.mean()]), ranks
+        ).tolist()
+        relative = mean_difference / mean_size
+        self.add_residual_diff(relative)
+        return bool(relative < threshold)
 
 
 for _name, _function in vars(CachedContextManager).items():
@@ -159,12 +200,12 @@ class BranchState:
         context.mark_step_begin()
         self.record.executed.append(step)
 
-    def can_hit(self, residual: torch.Tensor, parallelized: bool, primary: BranchState) -> bool:
+    def can_hit(self, residual: torch.Tensor, ranks: Ranks | None, primary: BranchState) -> bool:
         """Ask cache-dit whether this step may be served from the cache.
 
         Args:
             residual: output of block F-1 minus input of block 0, ``[...]`` of any shape.
-            parallelized: average the difference over the ranks.
+            ranks: those that decide alike, by the mean of their differences; None for one alone.
             primary: the first branch of this step; its difference decides where
                 ``cfg_diff_compute_separate`` is false.
         """
@@ -173,7 +214,8 @@ class BranchState:
         if primary is not self and self.resolved.values["cfg_diff_compute_separate"] is False:
             borrowed = primary.record.diffs.get(step)
         if borrowed is None:
-            hit = bool(self.manager.can_cache(residual, parallelized, prefix=self.prefix_fn))
+            self.manager.ranks = ranks
+            hit = bool(self.manager.can_cache(residual, ranks is not None, prefix=self.prefix_fn))
             # cache-dit writes -1 for a difference that it did not look at, -2 for another shape.
             measured = self.context.residual_diffs.get(str(step - self.offset))
             if isinstance(measured, float) and not measured < 0:

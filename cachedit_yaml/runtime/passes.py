@@ -151,7 +151,7 @@ class ListPass:
         # Under context parallelism the first block may split the sequence.
         residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
         fits = branch.signature is not None and branch.signature == signature_of(hidden)
-        if branch.can_hit(residual, runner.parallelized, self.primary) and fits:
+        if branch.can_hit(residual, runner.ranks, self.primary) and fits:
             self.hit = True
             branch.mark_hit()
         else:

@@ -21,7 +21,7 @@ from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.masks import UNTOLD, build_mask
-from cachedit_yaml.runtime.parallel import is_parallelized
+from cachedit_yaml.runtime.parallel import Ranks, ranks_of
 from cachedit_yaml.runtime.passes import DeviationError, ListPass
 from cachedit_yaml.runtime.patching import Patch
 
@@ -112,10 +112,10 @@ class TransformerRunner:
     Args:
         plan: the transformer and its lists.
         clock: tells generations and steps; shared by the transformers of a pipeline.
-        together: all ranks of the program run each forward together.
+        together: the ranks that run each forward together, as far as they are known.
     """
 
-    def __init__(self, plan: TransformerPlan, clock: Clock, together: bool = False) -> None:
+    def __init__(self, plan: TransformerPlan, clock: Clock, together: Ranks | None = None) -> None:
         self.plan = plan
         self._together = together
         self.clock = clock
@@ -145,7 +145,7 @@ class TransformerRunner:
             if state is None:
                 state = generation.transformers[self.plan.path] = TransformerState()
                 for runner in self.lists:
-                    runner.parallelized = is_parallelized(self.plan.module, self._together)
+                    runner.ranks = ranks_of(self.plan.module, self._together)
                     for hook in runner.hooks:
                         hook.follow()
             branch = state.enter(generation.tick, name)

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 import cachedit_yaml
-from cachedit_yaml.runtime.parallel import is_parallelized
+from cachedit_yaml.runtime.parallel import ALL, ranks_of
 from tests import tiny
 
 SETTINGS = {"max_warmup_steps": 1, "residual_diff_threshold": 0.9, "calibrator": None}
@@ -24,8 +24,8 @@ def work(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
         pipe = tiny.build("PixArtAlphaPipeline")
-        assert not is_parallelized(pipe.transformer)
-        assert is_parallelized(pipe.transformer, together=True)
+        assert ranks_of(pipe.transformer) is None
+        assert ranks_of(pipe.transformer, together=ALL) is ALL
         noise = torch.randn(1, 7, 24, generator=torch.Generator().manual_seed(rank))
         with cachedit_yaml.enable(pipe, cache_config=SETTINGS) as handle:
             tiny.run(pipe, steps=4 + 4 * rank, prompt_embeds=noise)
@@ -48,5 +48,5 @@ def test_ranks_on_their_own_do_not_wait_for_each_other(tmp_path: Path) -> None:
 
 def test_an_engine_says_that_its_ranks_work_together() -> None:
     model = torch.nn.Linear(1, 1)
-    assert is_parallelized(model) is False
-    assert is_parallelized(model, together=True) is False  # a single process
+    assert ranks_of(model) is None
+    assert ranks_of(model, together=ALL) is None  # a single process

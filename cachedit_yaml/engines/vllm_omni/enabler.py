@@ -137,6 +137,7 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     """
     from cachedit_yaml.api import start
     from cachedit_yaml.compiler.compile import compile_adapter
+    from cachedit_yaml.engines.vllm_omni.ranks import ranks_of_one_forward
     from cachedit_yaml.engines.vllm_omni.report import Report
     from cachedit_yaml.engines.vllm_omni.target import targets_of
 
@@ -158,8 +159,8 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     except CompileError as error:
         message, *_ = str(error).splitlines()
         raise DoesNotFitError(message, error.problems) from error
-    # The ranks of an engine serve one request together.
-    handle = start(dataclasses.replace(plan, together=True), request.execution)
+    plan = dataclasses.replace(plan, together=ranks_of_one_forward())
+    handle = start(plan, request.execution)
     logger.info("%s is cached by cachedit-yaml:\n%s", type(pipeline).__name__, handle.explain())
     report = Report(handle)
     report.install()
