@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,10 +103,14 @@ def run(args: argparse.Namespace) -> int:
 
         return print_loops(specs_of(registry, args.adapters_to_check), args.only, args.format)
     results: list[Checked] = []
-    for found in _results(args, registry):
-        results.append(found)
-        _show_progress(found, len(results))
-    _show_progress(None, 0)
+    try:
+        # Closed also when interrupted here, for the processes that work on it.
+        with contextlib.closing(_results(args, registry)) as tried:
+            for found in tried:
+                results.append(found)
+                _show_progress(found, len(results))
+    finally:
+        _show_progress(None, 0)
     failed = [item for item in results if item.status == "failed"]
     proved = [item for item in results if item.status == "proved"]
     if args.format == "json":
@@ -119,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed or not proved else 0
 
 
-def _results(args: argparse.Namespace, registry: Registry) -> Iterator[Checked]:
+def _results(args: argparse.Namespace, registry: Registry) -> Generator[Checked]:
     if args.pipeline is not None:
         yield _check_real(args, registry)
         return
