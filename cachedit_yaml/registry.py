@@ -84,13 +84,18 @@ class Registry:
     @cached_property
     def entries(self) -> list[Entry]:
         """Every adapter file, the weakest source first. A file of two sources counts once."""
+        return list(self._by_file.values())
+
+    @cached_property
+    def _by_file(self) -> dict[str, Entry]:
+        """The entries by the files that they are in the end."""
         by_file: dict[str, Entry] = {}
         for source in self.sources:
             for path in yaml_files(source.root):
                 identity = os.path.realpath(path)
                 by_file.pop(identity, None)
                 by_file[identity] = Entry(source, path, self.resolve)
-        return list(by_file.values())
+        return by_file
 
     def adapters(self) -> list[Entry]:
         """Every adapter, by name."""
@@ -188,8 +193,7 @@ class Registry:
             AdapterNotFoundError: there is none.
             AdapterConflictError: two files of one source have this name.
         """
-        here = os.path.realpath(origin) if origin is not None else None
-        own = next((e for e in self.entries if os.path.realpath(e.path) == here), None)
+        own = self._by_file.get(os.path.realpath(origin)) if origin is not None else None
         found = [entry for entry in self.entries if entry.name == name and entry is not own]
         if own is not None:
             weaker = [entry for entry in found if entry.source.rank <= own.source.rank]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from cachedit_yaml.language.diagnostics import Diagnostic, render_in
-from cachedit_yaml.language.reader import MAX_BYTES
+from cachedit_yaml.language.reading import MAX_BYTES
 
 
 def use_color(stream: TextIO) -> bool:
