@@ -16,7 +16,6 @@ from cachedit_yaml.language.encoding import decode, hidden_characters, too_neste
 from cachedit_yaml.language.nodes import Node, compose
 from cachedit_yaml.language.reading import MAX_BYTES, MAX_DEPTH, Reading, StopReading
 from cachedit_yaml.language.scalars import resolve_scalar
-from cachedit_yaml.language.syntax import explain
 
 
 def read_file(
@@ -106,6 +105,8 @@ def _parse(text: str, reading: Reading) -> Node | None:
     try:
         root = compose(text, reading)
     except yaml.MarkedYAMLError as error:
+        from cachedit_yaml.language.syntax import explain  # its patterns take time to compile
+
         reading.diagnostics.append(explain(error, reading.document.name, text))
         return None
     except yaml.YAMLError as error:
