@@ -108,16 +108,25 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         # A process that holds another's connection open would not let it see that we are gone.
         ours = [self.connection, *(other.connection for other in others)]
-        self._process = context.Process(
-            target=_work, args=(function, items, theirs, ours), daemon=True
-        )
+        self._process = context.Process(target=_work, args=(function, items, theirs, ours))
         # Until the process ignores it, an interrupt would end it with a traceback.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()
+            self._lead_group()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
+
+    def _lead_group(self) -> None:
+        """Give it a group of its own, so that what it starts can be ended together with it.
+
+        The process does so too: whichever of the two comes first.
+        """
+        pid = self._process.pid
+        assert pid is not None
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
 
     def begin(self, index: int) -> None:
         """Let it work on the item of this index."""
@@ -141,6 +150,7 @@ class _Worker:
 
     def why_it_died(self) -> str:
         """How it ended, in one sentence."""
+        self.kill()  # what it had started
         self.end()
         code = self._process.exitcode or 0
         if code >= 0:
@@ -153,8 +163,10 @@ class _Worker:
         return f"the process that tried it was killed by {name}{hint}"
 
     def kill(self) -> None:
-        """End it now, whatever it does."""
-        self._process.kill()
+        """End it now, whatever it does, and everything that it has started."""
+        if self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def end(self) -> None:
         """Let it end, and wait until it has."""
@@ -169,7 +181,8 @@ def _work(
     not_ours: Sequence[Connection],
 ) -> None:
     """What a process does: one item after the other, until the connection is closed."""
-    # A terminal interrupts every process of the group; the one that started us kills us then.
+    os.setpgid(0, 0)
+    # Whoever interrupts us interrupts the one that started us too, and that one kills us then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -193,4 +206,4 @@ def _listen(connection: Connection, indices: queue.SimpleQueue[int]) -> None:
         try:
             indices.put(connection.recv())
         except (EOFError, OSError):
-            os._exit(0)
+            os.killpg(0, signal.SIGKILL)  # also what we have started
