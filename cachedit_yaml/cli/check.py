@@ -68,13 +68,7 @@ def add_parser(subparsers: Any) -> None:
         help="also run its own hand-written adapters on the same small models",
     )
     add("--explain", action="store_true", help="what is read off the source of the loops")
-    add(
-        "--jobs",
-        metavar="N",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="work side by side; default: one for each core",
-    )
+    add_jobs(parser)
     add("--format", choices=("human", "json"), default="human", help="how to print the proofs")
     real = parser.add_argument_group("a pipeline with its real weights")
     add = real.add_argument
@@ -150,6 +144,17 @@ def _check_real(args: argparse.Namespace, registry: Registry) -> Checked:
     wishes = Wishes(prompts=args.prompt, labels=args.label, steps=args.steps, more=more)
     call = build_call(pipeline, wishes)
     return check_local(Local(spec, pipeline, call.arguments, call.seeds))
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Declare how many processes prove."""
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="work side by side; default: one for each core",
+    )
 
 
 def quiet_libraries() -> None:

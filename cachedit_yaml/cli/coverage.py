@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cachedit_yaml.cli.check import quiet_libraries
+from cachedit_yaml.cli.check import add_jobs, quiet_libraries
 from cachedit_yaml.cli.output import print_json, table
 from cachedit_yaml.registry import Registry
 
@@ -36,13 +35,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add = parser.add_argument
     add("--no-proof", action="store_true", help="try nothing; takes a second")
-    add(
-        "--jobs",
-        metavar="N",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="work side by side; default: one for each core",
-    )
+    add_jobs(parser)
     add(
         "--format",
         choices=("human", "json", "markdown"),
