@@ -104,6 +104,18 @@ def test_a_process_that_dies_takes_only_its_item_with_it(end: Callable[[], None]
     assert (one, three) == (Died(1, expected), Died(3, expected))
 
 
+def test_they_may_start_others() -> None:
+    """cache-dit's own adapters are tried in a process of their own."""
+
+    def work(number: int) -> int | None:
+        process = multiprocessing.get_context("fork").Process(target=os._exit, args=(number,))
+        process.start()
+        process.join()
+        return process.exitcode
+
+    assert list(side_by_side(work, [3, 4], 2)) == [3, 4]
+
+
 def test_what_they_start_ends_with_them() -> None:
     def work(_: int) -> int:
         return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE).pid
