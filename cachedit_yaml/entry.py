@@ -12,7 +12,8 @@ from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, Span
 from cachedit_yaml.language.document import Document
 from cachedit_yaml.language.inherit import Resolver
 from cachedit_yaml.language.load import adapter_error, check_document
-from cachedit_yaml.language.reader import MAX_BYTES, read_file
+from cachedit_yaml.language.reader import read_file
+from cachedit_yaml.language.reading import MAX_BYTES
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.search_path import Source, display_path
 

@@ -7,38 +7,31 @@ broken file among many stops nobody but those who want it.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from cachedit_yaml.by_class import ByClass
+from cachedit_yaml.conflicts import conflicts
 from cachedit_yaml.entry import ENGINES, Entry
-from cachedit_yaml.errors import AdapterError, AdapterNotFoundError
-from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath
+from cachedit_yaml.errors import AdapterNotFoundError
+from cachedit_yaml.language.diagnostics import Diagnostic
 from cachedit_yaml.language.load import load_adapter
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.matching import (
     ClassLike,
-    How,
     Match,
-    class_names,
-    fits,
-    literal_length,
     overriding,
     strongest,
 )
-from cachedit_yaml.not_found import MANY, no_such_class, no_such_name
+from cachedit_yaml.not_found import no_such_name
 from cachedit_yaml.search_path import (
     SUFFIXES,
     Source,
     find_sources,
     yaml_files,
 )
-from cachedit_yaml.words import Words
-
-#: A claimed name, the file, and where it stands there.
-_Claim: TypeAlias = tuple[str, Entry, KeyPath]
 
 __all__ = ["ENGINES", "Entry", "Match", "Registry"]
 
@@ -84,13 +77,18 @@ class Registry:
     @cached_property
     def entries(self) -> list[Entry]:
         """Every adapter file, the weakest source first. A file of two sources counts once."""
+        return list(self._by_file.values())
+
+    @cached_property
+    def _by_file(self) -> dict[str, Entry]:
+        """The entries by the files that they are in the end."""
         by_file: dict[str, Entry] = {}
         for source in self.sources:
             for path in yaml_files(source.root):
                 identity = os.path.realpath(path)
                 by_file.pop(identity, None)
                 by_file[identity] = Entry(source, path, self.resolve)
-        return list(by_file.values())
+        return by_file
 
     def adapters(self) -> list[Entry]:
         """Every adapter, by name."""
@@ -188,8 +186,7 @@ class Registry:
             AdapterNotFoundError: there is none.
             AdapterConflictError: two files of one source have this name.
         """
-        here = os.path.realpath(origin) if origin is not None else None
-        own = next((e for e in self.entries if os.path.realpath(e.path) == here), None)
+        own = self._by_file.get(os.path.realpath(origin)) if origin is not None else None
         found = [entry for entry in self.entries if entry.name == name and entry is not own]
         if own is not None:
             weaker = [entry for entry in found if entry.source.rank <= own.source.rank]
@@ -222,7 +219,7 @@ class Registry:
             AdapterConflictError: two adapters name it with the same right.
             AdapterError: the adapter that names it is wrong.
         """
-        return self._match("pipeline", pipeline, engine)
+        return self._classes.match("pipeline", pipeline, engine)
 
     def match_transformer(self, transformer: ClassLike, engine: str | None = None) -> Match:
         """Find the adapter for a transformer class, by the `class` of transformers and variants.
@@ -236,97 +233,15 @@ class Registry:
             AdapterConflictError: two adapters name it with the same right.
             AdapterError: the adapter that names it is wrong.
         """
-        return self._match("transformer", transformer, engine)
+        return self._classes.match("transformer", transformer, engine)
 
     def conflicts(self, entries: Iterable[Entry] | None = None) -> list[Diagnostic]:
-        """Names and classes that two files of one source claim; errors for `validate`.
-
-        Transformer classes count only among adapters without pipelines: several pipelines
-        rightly share a transformer.
-        """
-        seen: dict[tuple[object, ...], tuple[Entry, KeyPath]] = {}
-        found: list[Diagnostic] = []
-        for entry in self.entries if entries is None else entries:
-            claims: list[tuple[str, str, KeyPath]] = [("name", entry.name, ("name",))]
-            claims += [("pipeline", *claim) for claim in entry.claims("pipeline")]
-            if not entry.data.get("pipelines"):
-                claims += [("transformer", *claim) for claim in entry.claims("transformer")]
-            for what, name, path in claims:
-                key = (_place(entry), entry.engine, what, name)
-                first, where = seen.setdefault(key, (entry, path))
-                other = first.span(where)
-                if first is not entry:
-                    noun = "adapter name" if what == "name" else f"{what} class"
-                    found.append(
-                        Diagnostic(
-                            "conflict",
-                            f"the {noun} {name!r} is taken by {first.shown}",
-                            path,
-                            entry.span(path),
-                            hint="remove it from one of the two files",
-                            related=(("taken here", other),) if other is not None else (),
-                        )
-                    )
-        return found
+        """What :func:`cachedit_yaml.conflicts.conflicts` finds among some entries, or all."""
+        return conflicts(self.entries if entries is None else entries)
 
     @cached_property
-    def _words(self) -> Words:
-        return Words(self.entries)
-
-    def _claims(self, what: str, entries: Iterable[Entry]) -> list[_Claim]:
-        """What files claim, parsed now; each file once."""
-        return [
-            (name, entry, path)
-            for entry in dict.fromkeys(entries)
-            for name, path in entry.claims(what)
-        ]
-
-    def _match(self, what: str, target: ClassLike, engine: str | None) -> Match:
-        chain = class_names(target)
-        how: How = "exact"
-        claims: list[_Claim] = []
-        for name in chain:
-            found = self._claims(what, self._words.mentioning(name))
-            claims = [claim for claim in found if claim[0] == name]
-            if claims:
-                break
-            how = "base"
-        else:
-            how = "pattern"
-            found = self._claims(what, self._words.matching(chain[0]))
-            claims = [claim for claim in found if "*" in claim[0] and fits(claim[0], chain[0])]
-            longest = max((literal_length(name) for name, _, _ in claims), default=0)
-            claims = [claim for claim in claims if literal_length(claim[0]) == longest]
-            if not claims:
-                raise self._no_match(what, chain)
-        # Of several claims of one file the first counts.
-        places = {entry: path for _, entry, path in reversed(claims)}
-        names = {entry: name for name, entry, _ in reversed(claims)}
-        entry, *others = strongest(
-            list(dict.fromkeys(entry for _, entry, _ in claims)),
-            f"claim the {what} class {claims[0][0]!r}",
-            places,
-            engine,
-        )
-        return Match(entry.spec, how, names[entry], entry, others)
-
-    def _no_match(self, what: str, chain: Sequence[str]) -> Exception:
-        # A file that is no YAML may well be the one that was meant.
-        word = re.compile(rf"\b{re.escape(chain[0])}\b")
-        for entry in reversed(self.entries):
-            if word.search(entry.raw) and not entry.readable:
-                return AdapterError(entry.diagnostics)
-        if len(self.entries) > MANY:
-            known = self._words.classes()
-        else:
-            known = {name: entry for name, entry, _ in self._claims(what, self.entries)}
-        return no_such_class(what, chain, known, self.entries, self.sources)
-
-
-def _place(entry: Entry) -> Path:
-    """Where an adapter lies; files that are named one by one lie together in their folder."""
-    root = entry.source.root
-    return root if root.is_dir() else root.parent
+    def _classes(self) -> ByClass:
+        return ByClass(self.entries, self.sources)
 
 
 #: The registry that was loaded last, and what it was loaded from.

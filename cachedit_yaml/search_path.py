@@ -14,7 +14,6 @@ package brings along.
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -22,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from cachedit_yaml.entry_points import packages_with_adapters
 from cachedit_yaml.errors import AdapterNotFoundError
 from cachedit_yaml.language.diagnostics import Diagnostic
 
 SourceKind: TypeAlias = Literal["shipped", "entry-point", "environment", "argument"]
 
 ENVIRONMENT_VARIABLE: Final = "CACHEDIT_YAML_PATH"
-ENTRY_POINT_GROUP: Final = "cachedit_yaml.adapters"
 SUFFIXES: Final = (".yaml", ".yml")
 
 
@@ -72,9 +71,9 @@ def find_sources(
     folder = shipped_folder()
     if folder is not None:
         sources.append(Source("shipped", 0, folder, "shipped adapters"))
-    for name, roots, problem in _entry_points(tuple(sys.path)):
+    for name, roots, problem in packages_with_adapters(tuple(sys.path)):
         if problem is not None:
-            problems.append(problem)
+            problems.append(_warning(f"entry point {name}" if name else "entry points", problem))
         sources += [Source("entry-point", 1, root, f"entry point {name}") for root in roots]
     rank = 2
     for part in environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep):
@@ -129,47 +128,6 @@ def display_path(path: Path) -> str:
         return str(path.relative_to(Path.cwd())) if path.is_absolute() else str(path)
     except (ValueError, OSError):
         return str(path)
-
-
-@functools.lru_cache(maxsize=8)
-def _entry_points(
-    search_path: tuple[str, ...],
-) -> tuple[tuple[str, tuple[Path, ...], Diagnostic | None], ...]:
-    # Reading the metadata of every distribution takes a while, hence the cache, whose key is what
-    # the answer depends on, and the late import.
-    import importlib.metadata
-
-    try:
-        found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    except Exception as error:  # another package's broken metadata is not ours to fail on
-        return (("?", (), _warning("entry points", f"cannot be read: {error}")),)
-    result = []
-    for point in sorted(found, key=lambda item: (item.name, item.value)):
-        try:
-            roots, why = _package_folders(point.value.partition(":")[0].strip())
-        except Exception as error:  # an import hook of another package may raise anything
-            roots, why = (), str(error)
-        problem = None
-        if not roots:
-            problem = _warning(
-                f"entry point {point.name}", f"{point.value!r} cannot be used: {why}"
-            )
-        result.append((point.name, roots, problem))
-    return tuple(result)
-
-
-def _package_folders(name: str) -> tuple[tuple[Path, ...], str]:
-    """The folders of a package, found without importing it."""
-    import importlib.util
-
-    top, *inner = name.split(".")
-    # Only for a top-level name does find_spec import nothing.
-    spec = importlib.util.find_spec(top)
-    if spec is None:
-        return (), f"there is no package {top!r}"
-    folders = [Path(place, *inner) for place in spec.submodule_search_locations or ()]
-    existing = tuple(folder for folder in folders if folder.is_dir())
-    return existing, "it is not a package with a folder of its own"
 
 
 def _warning(name: str, message: str) -> Diagnostic:

@@ -11,9 +11,9 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["cachedit_yaml"]):
-    from cachedit_yaml.language.diagnostics import render_in
     from cachedit_yaml.language.load import check_document
     from cachedit_yaml.language.reader import read_text
+    from cachedit_yaml.language.rendering import render_in
     from cachedit_yaml.registry import Registry
     from cachedit_yaml.validation.class_rules import check_classes
     from cachedit_yaml.validation.engine_configs import check_config, recognise

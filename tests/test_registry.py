@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cachedit_yaml.errors import AdapterConflictError, AdapterError, AdapterNotFoundError
 from cachedit_yaml.registry import Registry
 from cachedit_yaml.search_path import Source, find_sources, shipped_folder, yaml_files
+
+#: Where PyYAML lies.
+_PACKAGES = str(Path(yaml.__file__).parents[1])
 
 
 def text(*pipelines: str, name: str = "", transformer: str = "", extra: str = "") -> str:
@@ -140,19 +145,64 @@ def test_the_user_wins_over_packages(installed: Path, tmp_path: Path) -> None:
     assert "overrides" in match.note
 
 
-def test_broken_metadata_of_others_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_metadata_of_others_is_a_warning(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import importlib.metadata
-
-    from cachedit_yaml import search_path
 
     def broken(**_: object) -> None:
         raise ValueError("no metadata today")
 
     monkeypatch.setattr(importlib.metadata, "entry_points", broken)
-    search_path._entry_points.cache_clear()
     _, problems = find_sources(environ={})
-    search_path._entry_points.cache_clear()
-    assert any("no metadata today" in item.message for item in problems)
+    (problem,) = [item for item in problems if "no metadata today" in item.message]
+    assert problem.key_path == ("entry points",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "group", "imported"),
+    [
+        ("a-1.0.dist-info", "cachedit_yaml.adapters", True),
+        ("a-1.0.DIST-INFO", "cachedit_yaml.adapters", True),
+        ("a.egg-info", "cachedit_yaml.adapters", True),
+        ("a-1.0.dist-info", "console_scripts", False),
+        ("a-1.0.egg/EGG-INFO", "cachedit_yaml.adapters", True),
+        ("a-1.0.zip", "cachedit_yaml.adapters", True),
+        ("a.py", "cachedit_yaml.adapters", False),
+    ],
+)
+def test_metadata_is_read_only_where_it_may_name_us(
+    kind: str, group: str, imported: bool, tmp_path: Path
+) -> None:
+    """Reading the metadata takes long, and nearly no environment has such a package."""
+    names = f"[{group}]\nx = nothing_here\n"
+    site = tmp_path / kind
+    if site.suffix == ".zip":
+        with zipfile.ZipFile(site, "w") as archive:
+            archive.writestr("a-1.0.dist-info/METADATA", "Name: a\nVersion: 1.0\n")
+            archive.writestr("a-1.0.dist-info/entry_points.txt", names)
+    elif site.suffix == ".py":
+        site.write_text(names)
+    else:
+        site.mkdir(parents=True)
+        (site / "entry_points.txt").write_text(names)
+        (site / "METADATA").write_text("Metadata-Version: 2.1\nName: a\nVersion: 1.0\n")
+    root = site if site.suffix == ".zip" else tmp_path
+    code = (
+        "import sys, cachedit_yaml.search_path as s; _, found = s.find_sources(environ={});"
+        "print('importlib.metadata' in sys.modules, any('nothing_here' in str(f) for f in found))"
+    )
+    home = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        # Without what an environment runs at the start, which may read metadata itself.
+        [sys.executable, "-S", "-c", f"import sys; sys.path.append({_PACKAGES!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([home, str(root)])},
+    )
+    named = imported and ".egg/" not in kind  # an egg counts only when it is on the path itself
+    assert done.stdout.split() == [str(imported), str(named)]
 
 
 # --- precedence and matching ---

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,13 +69,7 @@ def add_parser(subparsers: Any) -> None:
         help="also run the code written by hand around it: its own, or the engine's",
     )
     add("--explain", action="store_true", help="what is read off the source of the loops")
-    add(
-        "--jobs",
-        metavar="N",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="work side by side; default: one for each core",
-    )
+    add_jobs(parser)
     add("--format", choices=("human", "json"), default="human", help="how to print the proofs")
     real = parser.add_argument_group("a pipeline with its real weights")
     add = real.add_argument
@@ -103,10 +98,14 @@ def run(args: argparse.Namespace) -> int:
 
         return print_loops(specs_of(registry, args.adapters_to_check), args.only, args.format)
     results: list[Checked] = []
-    for found in _results(args, registry):
-        results.append(found)
-        _show_progress(found, len(results))
-    _show_progress(None, 0)
+    try:
+        # Closed also when interrupted here, for the processes that work on it.
+        with contextlib.closing(_results(args, registry)) as tried:
+            for found in tried:
+                results.append(found)
+                _show_progress(found, len(results))
+    finally:
+        _show_progress(None, 0)
     failed = [item for item in results if item.status == "failed"]
     proved = [item for item in results if item.status == "proved"]
     if args.format == "json":
@@ -120,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed or not proved else 0
 
 
-def _results(args: argparse.Namespace, registry: Registry) -> Iterator[Checked]:
+def _results(args: argparse.Namespace, registry: Registry) -> Generator[Checked]:
     if args.pipeline is not None:
         yield _check_real(args, registry)
         return
@@ -146,6 +145,17 @@ def _check_real(args: argparse.Namespace, registry: Registry) -> Checked:
     wishes = Wishes(prompts=args.prompt, labels=args.label, steps=args.steps, more=more)
     call = build_call(pipeline, wishes)
     return check_local(Local(spec, pipeline, call.arguments, call.seeds))
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Declare how many processes prove."""
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="work side by side; default: one for each core",
+    )
 
 
 def quiet_libraries() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachedit_yaml.cli.check import quiet_libraries
+from cachedit_yaml.cli.check import add_jobs, quiet_libraries
 from cachedit_yaml.cli.output import print_json, table
 from cachedit_yaml.entry import ENGINES
 from cachedit_yaml.errors import ConfigError
@@ -55,13 +54,7 @@ def add_parser(subparsers: Any) -> None:
         help="JSON of this command from other environments: what was tried there counts",
     )
     add("--no-proof", action="store_true", help="try nothing; takes a second")
-    add(
-        "--jobs",
-        metavar="N",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="work side by side; default: one for each core",
-    )
+    add_jobs(parser)
     add(
         "--format",
         choices=("human", "json", "markdown"),

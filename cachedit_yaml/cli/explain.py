@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cachedit_yaml.cli.explanation import Explainer
-from cachedit_yaml.cli.output import count, print_diagnostics, print_json, table, use_color
+from cachedit_yaml.cli.output import count, flow, print_diagnostics, print_json, table, use_color
 from cachedit_yaml.cli.run import find_spec, positive
 from cachedit_yaml.errors import AdapterNotFoundError, ConfigError
 from cachedit_yaml.generating.calling import settings_of
@@ -265,14 +265,3 @@ def _split(found: Mapping[str, Any]) -> str:
 def _some(names: list[str], limit: int = 4) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def flow(value: Any) -> str:
-    """Plain data in one line, nearly as YAML would write it."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {flow(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(flow(item) for item in value) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)

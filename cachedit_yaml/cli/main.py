@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from cachedit_yaml.errors import (
@@ -138,11 +139,30 @@ def _dispatch(arguments: list[str]) -> int:
         return WRONG_USE
     args.adapters = [*args.adapters, *getattr(args, "adapters_after", [])]
     try:
+        if COMMANDS[name or ""].extra is None:
+            with _no_collection():
+                return int(module.run(args))
         return int(module.run(args))
     except ImportError as error:
         if COMMANDS[name or ""].extra is None:
             raise
         return _not_installed(name or "", error)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage meanwhile.
+
+    What a short command reads it keeps until it ends. Looking through it for garbage again and
+    again would find none and take a tenth of its time.
+    """
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def build_parser(command: str | None = None) -> tuple[argparse.ArgumentParser, Any]:

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
-from cachedit_yaml.language.diagnostics import Diagnostic, render_in
-from cachedit_yaml.language.reader import MAX_BYTES
+from cachedit_yaml.language.diagnostics import Diagnostic
+from cachedit_yaml.language.reading import MAX_BYTES
+from cachedit_yaml.language.rendering import render_in
 
 
 def use_color(stream: TextIO) -> bool:
@@ -63,6 +64,17 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
 def count(number: int, noun: str) -> str:
     """``1 file``, ``2 files``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def flow(value: Any) -> str:
+    """Plain data in one line, nearly as YAML would write it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {flow(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(flow(item) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def _text(path: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cachedit_yaml.cli.output import print_diagnostics, print_json
+from cachedit_yaml.cli.output import flow, print_diagnostics, print_json
 from cachedit_yaml.errors import AdapterNotFoundError
 from cachedit_yaml.language.plain import to_data
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
@@ -106,12 +106,12 @@ def _describe(spec: AdapterSpec, note: str | None) -> Iterator[str]:
     if spec.scheduler is not None:
         yield f"steps: those of {spec.scheduler}"
     if spec.step_split is not None:
-        yield f"steps divide by: {_flow(to_data(spec.step_split))}"
+        yield f"steps divide by: {flow(to_data(spec.step_split))}"
     if to_data(spec.guidance):
-        yield f"guidance: {_flow(to_data(spec.guidance))}"
+        yield f"guidance: {flow(to_data(spec.guidance))}"
     for title, settings in _layers(spec):
         if settings:
-            yield f"{title}: {_flow(settings)}"
+            yield f"{title}: {flow(settings)}"
 
 
 def _layers(spec: AdapterSpec) -> Iterator[tuple[str, Any]]:
@@ -131,15 +131,4 @@ def _lists(blocks: Mapping[str, BlockList], indent: str) -> Iterator[str]:
 
 
 def _of(params: CacheSettings | None) -> str:
-    return f"  {_flow(to_data(params))}" if params is not None else ""
-
-
-def _flow(value: Any) -> str:
-    """Plain data in one line, nearly as YAML would write it."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {_flow(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    return f"  {flow(to_data(params))}" if params is not None else ""

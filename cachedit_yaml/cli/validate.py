@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from cachedit_yaml.language.catalogue import RULES, Rule, find_rule
 from cachedit_yaml.language.diagnostics import nearest
-from cachedit_yaml.language.reader import MAX_BYTES
+from cachedit_yaml.language.reading import MAX_BYTES
 from cachedit_yaml.validation.formats import human
 from cachedit_yaml.validation.report import Report
 from cachedit_yaml.validation.run import validate, validate_and_fix

@@ -8,12 +8,12 @@ execution can refuse the calls that it would get wrong. Nothing is executed.
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
+
+from cachedit_yaml.compiler.source import source_of
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,8 @@ class LoopReport:
 
 def inspect_loop(transformer: torch.nn.Module, list_path: str) -> LoopReport:
     """Report on the loop over ``list_path`` in the transformer's forward."""
-    try:
-        source = textwrap.dedent(inspect.getsource(inspect.unwrap(type(transformer).forward)))
-        function = next(
-            node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
-        )
-    except (OSError, TypeError, SyntaxError, StopIteration):
+    function = source_of(type(transformer).forward)
+    if function is None:
         return LoopReport(found=False)
     parameters = {item.arg for item in (*function.args.args, *function.args.kwonlyargs)}
     parameters.discard("self")

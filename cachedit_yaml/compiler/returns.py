@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import ast
 import functools
-import inspect
-import textwrap
 from typing import Any
 
 import torch
 
 from cachedit_yaml.compiler.signature import PATTERNS, Binding, Pattern
+from cachedit_yaml.compiler.source import source_of
 
 
 def contradiction(
@@ -50,12 +49,8 @@ def contradiction(
 @functools.cache
 def _returns(cls: Any) -> tuple[tuple[str, ...], ...]:
     """The names in each `return` of a class's forward; an empty one for any other expression."""
-    try:
-        source = textwrap.dedent(inspect.getsource(inspect.unwrap(cls.forward)))
-        function = next(
-            node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
-        )
-    except (OSError, TypeError, SyntaxError, StopIteration):
+    function = source_of(cls.forward)
+    if function is None:
         return ()
     found = []
     for node in ast.walk(function):

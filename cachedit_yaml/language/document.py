@@ -85,7 +85,9 @@ class Document:
 
     def places(self) -> Mapping[KeyPath, str]:
         """``file:line`` of every key and item; after `extends`, of the file that says it."""
-        return {
-            path: f"{Path((key or value).path).name}:{(key or value).line}"
-            for path, (key, value) in self.positions.items()
-        }
+        names = {name: Path(name).name for name in self.sources}
+        result: dict[KeyPath, str] = {}
+        for path, (key, value) in self.positions.items():
+            span = key or value
+            result[path] = f"{names[span.path]}:{span.line}"
+        return result

@@ -73,6 +73,25 @@ def keys_of(cls: type) -> Mapping[str, Key]:
     return result
 
 
+@functools.cache
+def required_keys(cls: type) -> tuple[Key, ...]:
+    """The keys that a mapping of the language needs."""
+    return tuple(key for key in keys_of(cls).values() if key.required)
+
+
+@functools.cache
+def kind_of(hint: Any) -> Literal["language", "mapping", "list", "choice", "scalar"]:
+    """What a member of a type asks for."""
+    if is_language(hint):
+        return "language"
+    if is_mapping(hint):
+        return "mapping"
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        return "list"
+    return "choice" if origin is Literal else "scalar"
+
+
 def members_of(hint: Any) -> tuple[Any, ...]:
     """The members of a union, or the type itself; ``Unset`` is left out."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):

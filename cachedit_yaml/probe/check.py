@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.against import Rival, against_cache_dit
@@ -15,8 +13,10 @@ from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
 from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.prove import Proof, Subject, prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
+from cachedit_yaml.probe.workers import Died, can_fork, side_by_side
 
 Status = Literal["proved", "failed", "skipped"]
+_Work: TypeAlias = tuple[AdapterSpec, "Recipe | None", bool]
 
 
 @dataclass(frozen=True)
@@ -72,31 +72,35 @@ def check(
         specs: the adapters.
         pipelines: only these pipeline classes; default: all.
         against: also try cache-dit's own adapters on the same pipelines.
-        jobs: processes that work side by side, where the system can fork.
+        jobs: processes that work side by side, where the system can fork. They end with the
+            iterator; one that dies is a failed result, and the others go on.
 
     Yields:
         One result for each case, in the order of the adapters, and one for each adapter or
         pipeline of which nothing can be made.
     """
-    work: list[tuple[AdapterSpec, Recipe | None, bool]] = []
+    work: list[_Work] = []
     for spec in specs:
         if spec.refuse is not None or spec.probe is None or (unused(spec) and not pipelines):
             work.append((spec, None, against))
         if spec.refuse is None:
             wanted = [item for item in recipes(spec) if item.pipeline in pipelines or not pipelines]
             work += [(spec, recipe, against) for recipe in wanted]
-    if jobs > 1 and "fork" in multiprocessing.get_all_start_methods():
-        # Forked, so that nobody imports torch again.
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-            for results in pool.map(_check, work):
-                yield from results
+    if jobs > 1 and can_fork():
+        for results in side_by_side(_check, work, jobs):
+            yield from [_died(results)] if isinstance(results, Died) else results
     else:
         for item in work:
             yield from _check(item)
 
 
-def _check(work: tuple[AdapterSpec, Recipe | None, bool]) -> list[Checked]:
+def _died(died: Died[_Work]) -> Checked:
+    spec, recipe, _ = died.item
+    pipeline, variant = (recipe.pipeline, recipe.variant) if recipe is not None else ("", None)
+    return Checked(spec.name, pipeline, variant, "", "failed", died.why)
+
+
+def _check(work: _Work) -> list[Checked]:
     spec, recipe, against = work
     if recipe is not None:
         results = list(check_recipe(spec, recipe))

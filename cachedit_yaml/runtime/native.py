@@ -12,7 +12,8 @@ from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.errors import CompileError
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
-from cachedit_yaml.runtime.native_transformer import NativeState, NativeTransformer
+from cachedit_yaml.runtime.native_state import NativeState
+from cachedit_yaml.runtime.native_transformer import NativeTransformer
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.stats import BranchStats
 

@@ -11,12 +11,11 @@ from cachedit_yaml.language.diagnostics import (
     format_path,
     nearest,
     one_of,
-    render,
-    render_in,
     show,
 )
 from cachedit_yaml.language.load import check_document
 from cachedit_yaml.language.reader import read_text
+from cachedit_yaml.language.rendering import render, render_in
 
 HEAD = "schema: 1\npipelines: [A]\ntransformers: {t: {blocks: {b: Pattern_1}}}\n"
 

@@ -10,10 +10,11 @@ import pytest
 import yaml
 from language_documents import BAD_YAML, GOOD, Bad
 
-from cachedit_yaml.language import reader
+from cachedit_yaml.language import nodes
 from cachedit_yaml.language.diagnostics import Diagnostic
 from cachedit_yaml.language.document import Document
-from cachedit_yaml.language.reader import MAX_BYTES, read_file, read_text
+from cachedit_yaml.language.reader import read_file, read_text
+from cachedit_yaml.language.reading import MAX_BYTES
 
 SCALARS: list[tuple[str, Any]] = [
     ("yes", "yes"),
@@ -223,7 +224,7 @@ def test_a_file_is_called_as_asked(tmp_path: Path) -> None:
 
 @pytest.fixture
 def slow_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(nodes, "_LOADER", yaml.SafeLoader)
 
 
 @pytest.mark.usefixtures("slow_parser")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
-import inspect
-import textwrap
 from typing import Any
+
+from cachedit_yaml.compiler.source import source_of
 
 
 @functools.cache
@@ -17,10 +17,8 @@ def call_sites(pipeline: Any, transformer: str) -> int | None:
         pipeline: the pipeline's class.
         transformer: its attribute.
     """
-    try:
-        source = textwrap.dedent(inspect.getsource(inspect.unwrap(pipeline.__call__)))
-        tree = ast.parse(source)
-    except (OSError, TypeError, SyntaxError):
+    tree = source_of(pipeline.__call__)
+    if tree is None:
         return None
     wanted = f"self.{transformer}"
     names = {wanted}

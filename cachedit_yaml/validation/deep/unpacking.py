@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import functools
-import inspect
-import textwrap
 from typing import Any, Literal, TypeAlias
 
 import torch
 
 from cachedit_yaml.compiler.signature import PATTERNS, Argument, Binding, Pattern
+from cachedit_yaml.compiler.source import source_of
 
 #: What a loop makes of the block's result: both, in which order, or one value.
 Form: TypeAlias = Literal["hidden-encoder", "encoder-hidden", "hidden"]
@@ -87,12 +86,8 @@ def _given(call: ast.Call, argument: Argument) -> str | None:
 @functools.cache
 def _calls(cls: Any, list_path: str) -> tuple[tuple[ast.expr, ast.Call], ...]:
     """Each `target = block(...)` in the loops over a list, gradient checkpointing left out."""
-    try:
-        source = textwrap.dedent(inspect.getsource(inspect.unwrap(cls.forward)))
-        function = next(
-            node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
-        )
-    except (OSError, TypeError, SyntaxError, StopIteration):
+    function = source_of(cls.forward)
+    if function is None:
         return ()
     wanted = f"self.{list_path}"
     found: list[tuple[ast.expr, ast.Call]] = []
