@@ -88,7 +88,7 @@ class Explainer:
 
         plan: Any = self.plan
         if plan is not None:
-            return share_steps(plan, self._timesteps(), self.steps)
+            return share_steps(plan, self._timesteps(), self.steps, plan.ratio)
         split = self.spec.step_split
         plan = SimpleNamespace(
             transformers=[SimpleNamespace(path=path) for path in self.spec.transformers],
@@ -97,7 +97,7 @@ class Explainer:
             ratio=0.0 if split is not None and split.boundary is not None else None,
             pipeline=None,
         )
-        return share_steps(plan, None, self.steps)
+        return share_steps(plan, None, self.steps, plan.ratio)
 
     def _timesteps(self) -> Any:
         """The timesteps of the live scheduler, or None where it needs more than a number."""

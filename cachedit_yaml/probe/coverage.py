@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.check import Checked
@@ -12,6 +12,8 @@ from cachedit_yaml.probe.denoisers import Denoiser
 from cachedit_yaml.registry import Entry
 
 Status = Literal["cached", "refused", "none"]
+#: Stands for an engine where a class is neither diffusers' nor an engine's.
+OTHER: Final = "other packages"
 #: What there is by hand already, by engine.
 _BY_HAND = {"vllm_omni": "vLLM-Omni's own", "sglang": "SGLang's own"}
 
@@ -29,7 +31,8 @@ class Row:
         exact: whether every case of its probe is proved; None where nothing was tried.
         cache_dit: what cache-dit's own adapter does, or the engine's own code around it: equal,
             wrong, refuses or absent; None where it was not tried.
-        engine: the engine whose class it is.
+        engine: the engine whose class it is: ``diffusers``, ``vllm_omni``, ``sglang``, or
+            :data:`OTHER`.
         detail: why it is refused, skipped or not exact, and what cache-dit does.
     """
 
@@ -62,13 +65,20 @@ def coverage(
     homes: dict[tuple[str, str], Entry] = {}
     for entry in entries:
         for name in entry.spec.pipelines:
-            homes.setdefault((entry.engine or "diffusers", name), entry)
+            homes.setdefault((entry.engine or _package(name), name), entry)
     classes = sorted({*homes, *(("diffusers", name) for name in components)})
     rows = [
         _row(name, engine, homes.get((engine, name)), components.get(name), results)
         for engine, name in classes
     ]
     return sorted(rows, key=lambda row: (row.engine != "diffusers", row.engine, row.pipeline))
+
+
+def _package(pipeline: str) -> str:
+    """Where the class of a pipeline is at home that no engine has."""
+    import diffusers
+
+    return "diffusers" if hasattr(diffusers, pipeline) else OTHER
 
 
 def _row(

@@ -75,12 +75,14 @@ class Clock:
 
     Attributes:
         latest: the generation that began last, in any thread.
+        ratio: boundary ratio of the generations to come; None for the pipeline's.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.pipeline = plan.pipeline
         self.latest: Generation | None = None
+        self.ratio: float | None = None
         self._forwards = {None: 0, False: 1, True: 2}[plan.separate_cfg]
         self._run = _Run(self._forwards)
         self._generations: weakref.WeakSet[Generation] = weakref.WeakSet()
@@ -90,6 +92,11 @@ class Clock:
         self._scheduler: Any = None
         self._steps = False  # the hooked scheduler has ended a step
         self._lock = threading.Lock()
+
+    def share(self, timesteps: torch.Tensor | None, total: int | None) -> dict[str, int | None]:
+        """How many of the executed steps each transformer runs."""
+        ratio = self.plan.ratio if self.ratio is None else self.ratio
+        return share_steps(self.plan, timesteps, total, ratio)
 
     def install(self) -> None:
         """Hook the pipeline's scheduler, if there is one."""
@@ -170,7 +177,7 @@ class Clock:
             return
         if len(values) < generation.total:
             generation.total = len(values)
-            generation.shares = share_steps(self.plan, values, len(values))
+            generation.shares = self.share(values, len(values))
 
     def fail(self) -> None:
         """A forward raised: what is left of this thread's generation runs uncached."""
@@ -211,7 +218,7 @@ class Clock:
             generation.by_scheduler = False
             if self._looped is not None and self._looped != generation.total:
                 generation.total = self._looped
-                generation.shares = share_steps(self.plan, None, self._looped)
+                generation.shares = self.share(None, self._looped)
             generation.end_step()
             return generation
         return self._by_timestep(run, moment(timestep()), name, begun=told is not None)
@@ -268,7 +275,7 @@ class Clock:
             run.generation.release()
         if timesteps is not None:
             total = len(timesteps)
-        generation = Generation(total, share_steps(self.plan, timesteps, total), by_scheduler)
+        generation = Generation(total, self.share(timesteps, total), by_scheduler)
         run.generation = self.latest = generation
         self._generations.add(generation)
         return generation

@@ -67,7 +67,7 @@ class Generation:
 
 
 def share_steps(
-    plan: Plan, timesteps: torch.Tensor | None, total: int | None
+    plan: Plan, timesteps: torch.Tensor | None, total: int | None, ratio: float | None
 ) -> dict[str, int | None]:
     """How many of the executed steps each transformer runs.
 
@@ -75,6 +75,7 @@ def share_steps(
         plan: the step split and the transformers.
         timesteps: the executed timesteps ``[n]``, where they are known.
         total: number of executed steps, or None.
+        ratio: the boundary ratio, where the split has a boundary; None: all steps are noisy.
     """
     paths = [transformer.path for transformer in plan.transformers]
     shares: dict[str, int | None] = dict.fromkeys(paths, total)
@@ -83,13 +84,13 @@ def share_steps(
         return shares
     if split.boundary is not None:
         boundary = split.boundary
-        if plan.ratio is None:
+        if ratio is None:
             return {**shares, boundary.high: total, boundary.low: 0}
         if timesteps is None:
             high: int | None = None
         else:
             config = getattr(plan.scheduler, "config", {})
-            edge = plan.ratio * float(config.get("num_train_timesteps", 1000))
+            edge = ratio * float(config.get("num_train_timesteps", 1000))
             # As the pipelines do: torch rounds the edge to the timesteps' precision.
             high = int((timesteps >= edge).sum())
         low = None if high is None else total - high

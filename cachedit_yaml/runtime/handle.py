@@ -112,6 +112,18 @@ class Handle:
             raise ValueError(f"num_inference_steps must be a whole number from 1 on, not {steps!r}")
         self._clock.refresh(num_inference_steps)
 
+    @property
+    def boundary_ratio(self) -> float | None:
+        """Boundary ratio of the generations to come, where a request says one; None: the plan's.
+
+        Only an adapter whose `step_split` has a boundary looks at it.
+        """
+        return self._clock.ratio
+
+    @boundary_ratio.setter
+    def boundary_ratio(self, ratio: float | None) -> None:
+        self._clock.ratio = ratio
+
     def stats(self) -> Stats:
         """What the last generation did, by transformer, block list and guidance branch."""
         generation = self._clock.latest

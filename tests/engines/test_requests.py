@@ -72,6 +72,18 @@ def test_the_boundary_is_the_engines_default_where_nobody_says_one(engine: Engin
         assert all(row.cached_steps for row in rows)
 
 
+def test_a_request_may_say_another_boundary(engine: Engine) -> None:
+    with engine.cached(CONFIG):
+        for ratio, high in ((0.95, 2), (0.5, 7), (None, 4)):
+            engine.generate(boundary_ratio=ratio)
+            rows = engine.handle.stats().branches
+            assert {row.transformer: len(row.executed_steps) for row in rows} == {
+                "transformer": high,
+                "transformer_2": 8 - high,
+            }
+            assert not any("step_split" in text for text in engine.handle.stats().warnings)
+
+
 def test_request_scoped_switching(engine: Engine) -> None:
     from vllm_omni.diffusion.cache.cachedit import (
         CacheDiTRequestSpec,

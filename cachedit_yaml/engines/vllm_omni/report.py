@@ -26,6 +26,9 @@ class Report(Patch):
         self._said: set[str] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if getattr(self.owner, "boundary_ratio", None) is None:
+            # The engine's own config wins over the request.
+            self._handle.boundary_ratio = asked_ratio(args)
         output = self.inner(*args, **kwargs)
         if not self._handle.enabled:
             self.remove()
@@ -36,6 +39,14 @@ class Report(Patch):
                 self._said.add(text)
                 logger.warning("%s", text)
         return output
+
+
+def asked_ratio(args: tuple[Any, ...]) -> float | None:
+    """The boundary ratio that a request asks for; None where it asks for none."""
+    requests = getattr(args[0], "requests", None) if args else None
+    sampling = getattr(requests[0], "sampling_params", None) if requests else None
+    ratio = getattr(sampling, "boundary_ratio", None)
+    return float(ratio) if isinstance(ratio, (int, float)) else None
 
 
 def is_warm_up(args: tuple[Any, ...]) -> bool:
