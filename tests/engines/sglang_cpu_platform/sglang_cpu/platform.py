@@ -45,9 +45,7 @@ def times(x: torch.Tensor, factor: torch.Tensor, plus: torch.Tensor | float = 0)
     return (x.unflatten(1, (factor.shape[1], -1)) * factor + plus).flatten(1, 2)
 
 
-def modulated(
-    op: Any, x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor
-) -> torch.Tensor:
+def modulated(op: Any, x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Normalize, scale and shift."""
     return times(op.norm(x), 1 + scale, shift).to(x.dtype)
 
