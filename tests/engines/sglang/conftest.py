@@ -60,7 +60,7 @@ def _worker() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of the user's adapters."""
     folder = tmp_path / "adapters"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""SGLang's denoising stage, as far as it switches the cache: its own code, with a stub of a server."""
+"""SGLang's denoising stage as far as it switches the cache: its own code, a stub of a server."""
 
 from __future__ import annotations
 

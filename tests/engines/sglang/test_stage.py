@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 import cachedit_yaml
+from cachedit_yaml.engines.cache_dit.configs import read_config
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError, ConfigError
 from tests.engines.sglang.models import MODELS, STEPS
 from tests.engines.sglang.stage import begin, end, stage
@@ -58,8 +61,8 @@ def generate(model: torch.nn.Module, steps: int = STEPS) -> torch.Tensor:
 
 
 @pytest.fixture
-def model(_mine: Path) -> Iterator[Any]:
-    (_mine / "mine.yaml").write_text(MINE, encoding="utf-8")
+def model(adapters: Path) -> Iterator[Any]:
+    (adapters / "mine.yaml").write_text(MINE, encoding="utf-8")
     torch.manual_seed(0)
     found = OnlyYamlKnowsMe()
     yield found
@@ -185,10 +188,10 @@ def test_a_class_of_sglangs_with_a_forward_of_its_own_is_not_its_base() -> None:
 
 
 def test_what_does_not_fit_is_left_to_the_engine(
-    _mine: Path, caplog: pytest.LogCaptureFixture
+    adapters: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong = MINE.replace("OnlyYamlKnowsMe", "Krea2Transformer2DModel")
-    (_mine / "krea-2.yaml").write_text(wrong, encoding="utf-8")
+    (adapters / "krea-2.yaml").write_text(wrong, encoding="utf-8")
     model = MODELS["krea-2"].build()
     owner = stage(model)
     logging.getLogger("sglang").propagate = True
@@ -233,8 +236,8 @@ def test_two_transformers_that_divide_the_steps() -> None:
         assert torch.equal(run(steps), expected)
     end(owner)
     for steps in plain:
-        params = {"max_warmup_steps": 2, "residual_diff_threshold": 0.99,
-                  "secondary": {"max_warmup_steps": 3, "max_continuous_cached_steps": 9}}  # fmt: skip
+        second = {"max_warmup_steps": 3, "max_continuous_cached_steps": 9}
+        params = {"max_warmup_steps": 2, "residual_diff_threshold": 0.99, "secondary": second}
         begin(owner, steps, params, guided=True)
         run(steps)
         for model, number, warm_up in ((high, steps[0], 2), (low, steps[1], 3)):
@@ -273,3 +276,27 @@ def test_two_transformers_in_every_step() -> None:
             assert bool(branch.cached_steps) == (warm_up == 2)
     end(owner)
     assert torch.equal(run(), plain)
+
+
+def test_the_snippets_of_the_page(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "engines.md").read_text(encoding="utf-8")
+    part = page.partition("## SGLang diffusion")[2].partition("\n## ")[0]
+    snippets = dict(re.findall(r"```(\w+)\n(.*?)```", part, re.DOTALL))
+    wan = MODELS["wan2.2"].build(), MODELS["wan2.2"].build()
+    owner = stage(*wan)
+    begin(owner, (3, 5), json.loads(snippets["json"]), guided=True)
+    assert [values(model)["max_warmup_steps"] for model in wan] == [4, 1]
+    assert [values(model)["residual_diff_threshold"] for model in wan] == [0.15, 0.15]
+    end(owner)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in re.findall(r"(\w+)=(\w+)", snippets["sh"]):
+            patch.setenv(name, value)
+        begin(owner, (3, 5), enable=None)
+        assert cachedit_yaml.handle_of(wan[0]).plan.profile == "fast"
+        end(owner)
+    path = tmp_path / "file.yaml"
+    path.write_text(snippets["yaml"], encoding="utf-8")
+    config = read_config(path)
+    assert config is not None
+    assert config.adapter is not None
+    assert config.settings.residual_diff_threshold == 0.2

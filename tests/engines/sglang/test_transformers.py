@@ -1,4 +1,4 @@
-"""SGLang's own transformers, cached by its own stage with our adapters, beside its own cache code."""
+"""SGLang's own transformers, cached by its own stage with our adapters, and by its own code."""
 
 from __future__ import annotations
 
