@@ -120,10 +120,12 @@ def _serve(pairs: list[tuple[Any, Any]], given: Mapping[str, Any]) -> bool:
             if reason is None:
                 _enable(pairs, asked, spec, given)
                 return True
-    except CacheditYamlError as error:
+    except Exception as error:
         if named or asked[0].adapter is not None or isinstance(error, ConfigError):
             raise
         # Nobody asked for us: the model runs as it would without this package.
+        if not isinstance(error, CacheditYamlError):
+            logger.exception("cachedit-yaml could not cache %s", name)
         reason = str(error)
     if reason is not None:
         logger.warning("SGLang's own cache code serves %s: %s", name, reason)
