@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= auto
 OLDEST := .venv-oldest
 ENGINES := .venv-engines
+SGLANG := .venv-sglang
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -35,6 +36,11 @@ $(ENGINES)/.ready: pyproject.toml .ci/requirements-engines.txt .ci/set-up-engine
 	@PYTHON=$(PYTHON) .ci/set-up-engines $(ENGINES)
 	@touch $@
 
+$(SGLANG)/.ready: $(ENGINES)/.ready .ci/requirements-sglang.txt .ci/set-up-sglang
+	@echo "Setting up $(SGLANG) (a few minutes the first time) ..."
+	@.ci/set-up-sglang $(SGLANG) $(ENGINES)
+	@touch $@
+
 demo: $(VENV)/.ready ## Generate pictures with and without the cache into out/demo
 	@$(BIN)/cachedit-yaml demo --out out/demo
 
@@ -44,9 +50,10 @@ test: $(VENV)/.ready ## Run the tests, with branch coverage
 test-oldest: $(OLDEST)/.ready ## Run the tests that touch cache-dit with the oldest supported one
 	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal tests/runtime tests/compiler tests/zoo
 
-# Warnings of vLLM's own are not ours to fail on.
-test-engines: $(ENGINES)/.ready ## Run the tests that need vLLM-Omni, in an environment of their own
+# Warnings of the engines' own are not ours to fail on.
+test-engines: $(ENGINES)/.ready $(SGLANG)/.ready ## Run the tests that need vLLM-Omni or SGLang, in environments of their own
 	$(ENGINES)/bin/python -m pytest -m engines -W default -W error:::cachedit_yaml tests/engines
+	$(SGLANG)/bin/python -m pytest -m engines -W default -W error:::cachedit_yaml tests/engines/sglang
 
 lint: $(VENV)/.ready ## ruff
 	$(BIN)/ruff check .
@@ -86,4 +93,4 @@ wheel: $(VENV)/.ready ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir dist .
 
 clean: ## Remove everything that is not in git
-	rm -rf .venv .venv-oldest .venv-fuzz .venv-engines build dist out .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv .venv-oldest .venv-fuzz .venv-engines .venv-sglang build dist out .pytest_cache .mypy_cache .ruff_cache .coverage*

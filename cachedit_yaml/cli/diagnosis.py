@@ -24,10 +24,10 @@ from cachedit_yaml.registry import Entry, Registry
 #: Distribution: what is supported, the versions that the tests run with, needed to cache.
 VERSIONS: Final[dict[str, tuple[str, tuple[str, ...], bool]]] = {
     "torch": (">=2.7.1", ("2.13.0",), True),
-    "cache-dit": (">=1.5.0,<1.6", ("1.5.0", "1.5.3"), True),
+    "cache-dit": (">=1.5.0,<1.6", ("1.5.0", "1.5.1", "1.5.3"), True),
     "diffusers": (">=0.40", ("0.40.0", "0.41.0", "0.42.1"), True),
     "vllm-omni": ("", ("0.30.0",), False),
-    "sglang": ("", (), False),
+    "sglang": ("", ("0.5.23",), False),
 }
 PLUGIN: Final = "cachedit_yaml"
 #: Entry-point groups of an engine, and the variable that names the plugins it may load.
@@ -206,6 +206,8 @@ def choose(registry: Registry, pipeline: str, engine: str) -> Choice:
         if match.how != "exact":
             how = f"{'its base class' if match.how == 'base' else 'the pattern'} "
             how += f"{match.matched_name!r} fits"
+        if engine == "sglang" and taken.engine is None and taken.kind == "shipped":
+            how += " of diffusers, for SGLang's diffusers back end; its own class is left to SGLang"
         choice.why = how
         if match.spec.refuse is not None:
             choice.why += f"; it refuses to be cached: {match.spec.refuse}"

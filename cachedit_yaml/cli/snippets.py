@@ -31,7 +31,13 @@ def snippet(engine: str, model: str | None, adapter: str | None) -> str:
             f"vllm-omni serve {shlex.quote(where)} --omni --cache-backend cache_dit \\\n"
             f"    --cache-config '{config}' --enable-cache-dit-summary"
         )
+    if adapter is not None and not adapter.startswith("sglang/"):
+        return (
+            f"# {adapter}.yaml as `cachedit-yaml show` prints it, or cache-dit's own sections\n"
+            f"sglang generate --model-path {shlex.quote(where)} --backend diffusers \\\n"
+            f"    --cache-dit-config {shlex.quote(adapter.rpartition('/')[2])}.yaml"
+        )
     return (
-        "# the plugin puts the adapters into cache-dit's table, by transformer class\n"
+        "# SGLang's own transformers find their adapters by class\n"
         f"SGLANG_CACHE_DIT_ENABLED=true sglang generate --model-path {shlex.quote(where)}"
     )

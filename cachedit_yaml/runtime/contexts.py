@@ -52,10 +52,11 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
         measured = 0.0 < threshold < 1.0 and t1.shape == t2.shape
         if not parallelized or ranks is None or ranks.group is None or not measured:
             # Without a measurement, nobody is asked.
-            similar: bool = super().similarity(
-                t1, t2, threshold=threshold, parallelized=parallelized, prefix=prefix
+            return bool(
+                _similarity(
+                    self, t1, t2, threshold=threshold, parallelized=parallelized, prefix=prefix
+                )
             )
-            return similar
         difference, size = (t1 - t2).abs(), t1.abs()
         important = self.get_important_condition_threshold()
         if important > 0.0:
@@ -70,11 +71,15 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
         return bool(relative < threshold)
 
 
+def _without_wrapper(function: Any) -> Any:
+    return getattr(function, "_torchdynamo_orig_callable", function)
+
+
+_similarity = _without_wrapper(CachedContextManager.similarity)
 for _name, _function in vars(CachedContextManager).items():
-    _plain = getattr(_function, "_torchdynamo_orig_callable", None)
-    if _plain is not None:
-        setattr(ContextManager, _name, _plain)
-del _name, _function, _plain
+    if _name not in vars(ContextManager) and _without_wrapper(_function) is not _function:
+        setattr(ContextManager, _name, _without_wrapper(_function))
+del _name, _function
 
 
 @dataclass

@@ -116,6 +116,15 @@ def test_vllm_omni(
 def test_sglang(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     found = as_json(capsys, "--engine", "sglang")
     assert "SGLANG_CACHE_DIT_ENABLED=true" in found["snippet"]
+    found = as_json(capsys, "--engine", "sglang", "--pipeline", "Krea2Pipeline")
+    assert found["choice"]["adapter"] == "sglang/krea-2"
+    assert "SGLANG_CACHE_DIT_ENABLED=true" in found["snippet"]
+    # What is made for diffusers' class serves SGLang's diffusers back end.
+    found = as_json(capsys, "--engine", "sglang", "--pipeline", "LattePipeline")
+    assert found["choice"]["adapter"] == "latte"
+    assert "diffusers back end" in found["choice"]["why"]
+    assert "--backend diffusers" in found["snippet"]
+    assert "--cache-dit-config latte.yaml" in found["snippet"]
     # In an environment that was set up before the plugin existed, that is what it says.
     assert "registered" in found["plugin"]
     monkeypatch.setenv("SGLANG_PLUGINS", "")

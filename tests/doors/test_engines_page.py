@@ -25,7 +25,13 @@ SNIPPETS = {
     for kind, code in re.findall(r"```(\w+)\n(.*?)```", body, re.DOTALL)
 }
 #: What runs elsewhere: `make test-engines`.
-ENGINE_ONLY = {("vLLM-Omni", "python"), ("vLLM-Omni", "sh")}
+ENGINE_ONLY = {
+    ("vLLM-Omni", "python"),
+    ("vLLM-Omni", "sh"),
+    ("SGLang diffusion", "sh"),
+    ("SGLang diffusion", "json"),
+    ("SGLang diffusion", "yaml"),
+}
 
 
 @pytest.fixture

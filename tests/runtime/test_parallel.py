@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 import cachedit_yaml
-from cachedit_yaml.runtime.parallel import ALL, ranks_of
+from cachedit_yaml.api import start
+from cachedit_yaml.runtime.parallel import ALL, Ranks, ranks_of
 from tests import tiny
 
 SETTINGS = {"max_warmup_steps": 1, "residual_diff_threshold": 0.9, "calibrator": None}
@@ -44,6 +46,40 @@ def test_ranks_on_their_own_do_not_wait_for_each_other(tmp_path: Path) -> None:
     one, other = map(ast.literal_eval, texts)
     assert one[0]
     assert one != other
+
+
+def work_in_pairs(rank: int, folder: str) -> None:
+    """One rank of two pairs: each pair divides a forward of its own."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=4)
+    try:
+        groups = [dist.new_group([0, 1]), dist.new_group([2, 3])]
+        pipe = tiny.build("PixArtAlphaPipeline")
+        plan = cachedit_yaml.compile_adapter("pixart", pipe, cache_config=SETTINGS)
+        noise = torch.randn(1, 7, 24, generator=torch.Generator().manual_seed(rank))
+        handle = start(replace(plan, together=Ranks(groups[rank // 2])), "loop")
+        # The pairs have other numbers of steps: nobody may wait for the other pair.
+        tiny.run(pipe, steps=6 + 4 * (rank // 2), prompt_embeds=noise)
+        (row,) = handle.stats().branches
+        handle.disable()
+        Path(folder, f"rank{rank}").write_text(
+            repr((row.cached_steps, sorted(row.residual_diffs.values()))), encoding="utf-8"
+        )
+    finally:
+        dist.destroy_process_group()
+
+
+def test_ranks_that_divide_a_forward_in_pairs(tmp_path: Path) -> None:
+    mp.spawn(work_in_pairs, (str(tmp_path),), nprocs=4, join=True)
+    found = [
+        ast.literal_eval((tmp_path / f"rank{rank}").read_text(encoding="utf-8"))
+        for rank in range(4)
+    ]
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert found[0] != found[2]
+    assert found[0][0]
 
 
 def test_an_engine_says_that_its_ranks_work_together() -> None:

@@ -1,0 +1,264 @@
+"""Around SGLang's functions that cache its own transformers.
+
+Each takes the engine's own function first. It is called for whatever no adapter serves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from cachedit_yaml.engines.sglang.settings import (
+    ENGINE,
+    Asked,
+    check_request,
+    engine_defaults,
+    read,
+    split_request,
+)
+from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError, ConfigError
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.matching import Match
+from cachedit_yaml.registry import Registry
+
+if TYPE_CHECKING:
+    from cachedit_yaml.runtime.parallel import Ranks
+
+logger = logging.getLogger("sglang.multimodal_gen.cachedit_yaml")
+
+NAME: Final = "sglang"
+
+Inner = Callable[..., Any]
+
+
+def enable_cache_on_transformer(inner: Inner, *args: Any, **kwargs: Any) -> Any:
+    """Cache a transformer as its adapter says.
+
+    Raises:
+        CacheditYamlError: the request or the server names an adapter that does not fit.
+    """
+    given = inspect.signature(inner).bind(*args, **kwargs).arguments
+    module, config = given["transformer"], given["config"]
+    if not config.enabled or not _serve(inner, [(module, config)], given):
+        return inner(*args, **kwargs)
+    return module
+
+
+def enable_cache_on_dual_transformer(inner: Inner, *args: Any, **kwargs: Any) -> Any:
+    """Cache two transformers, each with its own settings and its own count of steps.
+
+    Raises:
+        CacheditYamlError: the request or the server names an adapter that does not fit.
+    """
+    given = inspect.signature(inner).bind(*args, **kwargs).arguments
+    first, second = given["transformer"], given["transformer_2"]
+    primary, secondary = given["primary_config"], given["secondary_config"]
+    if not primary.enabled or not _serve(inner, [(first, primary), (second, secondary)], given):
+        return inner(*args, **kwargs)
+    return first, second
+
+
+def refresh_context_on_transformer(inner: Inner, *args: Any, **kwargs: Any) -> Any:
+    """Begin a generation."""
+    given = inspect.signature(inner).bind(*args, **kwargs).arguments
+    if not _refresh([(given["transformer"], given["num_inference_steps"])]):
+        return inner(*args, **kwargs)
+    return None
+
+
+def refresh_context_on_dual_transformer(inner: Inner, *args: Any, **kwargs: Any) -> Any:
+    """Begin a generation of two transformers, which the engine tells the steps of each."""
+    given = inspect.signature(inner).bind(*args, **kwargs).arguments
+    steps = (given["num_high_noise_steps"], given["num_low_noise_steps"])
+    modules = (given["transformer"], given["transformer_2"])
+    if not _refresh(list(zip(modules, steps, strict=True))):
+        return inner(*args, **kwargs)
+    return None
+
+
+def disable_cache_on_transformer(inner: Inner, transformer: Any) -> Any:
+    """Restore a transformer."""
+    handle = _handle_of(transformer)
+    if handle is None:
+        return inner(transformer)
+    logger.info("cache of the last request: %s", handle.stats())
+    handle.disable()
+    return transformer
+
+
+def resolve_cache_dit_request_overrides(inner: Inner, raw: Any) -> Any:
+    """Let ``cache_dit_params`` name an adapter, a profile and every setting of the language.
+
+    Raises:
+        RequestError: a key that nobody knows, or a value that it cannot have.
+    """
+    if not isinstance(raw, Mapping):
+        return inner(raw)
+    # The engine's module is imported: its function was called.
+    module = sys.modules[inner.__module__]
+    known = module.CACHE_DIT_REQUEST_PARAM_KEYS, module.CACHE_DIT_REQUEST_KNOB_KEYS
+    check_request(raw, *known)
+    theirs, ours = split_request(raw, *known)
+    found = {**inner(theirs), **ours}
+    if isinstance(raw.get("secondary"), Mapping):
+        found["secondary"] = dict(raw["secondary"])
+    return found
+
+
+def _serve(inner: Inner, pairs: list[tuple[Any, Any]], given: Mapping[str, Any]) -> bool:
+    """Cache transformers; False where the engine's own code is to do it."""
+    name = type(pairs[0][0]).__name__
+    asked = [read(config) for _, config in pairs]
+    named = False
+    try:
+        named, spec = _adapter_for(pairs[0][0], asked[0])
+        if spec is None:
+            reason = None
+        else:
+            reason = _left_to_the_engine(asked[0])
+            if reason is None:
+                _enable(pairs, asked, spec, given, _ranks(inner, given))
+                return True
+    except Exception as error:
+        if named or asked[0].adapter is not None or isinstance(error, ConfigError):
+            raise
+        # Nobody asked for us: the model runs as it would without this package.
+        if not isinstance(error, CacheditYamlError):
+            logger.exception("cachedit-yaml could not cache %s", name)
+        reason = str(error)
+    if reason is not None:
+        logger.warning("SGLang's own cache code serves %s: %s", name, reason)
+    if asked[0].only_ours and asked[0].adapter != ENGINE:
+        keys = ", ".join(asked[0].only_ours)
+        logger.warning("SGLang's own cache code, which serves %s, ignores %s", name, keys)
+    return False
+
+
+def _adapter_for(module: Any, asked: Asked) -> tuple[bool, AdapterSpec | None]:
+    """The adapter that was asked for, or the one that names the transformer's class.
+
+    Returns:
+        Whether somebody asked for it, and the adapter; None where the engine is to do it.
+    """
+    registry = Registry.load()
+    if asked.adapter == ENGINE:
+        return False, None
+    if asked.adapter is not None:
+        return True, registry.get(asked.adapter, NAME)
+    if asked.file is not None:
+        return True, asked.file
+    try:
+        match = registry.match_transformer(type(module), NAME)
+    except AdapterNotFoundError:
+        return False, None
+    return False, match.spec if _is_ours(match, module) else None
+
+
+def _is_ours(match: Match, module: Any) -> bool:
+    """Whether an adapter may serve a transformer that nobody asked it to.
+
+    A shipped adapter for diffusers' class of the same name was not tried on SGLang's class, nor one
+    for a base class on a class with a forward of its own (FSDP makes subclasses without one).
+    """
+    mro = type(module).__mro__
+    derived = [cls.__name__ for cls in mro].index(match.matched_name) if match.how == "base" else 0
+    if any("forward" in vars(cls) for cls in mro[:derived]):
+        return False
+    entry = match.entry
+    own_class = any(cls.__module__.partition(".")[0] == NAME for cls in mro)
+    return entry.engine == NAME or (
+        entry.engine in (None, "diffusers") and (entry.kind != "shipped" or not own_class)
+    )
+
+
+def _left_to_the_engine(asked: Asked) -> str | None:
+    """Why the engine has to cache a transformer that an adapter serves, or None."""
+    if asked.compiles:
+        return (
+            "--enable-torch-compile makes one graph of the whole transformer, where no block can "
+            "be skipped; add --regional-compile"
+        )
+    return None
+
+
+def _ranks(inner: Inner, given: Mapping[str, Any]) -> Ranks | None:
+    """The ranks that run each forward together; None where this one runs it alone."""
+    import torch.distributed as dist
+
+    from cachedit_yaml.runtime.parallel import Ranks
+
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return None
+    groups = [given.get(name) for name in ("sp_group", "tp_group")]
+    divided = [item for item in groups if item is not None and dist.get_world_size(item) > 1]
+    engine = sys.modules[inner.__module__]
+    joint = bool(given.get("joint_cfg_decision"))
+    if len(divided) > 1 or (joint and engine.get_classifier_free_guidance_world_size() > 1):
+        return Ranks(engine.get_dit_group())
+    # Else guidance branches are on ranks of their own, each with its own decisions.
+    return Ranks(divided[0]) if divided else None
+
+
+def _enable(
+    pairs: list[tuple[Any, Any]],
+    asked: list[Asked],
+    spec: AdapterSpec,
+    given: Mapping[str, Any],
+    ranks: Ranks | None,
+) -> None:
+    """Cache all of the transformers, or none."""
+    from cachedit_yaml.api import start
+    from cachedit_yaml.compiler.compile import compile_adapter
+
+    names = list(spec.transformers)
+    plans = []
+    for index, ((module, config), wish) in enumerate(zip(pairs, asked, strict=True)):
+        # The engine divides the steps, and tells each transformer its own.
+        own = dataclasses.replace(spec, step_split=None)
+        if len(pairs) > 1:
+            name = names[min(index, len(names) - 1)]
+            own = dataclasses.replace(own, transformers={name: spec.transformers[name]})
+        plan = compile_adapter(
+            own,
+            None,
+            transformer=module,
+            profile=wish.profile,
+            cache_config=wish.settings,
+            defaults=engine_defaults(config),
+        )
+        separate = plan.separate_cfg
+        if separate is None:
+            separate = bool(given.get("has_separate_cfg"))
+        plans.append(dataclasses.replace(plan, separate_cfg=separate, together=ranks))
+    handles = []
+    try:
+        for plan, wish in zip(plans, asked, strict=True):
+            handles.append(start(plan, wish.execution))
+    except BaseException:
+        for handle in handles:
+            handle.disable()
+        raise
+    for handle, (module, config) in zip(handles, pairs, strict=True):
+        handle.refresh(config.num_inference_steps or None)
+        logger.info("%s is cached by cachedit-yaml:\n%s", type(module).__name__, handle.explain())
+
+
+def _refresh(pairs: list[tuple[Any, int]]) -> bool:
+    """Begin a generation; False where the transformers are the engine's."""
+    handles = [(_handle_of(module), steps) for module, steps in pairs]
+    for handle, steps in handles:
+        if handle is None:
+            return False
+        logger.info("cache of the last request: %s", handle.stats())
+        handle.refresh(steps or None)
+    return True
+
+
+def _handle_of(module: Any) -> Any:
+    from cachedit_yaml.api import handle_of
+
+    return handle_of(module)

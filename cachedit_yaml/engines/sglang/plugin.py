@@ -1,0 +1,103 @@
+"""The plugin, which every process of SGLang diffusion loads.
+
+It imports neither torch nor cache-dit nor SGLang: most processes never build a pipeline. Each part
+of SGLang that is hooked is hooked when it has been imported. Functions that others have taken by
+name before that (``from module import function``) are replaced there as well, as SGLang's own
+registry of hooks does; that registry would import what it hooks in every process.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+from cachedit_yaml.engines.late import when_imported
+
+#: Below the engine's own logger, so that the engine's handlers and levels apply.
+logger = logging.getLogger("sglang.multimodal_gen.cachedit_yaml")
+
+_RUNTIME: Final = "sglang.multimodal_gen.runtime"
+CACHE: Final = f"{_RUNTIME}.cache.cache_dit_integration"
+STAGE: Final = f"{_RUNTIME}.pipelines_core.stages.denoising"
+DIFFUSERS: Final = f"{_RUNTIME}.pipelines.diffusers_pipeline"
+
+_registered = False
+
+
+def register() -> None:
+    """Put the adapters into SGLang. Calling it again does nothing.
+
+    SGLang calls this as a plugin of ``sglang.multimodal_gen.plugins``. What goes wrong is logged,
+    and the process starts without the adapters.
+    """
+    global _registered
+    if _registered:
+        return
+    _registered = True
+    when_imported(CACHE, _hook_functions)
+    when_imported(STAGE, _hook_stage)
+    when_imported(DIFFUSERS, _hook_diffusers)
+
+
+def _hook_functions(module: ModuleType) -> None:
+    from cachedit_yaml.engines.sglang import enabler
+
+    for hook in (
+        enabler.enable_cache_on_transformer,
+        enabler.enable_cache_on_dual_transformer,
+        enabler.refresh_context_on_transformer,
+        enabler.refresh_context_on_dual_transformer,
+        enabler.disable_cache_on_transformer,
+        enabler.resolve_cache_dit_request_overrides,
+    ):
+        around(module, hook.__name__, hook)
+    logger.info("cachedit-yaml serves SGLang's transformers")
+
+
+def _hook_stage(module: ModuleType) -> None:
+    from cachedit_yaml.engines.sglang.settings import remember_what_is_given
+
+    method = "_build_cache_dit_config"
+    stage = module.DenoisingStage
+    setattr(stage, method, _wrapped(getattr(stage, method), remember_what_is_given))
+
+
+def _hook_diffusers(module: ModuleType) -> None:
+    from cachedit_yaml.engines.sglang.diffusers import apply_cache_dit
+
+    method = "_apply_cache_dit"
+    pipeline = module.DiffusersPipeline
+    setattr(pipeline, method, _wrapped(getattr(pipeline, method), apply_cache_dit))
+
+
+def around(module: ModuleType, name: str, hook: Callable[..., Any]) -> None:
+    """Put a function around one of the engine's, wherever the engine holds it.
+
+    Args:
+        module: where it is defined.
+        name: its name.
+        hook: gets the engine's own function first, then the arguments.
+    """
+    inner = getattr(module, name)
+    wrapper = _wrapped(inner, hook)
+    package = module.__name__.partition(".")[0]
+    for held_by in [item for key, item in list(sys.modules.items()) if _is_in(key, package)]:
+        for key, value in list(vars(held_by).items()):
+            if value is inner:
+                setattr(held_by, key, wrapper)
+
+
+def _is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def _wrapped(inner: Callable[..., Any], hook: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(inner)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return hook(inner, *args, **kwargs)
+
+    return wrapper
