@@ -12,6 +12,7 @@ from typing import Any, Literal
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.against import Rival, against_cache_dit
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
+from cachedit_yaml.probe.omni import build_omni, close_omni
 from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.prove import Proof, Subject, prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
@@ -116,8 +117,6 @@ def _check(work: tuple[AdapterSpec, Recipe | None, bool]) -> list[Checked]:
 def _make(spec: AdapterSpec, recipe: Recipe) -> Subject:
     if recipe.engine is None:
         return build(spec, recipe)
-    from cachedit_yaml.probe.omni import build_omni
-
     return build_omni(spec, recipe)
 
 
@@ -135,7 +134,11 @@ def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
         return
     # F and B change from make to make, so that each combination is tried somewhere.
     fn, bn = ((1, 0), (1, 1), (2, 1))[len(recipe.pipeline + (recipe.variant or "")) % 3]
-    for case in recipe.cases:
-        proofs = prove(built, case, fn=fn, bn=bn, native=case == PLAIN)
-        failed = any(item.verdict == "failed" for item in proofs)
-        yield Checked(*names, case, "failed" if failed else "proved", proofs=tuple(proofs))
+    try:
+        for case in recipe.cases:
+            proofs = prove(built, case, fn=fn, bn=bn, native=case == PLAIN)
+            failed = any(item.verdict == "failed" for item in proofs)
+            yield Checked(*names, case, "failed" if failed else "proved", proofs=tuple(proofs))
+    finally:
+        if recipe.engine is not None:
+            close_omni()
