@@ -14,7 +14,7 @@ from cachedit_yaml.probe.recipe import Recipe, recipes
 pytestmark = pytest.mark.engines
 
 ADAPTERS = 7
-RECIPES = 14
+RECIPES = 27
 
 SHIPPED = [
     entry
