@@ -13,8 +13,8 @@ from cachedit_yaml.probe.recipe import Recipe, recipes
 
 pytestmark = pytest.mark.engines
 
-ADAPTERS = 7
-RECIPES = 27
+ADAPTERS = 8
+RECIPES = 31
 
 SHIPPED = [
     entry
