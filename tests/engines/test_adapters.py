@@ -13,8 +13,8 @@ from cachedit_yaml.probe.recipe import Recipe, recipes
 
 pytestmark = pytest.mark.engines
 
-ADAPTERS = 8
-RECIPES = 31
+ADAPTERS = 9
+RECIPES = 32
 
 SHIPPED = [
     entry
