@@ -14,7 +14,7 @@ from cachedit_yaml.probe.recipe import Recipe, recipes
 pytestmark = pytest.mark.engines
 
 ADAPTERS = 9
-RECIPES = 32
+RECIPES = 33
 
 SHIPPED = [
     entry
