@@ -13,8 +13,8 @@ from cachedit_yaml.probe.recipe import Recipe, recipes
 
 pytestmark = pytest.mark.engines
 
-ADAPTERS = 9
-RECIPES = 33
+ADAPTERS = 10
+RECIPES = 35
 
 SHIPPED = [
     entry
