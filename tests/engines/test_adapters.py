@@ -13,8 +13,8 @@ from cachedit_yaml.probe.recipe import Recipe, recipes
 
 pytestmark = pytest.mark.engines
 
-ADAPTERS = 10
-RECIPES = 35
+ADAPTERS = 11
+RECIPES = 36
 
 SHIPPED = [
     entry
