@@ -13,7 +13,7 @@ from cachedit_yaml.probe.recipe import Recipe, recipes
 
 pytestmark = pytest.mark.engines
 
-ADAPTERS = 11
+ADAPTERS = 12
 RECIPES = 36
 
 SHIPPED = [
