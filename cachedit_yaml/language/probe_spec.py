@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from cachedit_yaml.language.keys import CLASS_NAME, key
+from cachedit_yaml.language.keys import ATTRIBUTE_PATH, CLASS_NAME, key
 
 #: An argument of a call.
 ARGUMENT: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -18,7 +18,9 @@ PART: Final = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_]*){0,8}$"
 #: A Python package, by the name under which it is imported.
 PACKAGE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 #: A file of a checkpoint, at most one folder deep.
-FILE: Final = r"^[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z][A-Za-z0-9_-]*)?\.json$"
+FILE: Final = r"^([A-Za-z][A-Za-z0-9_.-]*/)?[A-Za-z][A-Za-z0-9_-]*\.json$"
+#: A folder of a checkpoint, at most one deep; a dot is the checkpoint itself.
+FOLDER: Final = r"^(\.|[A-Za-z][A-Za-z0-9_.-]*)$"
 #: The name of a case or a variant.
 CASE: Final = r"^[a-z0-9][a-z0-9_-]*$"
 
@@ -49,6 +51,11 @@ class Part:
         max_items=32,
     )
     dtype: Literal["float32", "float16", "bfloat16"] | None = key("Its dtype. Default: float32.")
+    folder: str | None = key(
+        "Where it lies in an engine's checkpoint: a folder, or `.` for the checkpoint itself. "
+        "Default: a folder of the component's name.",
+        pattern=FOLDER,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +63,9 @@ class ProbeVariant:
     """Another make of a pipeline, on top of the plain one."""
 
     parts: Mapping[str, Part | None] | None = key(
-        "Components that differ; null for none.",
-        key_pattern=ATTRIBUTE,
+        "Components that differ; null for none. For an engine also what it makes by itself, by its "
+        "path from the pipeline.",
+        key_pattern=ATTRIBUTE_PATH,
         shorthand="part",
         max_items=32,
     )

@@ -4,6 +4,7 @@ language models. None of them knows a pipeline."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -14,7 +15,9 @@ from cachedit_yaml.probe.tokenizers import (
     IMAGE_TOKEN,
     bytes_tokenizer,
     clip_tokenizer,
+    qwen2_vl_processor,
     t5_tokenizer,
+    wav2vec2_processor,
     word_tokenizer,
 )
 
@@ -111,12 +114,30 @@ class SafetyChecker(_Stub):
         return frames
 
 
+class NoWeights:
+    """A file of weights that holds none: what loads it keeps those that it has.
+
+    Args:
+        file: its name.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file).name
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write it into a folder."""
+        torch.save({}, Path(folder) / self.file)
+
+
 BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "tokenizer": word_tokenizer,
     "clip-tokenizer": clip_tokenizer,
     "t5-tokenizer": t5_tokenizer,
     "bytes-tokenizer": bytes_tokenizer,
+    "qwen2-vl-processor": qwen2_vl_processor,
+    "wav2vec2-processor": wav2vec2_processor,
     "embedding": Embedding,
+    "no-weights": NoWeights,
     "processor": Processor,
     "safety-checker": SafetyChecker,
 }

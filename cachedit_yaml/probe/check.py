@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.against import Rival, against_cache_dit
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
+from cachedit_yaml.probe.omni import Omni, build_omni, close_omni
 from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.prove import Proof, Subject, prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
@@ -122,21 +123,20 @@ def _rival(spec: AdapterSpec, recipe: Recipe) -> Rival:
     if recipe.engine is None:
         return against_cache_dit(spec, recipe)
     from cachedit_yaml.probe.against_engine import against_engine
-    from cachedit_yaml.probe.omni import Omni, build_omni
 
     try:
         built = build_omni(spec, recipe)
+        assert isinstance(built, Omni)
+        return against_engine(built)
     except (NotInstalledError, ProbeError) as error:
         return Rival("untried", str(error))
-    assert isinstance(built, Omni)
-    return against_engine(built)
+    finally:
+        close_omni()
 
 
 def _make(spec: AdapterSpec, recipe: Recipe) -> Subject:
     if recipe.engine is None:
         return build(spec, recipe)
-    from cachedit_yaml.probe.omni import build_omni
-
     return build_omni(spec, recipe)
 
 
@@ -154,7 +154,11 @@ def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
         return
     # F and B change from make to make, so that each combination is tried somewhere.
     fn, bn = ((1, 0), (1, 1), (2, 1))[len(recipe.pipeline + (recipe.variant or "")) % 3]
-    for case in recipe.cases:
-        proofs = prove(built, case, fn=fn, bn=bn, native=case == PLAIN)
-        failed = any(item.verdict == "failed" for item in proofs)
-        yield Checked(*names, case, "failed" if failed else "proved", proofs=tuple(proofs))
+    try:
+        for case in recipe.cases:
+            proofs = prove(built, case, fn=fn, bn=bn, native=case == PLAIN)
+            failed = any(item.verdict == "failed" for item in proofs)
+            yield Checked(*names, case, "failed" if failed else "proved", proofs=tuple(proofs))
+    finally:
+        if recipe.engine is not None:
+            close_omni()

@@ -8,7 +8,6 @@ pipeline and runs the requests, in this process and without a server.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import os
 import tempfile
@@ -20,7 +19,8 @@ import torch
 
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.classes import NotInstalledError, ProbeError, find_part
+from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
+from cachedit_yaml.probe.inside import Untouched, is_inside, make_inside, put_inside
 from cachedit_yaml.probe.parts import build_part, randomise
 from cachedit_yaml.probe.pipelines import STEPS, Built, quiet, silence, tensor_of
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
@@ -29,7 +29,7 @@ from cachedit_yaml.runtime.handle import Handle
 
 #: Inputs that are what is asked for; every other one says how.
 _PROMPT: Final = ("prompt", "negative_prompt")
-_MEDIA: Final = ("image", "audio", "video")
+_MEDIA: Final = ("image", "last_image", "mask", "audio", "video")
 _ENVIRONMENT: Final = {"TORCH_COMPILE_DISABLE": "1", "VLLM_CONFIGURE_LOGGING": "0"}
 
 
@@ -89,8 +89,12 @@ class Omni:
         specs = {**self.recipe.inputs, **self.recipe.cases[case]}
         given = {name: maker.make(value, (name,)) for name, value in specs.items()}
         prompt: dict[str, Any] = {"prompt": "a red cat"}
+        if isinstance(given.get("prompt"), Mapping):  # its other fields, for models of more stages
+            prompt |= given.pop("prompt")
         prompt |= {name: given.pop(name) for name in _PROMPT if name in given}
         media = {name: given.pop(name) for name in _MEDIA if given.get(name) is not None}
+        if isinstance(media.get("audio"), torch.Tensor):
+            media["audio"] = media["audio"].numpy()
         if media:
             prompt["multi_modal_data"] = media
         usual = {"num_inference_steps": steps, "seed": 0, "output_type": "latent"}
@@ -108,27 +112,13 @@ class Alone(Built):
 
     def __init__(self, spec: AdapterSpec, recipe: Recipe, worker: Any, seed: int) -> None:
         self._worker = worker
-        with self._inside():
-            super().__init__(spec, recipe, self._made(spec, recipe, seed))
-
-    def _made(self, spec: AdapterSpec, recipe: Recipe, seed: int) -> torch.nn.Module:
-        from vllm_omni.diffusion.data import TransformerConfig
-
-        part = next(
-            (recipe.parts[path] for path in spec.transformers if path in recipe.parts), None
-        )
-        if part is None or part.part is None:
+        parts = [recipe.parts[path] for path in spec.transformers if path in recipe.parts]
+        if not parts or parts[0] is None or parts[0].part is None:
             raise ProbeError("the probe has no part for any transformer of the adapter")
-        cls = find_part(part.part)
-        given = dict(part.config or {})
-        if "od_config" in inspect.signature(cls).parameters:
-            self._worker.od_config.set_tf_model_config(TransformerConfig.from_dict(given))
-            names = inspect.signature(cls).parameters
-            given = {name: value for name, value in given.items() if name in names}
-            given["od_config"] = self._worker.od_config
-        made: torch.nn.Module = cls(**given)
-        randomise(made, seed)
-        return made.eval().requires_grad_(False)
+        with self._inside():
+            made = make_inside(worker.od_config, parts[0])
+            randomise(made, seed)
+            super().__init__(spec, recipe, made.eval().requires_grad_(False))
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
@@ -180,24 +170,23 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
     ]
     if recipe.pipeline and not names:
         raise NotInstalledError(f"the installed vLLM-Omni has no {recipe.pipeline}")
-    _close_last()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        if names:
-            write_checkpoint(folder, spec, recipe, names[0], seed)
-        try:
-            with quiet():
-                worker = _start(folder, recipe)
-                if not recipe.pipeline:
-                    return Alone(spec, recipe, worker, seed)
-                load(worker, seed)
-        except ProbeError:
-            raise
-        except Exception as error:
-            raise ProbeError(
-                f"{recipe.pipeline or 'the transformer'} cannot be made: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+    close_omni()
+    folder = Path(_open.enter_context(tempfile.TemporaryDirectory()))
+    if names:
+        # The class may be registered more than once.
+        name = recipe.config.get("model_class_name", names[0])
+        write_checkpoint(folder, spec, recipe, name, seed)
+    try:
+        with quiet():
+            worker = _start(folder, recipe)
+            if not recipe.pipeline:
+                return Alone(spec, recipe, worker, seed)
+            load(worker, recipe, seed)
+    except ProbeError:
+        raise
+    except Exception as error:
+        what = recipe.pipeline or "the transformer"
+        raise ProbeError(f"{what} cannot be made: {type(error).__name__}: {error}") from error
     made = Omni(spec, recipe, worker)
     for attribute, value in recipe.attributes.items():
         setattr(made.target, attribute, value)
@@ -223,9 +212,9 @@ def write_checkpoint(
     index: dict[str, Any] = {"_class_name": name, "_diffusers_version": "0.40.0"}
     index |= {key: value for key, value in recipe.config.items() if key not in _config_fields()}
     for path, part in recipe.parts.items():
-        if part is None:
+        if part is None or (is_inside(part) and path not in spec.transformers):
             continue
-        place = folder / path
+        place = folder / (part.folder or path)
         if path in spec.transformers:
             _write_config(place, part)
         else:
@@ -241,7 +230,7 @@ def write_checkpoint(
 
 
 def _write_config(place: Path, part: Part) -> None:
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     name = (part.part or "").rsplit(".", 1)[-1]
     config = {"_class_name": name, **(part.config or {}), **(part.extra or {})}
     (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -261,13 +250,14 @@ def _config_fields() -> frozenset[str]:
     return frozenset(item.name for item in dataclasses.fields(OmniDiffusionConfig))
 
 
-#: The engine's groups and configs are global: one worker at a time.
-_running: list[Any] = []
+#: What the last pipeline needs and what only its end gives back: its folder, which the engine reads
+#: at requests too, and its worker, whose groups and configs are global.
+_open: Final = contextlib.ExitStack()
 
 
-def _close_last() -> None:
-    while _running:
-        _running.pop().shutdown()
+def close_omni() -> None:
+    """Shut down the worker of the last pipeline, so that another engine can start."""
+    _open.close()
 
 
 def _start(folder: Path, recipe: Recipe) -> Any:
@@ -275,27 +265,39 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     from vllm_omni.diffusion.worker.diffusion_worker import DiffusionWorker
 
     fields = _config_fields()
-    given = {name: value for name, value in recipe.config.items() if name in fields}
+    given = {
+        name: _placed(value, folder) for name, value in recipe.config.items() if name in fields
+    }
     config = OmniDiffusionConfig.from_kwargs(
         **{"model": str(folder), "dtype": "float32", "enforce_eager": True, **given}
     )
     if recipe.pipeline:
         config.enrich_config()
     worker = DiffusionWorker(0, 0, config, skip_load_model=True)
-    _running.append(worker)
+    _open.callback(worker.shutdown)
     return worker
 
 
-def load(worker: Any, seed: int) -> None:
+def _placed(value: Any, folder: Path) -> Any:
+    """A value of the engine's config, where ``{folder: llama}`` is a folder of the checkpoint."""
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) == {"folder"}:
+        return str(folder / value["folder"])
+    return {name: _placed(item, folder) for name, item in value.items()}
+
+
+def load(worker: Any, recipe: Recipe, seed: int) -> None:
     from vllm.config import LoadConfig
     from vllm_omni.diffusion.model_loader.diffusers_loader import DiffusersPipelineLoader
 
     class Loader(DiffusersPipelineLoader):  # type: ignore[misc]
         def load_weights(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+            put_inside(model, worker.od_config, recipe.parts)
             randomise(model, seed)
 
     loader = Loader(LoadConfig(), od_config=worker.od_config)
-    with inside(worker):
+    with inside(worker), Untouched():
         worker.model_runner.pipeline = loader.load_model(
             load_device=str(worker.device), device=worker.device
         )

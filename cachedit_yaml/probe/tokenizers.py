@@ -6,6 +6,7 @@ Engines load a tokenizer as a certain class from certain files, so each kind has
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -74,13 +75,13 @@ class _WithVocabulary:
     """
 
     def __init__(self, tokenizer: Any, vocabulary: Sequence[str]) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._vocabulary = {word: number for number, word in enumerate(vocabulary)}
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write it into a folder."""
         place = Path(folder)
-        self._tokenizer.save_pretrained(place)
+        self.tokenizer.save_pretrained(place)
         (place / "vocab.json").write_text(json.dumps(self._vocabulary), encoding="utf-8")
         (place / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
 
@@ -161,3 +162,33 @@ def bytes_tokenizer(special: Sequence[str] = (), **settings: Any) -> Any:
         },
     )
     return _WithVocabulary(made, letters)
+
+
+def qwen2_vl_processor(smallest: int = 784, largest: int = 12544) -> Any:
+    """The processor of Qwen2-VL and Qwen2.5-VL: their tokenizer, and what cuts pictures.
+
+    Args:
+        smallest: pixels of a picture, which is scaled up to them; 784 are one token.
+        largest: pixels of a picture, which is scaled down to them.
+    """
+    from transformers import Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
+
+    size = {"shortest_edge": smallest, "longest_edge": largest}
+    return Qwen2VLProcessor(
+        Qwen2VLImageProcessor(size=size),
+        bytes_tokenizer().tokenizer,
+        Qwen2VLVideoProcessor(),
+        chat_template=_TEMPLATE,
+    )
+
+
+def wav2vec2_processor() -> Any:
+    """The processor of Wav2Vec2: a tokenizer of single letters, and what scales sound."""
+    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+
+    words = {word: number for number, word in enumerate(["<pad>", "<unk>", "|", *_LETTERS])}
+    with tempfile.TemporaryDirectory() as place:
+        vocabulary = Path(place) / "vocab.json"
+        vocabulary.write_text(json.dumps(words), encoding="utf-8")
+        tokenizer = Wav2Vec2CTCTokenizer(str(vocabulary), bos_token=None, eos_token=None)
+    return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer)

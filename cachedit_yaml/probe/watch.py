@@ -69,6 +69,34 @@ class Watch:
             hook.remove()
         self._patched, self._hooks = [], []
 
+    def by_name(self) -> None:
+        """Watch the forwards themselves: who calls them by name runs no hooks.
+
+        What runs blocks outside of them (a prompt that is read first) does not count.
+        """
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self._counting = False
+        for transformer in self.plan.transformers:
+            parameters = Parameters(transformer.module.forward)
+            around = functools.partial(self._forward, transformer, parameters)
+            self._patch(transformer.module, "forward", around)
+
+    def _forward(
+        self,
+        plan: TransformerPlan,
+        parameters: Parameters,
+        inner: Callable[..., Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        self._on_forward(plan, parameters, plan.module, args, kwargs)
+        output = inner(*args, **kwargs)
+        self._counting = False
+        self._after_forward(plan.path, plan.module, args, output)
+        return output
+
     def _patch(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
         patch = _Around(owner, name, around)
         self._patched.append(patch)

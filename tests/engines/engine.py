@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from tests import tiny
+from tests.engines import checkpoints
 
 STEPS = 8
 #: What a model needs beyond the common arguments of the engine.
@@ -40,7 +41,7 @@ def shrink(patch: Any) -> None:
     from vllm_omni.diffusion.models.bagel import pipeline_bagel
     from vllm_omni.diffusion.models.z_image import z_image_transformer
 
-    config = tiny.transformer("ZImageTransformer2DModel").config
+    config = checkpoints.described("z_image")[1].parts["transformer"].config
     init = z_image_transformer.ZImageTransformer2DModel.__init__
     parameters = inspect.signature(init).parameters
     defaults = tuple(
@@ -55,7 +56,6 @@ def shrink(patch: Any) -> None:
         "ch": 32,
         "ch_mult": [1, 1, 1, 1],
         "num_res_blocks": 1,
-        "z_channels": 4,
     }.items():
         setattr(large, name, value)
     patch.setattr(pipeline_bagel, "default_ae_params", lambda: large)

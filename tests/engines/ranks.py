@@ -40,7 +40,7 @@ def work(rank: int, folder: Path, label: str, parallel: dict[str, int], port: in
     config.enrich_config()
     config.master_port = port
     worker = DiffusionWorker(rank, rank, config, skip_load_model=True)
-    omni.load(worker, seed=0)
+    omni.load(worker, made, seed=0)
     built = omni.Omni(spec, made, worker)
     omni.silence(built.target)
     found: dict[str, Any] = {}

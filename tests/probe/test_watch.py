@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 import cachedit_yaml
+from cachedit_yaml.probe.attributes import attributes
 from cachedit_yaml.probe.watch import Watch
 from tests.runtime.models import SmallPipeline, noise, small
+
+SPEC = cachedit_yaml.load_adapter(
+    {
+        "schema": 1,
+        "name": "small",
+        "cache": {"Fn_compute_blocks": 1},
+        "transformers": {"transformer": {"blocks": {"blocks": "Pattern_3"}}},
+    }
+)
 
 
 def test_calls_that_are_no_denoising_do_not_count() -> None:
@@ -33,3 +45,51 @@ def test_calls_that_are_no_denoising_do_not_count() -> None:
         pipe.transformer(noise(), 0, mode="capture")
     assert watch.forwards == {"transformer": 3}
     assert watch.calls["transformer", "blocks", 0] == 3
+
+
+def test_forwards_that_are_called_by_name() -> None:
+    """No hook of the module runs then, and what runs blocks outside of them does not count."""
+
+    class ByName(SmallPipeline):
+        def __call__(self, steps: int) -> Any:
+            for block in self.transformer.blocks:  # as for a prompt that is read first
+                block(noise())
+            for step in range(steps):
+                output = self.transformer.forward(noise(), step)
+            return output
+
+    pipe = ByName(small())
+    with Watch(cachedit_yaml.compile_adapter(SPEC, pipe)) as watch:
+        pipe(3)
+        assert not watch.forwards
+        watch.clear()
+        watch.by_name()
+        pipe(3)
+        pipe.transformer(noise(), 0)  # counts once, not twice
+    assert watch.forwards == {"transformer": 4}
+    assert watch.calls["transformer", "blocks", 0] == 4
+    assert len(watch.outputs["transformer"]) == 4
+    assert "forward" not in vars(pipe.transformer)
+
+
+def test_what_a_call_computes_anew_is_no_trace() -> None:
+    """Positions that a forward stores again and again; what somebody left behind is one."""
+    pipe = SmallPipeline(small())
+    plan = cachedit_yaml.compile_adapter(SPEC, pipe)
+
+    def store(shift: float = 0.0) -> None:
+        pipe.transformer.positions = (
+            torch.arange(600) + shift,
+            torch.ones(3, dtype=torch.bfloat16),
+        )
+        pipe.transformer.key = (1, 600 * 1000, torch.device("cpu"), "a")
+
+    store()
+    before = attributes(pipe, plan)
+    store()
+    assert attributes(pipe, plan) == before
+    store(1.0)
+    assert attributes(pipe, plan) != before
+    store()
+    pipe.transformer.blocks[0].forward = pipe.transformer.blocks[0].forward
+    assert attributes(pipe, plan) != before
