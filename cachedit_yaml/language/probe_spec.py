@@ -19,6 +19,8 @@ PART: Final = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_]*){0,8}$"
 PACKAGE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 #: A file of a checkpoint, at most one folder deep.
 FILE: Final = r"^[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z][A-Za-z0-9_-]*)?\.json$"
+#: A folder of a checkpoint, at most one deep; a dot is the checkpoint itself.
+FOLDER: Final = r"^(\.|[A-Za-z][A-Za-z0-9_.-]*)$"
 #: The name of a case or a variant.
 CASE: Final = r"^[a-z0-9][a-z0-9_-]*$"
 
@@ -49,6 +51,11 @@ class Part:
         max_items=32,
     )
     dtype: Literal["float32", "float16", "bfloat16"] | None = key("Its dtype. Default: float32.")
+    folder: str | None = key(
+        "Where it lies in an engine's checkpoint: a folder, or `.` for the checkpoint itself. "
+        "Default: a folder of the component's name.",
+        pattern=FOLDER,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,8 @@ class Omni:
         specs = {**self.recipe.inputs, **self.recipe.cases[case]}
         given = {name: maker.make(value, (name,)) for name, value in specs.items()}
         prompt: dict[str, Any] = {"prompt": "a red cat"}
+        if isinstance(given.get("prompt"), Mapping):  # its other fields, for models of more stages
+            prompt |= given.pop("prompt")
         prompt |= {name: given.pop(name) for name in _PROMPT if name in given}
         media = {name: given.pop(name) for name in _MEDIA if given.get(name) is not None}
         if media:
@@ -217,7 +219,7 @@ def write_checkpoint(
     for path, part in recipe.parts.items():
         if part is None:
             continue
-        place = folder / path
+        place = folder / (part.folder or path)
         if path in spec.transformers:
             _write_config(place, part)
         else:
@@ -233,7 +235,7 @@ def write_checkpoint(
 
 
 def _write_config(place: Path, part: Part) -> None:
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     name = (part.part or "").rsplit(".", 1)[-1]
     config = {"_class_name": name, **(part.config or {}), **(part.extra or {})}
     (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
