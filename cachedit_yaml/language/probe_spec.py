@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from cachedit_yaml.language.keys import CLASS_NAME, key
+from cachedit_yaml.language.keys import ATTRIBUTE_PATH, CLASS_NAME, key
 
 #: An argument of a call.
 ARGUMENT: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -63,8 +63,8 @@ class ProbeVariant:
     """Another make of a pipeline, on top of the plain one."""
 
     parts: Mapping[str, Part | None] | None = key(
-        "Components that differ; null for none.",
-        key_pattern=ATTRIBUTE,
+        "Components that differ, or the transformer alone by its attribute path; null for none.",
+        key_pattern=ATTRIBUTE_PATH,
         shorthand="part",
         max_items=32,
     )

@@ -114,7 +114,8 @@ class Alone(Built):
         if part is None or part.part is None:
             raise ProbeError("the probe has no part for any transformer of the adapter")
         cls = find_part(part.part)
-        given = dict(part.config or {})
+        # A config may be an object of the engine's.
+        given: dict[str, Any] = Maker({}, STEPS).make(dict(part.config or {}), ("config",))
         if "od_config" in inspect.signature(cls).parameters:
             self._worker.od_config.set_tf_model_config(TransformerConfig.from_dict(given))
             names = inspect.signature(cls).parameters
@@ -122,6 +123,10 @@ class Alone(Built):
             given["od_config"] = self._worker.od_config
         made: torch.nn.Module = cls(**given)
         randomise(made, seed)
+        for module in made.modules():  # as the engine's loader does after loading
+            method = getattr(module, "quant_method", None)
+            if callable(getattr(method, "process_weights_after_loading", None)):
+                method.process_weights_after_loading(module)
         return made.eval().requires_grad_(False)
 
     @contextlib.contextmanager
