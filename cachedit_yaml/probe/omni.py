@@ -12,7 +12,6 @@ import inspect
 import json
 import os
 import tempfile
-import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -260,15 +259,14 @@ def _config_fields() -> frozenset[str]:
     return frozenset(item.name for item in dataclasses.fields(OmniDiffusionConfig))
 
 
-#: The engine's groups and configs are global: one worker at a time.
-_running: list[weakref.ref[Any]] = []
+#: The engine's groups and configs are global: one worker at a time. It is held until it is shut
+#: down, because a worker that is collected leaves its groups behind.
+_running: list[Any] = []
 
 
 def _close_last() -> None:
     while _running:
-        worker = _running.pop()()
-        if worker is not None:
-            worker.shutdown()
+        _running.pop().shutdown()
 
 
 def _start(folder: Path, recipe: Recipe) -> Any:
@@ -283,7 +281,7 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     if recipe.pipeline:
         config.enrich_config()
     worker = DiffusionWorker(0, 0, config, skip_load_model=True)
-    _running.append(weakref.ref(worker))
+    _running.append(worker)
     return worker
 
 
