@@ -18,7 +18,7 @@ PART: Final = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_]*){0,8}$"
 #: A Python package, by the name under which it is imported.
 PACKAGE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 #: A file of a checkpoint, at most one folder deep.
-FILE: Final = r"^[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z][A-Za-z0-9_-]*)?\.json$"
+FILE: Final = r"^[A-Za-z][A-Za-z0-9_.-]*(/[A-Za-z][A-Za-z0-9_.-]*)?\.json$"
 #: A folder of a checkpoint, at most one deep; a dot is the checkpoint itself.
 FOLDER: Final = r"^(\.|[A-Za-z][A-Za-z0-9_.-]*)$"
 #: The name of a case or a variant.
