@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, Final
 
 import psutil
 import torch
@@ -10,6 +11,10 @@ from torch.nn import functional
 from vllm.model_executor.layers import utils as vllm_layers
 from vllm.platforms.cpu import CpuPlatform
 from vllm_omni.platforms.interface import OmniPlatform, OmniPlatformEnum
+
+#: vLLM stands in for Triton where there is none, so these import and then fail. The models that
+#: hold them have a path of plain PyTorch for when the import fails.
+_KERNELS: Final = ("vllm_omni.diffusion.models.sensenova_u1.fused_rmsnorm_rope",)
 
 
 def _keep_weight(layer: torch.nn.Module, remove_weight: bool) -> None:
@@ -35,6 +40,7 @@ class CpuOmniPlatform(OmniPlatform, CpuPlatform):
     def __init__(self) -> None:
         super().__init__()
         vllm_layers.dispatch_cpu_unquantized_gemm = _keep_weight
+        sys.modules.update(dict.fromkeys(_KERNELS))
         if torch.accelerator.current_accelerator() is None:
             # Workers of the mp executor copy their results on a stream of the accelerator.
             torch.accelerator.current_accelerator = lambda *args: torch.device("cpu")
