@@ -43,9 +43,13 @@ class Omni:
     """
 
     def __init__(self, spec: AdapterSpec, recipe: Recipe, worker: Any) -> None:
+        from vllm_omni.diffusion.registry import get_diffusion_pre_process_func
+
         self.spec = spec
         self.recipe = recipe
         self._worker = worker
+        # It may read the checkpoint, which is there only now.
+        self._prepare: Any = get_diffusion_pre_process_func(worker.od_config)
         self.target: Any = worker.model_runner.pipeline
 
     def begin(self, handle: Handle) -> None:
@@ -72,7 +76,6 @@ class Omni:
         return tensor_of(output.output if output.media is None else output.media).clone()
 
     def _request(self, case: str, steps: int) -> Any:
-        from vllm_omni.diffusion.registry import get_diffusion_pre_process_func
         from vllm_omni.diffusion.request import OmniDiffusionRequest
         from vllm_omni.inputs.data import OmniDiffusionSamplingParams
 
@@ -92,8 +95,7 @@ class Omni:
         except (TypeError, ValueError) as error:
             raise ProbeError(f"inputs: {error}") from None
         request = OmniDiffusionRequest(prompt=prompt, request_id="probe", sampling_params=sampling)
-        prepare = get_diffusion_pre_process_func(self._worker.od_config)
-        return request if prepare is None else prepare(request)
+        return request if self._prepare is None else self._prepare(request)
 
 
 class Alone(Built):
@@ -189,6 +191,7 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
                 if not recipe.pipeline:
                     return Alone(spec, recipe, worker, seed)
                 _load(worker, seed)
+                made = Omni(spec, recipe, worker)
         except ProbeError:
             raise
         except Exception as error:
@@ -196,7 +199,6 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
                 f"{recipe.pipeline or 'the transformer'} cannot be made: "
                 f"{type(error).__name__}: {error}"
             ) from error
-    made = Omni(spec, recipe, worker)
     for attribute, value in recipe.attributes.items():
         setattr(made.target, attribute, value)
     silence(made.target)

@@ -22,6 +22,22 @@ def _keep_weight(layer: torch.nn.Module, remove_weight: bool) -> None:
     layer.cpu_linear = functional.linear
 
 
+def _group_norm(
+    hidden: torch.Tensor,
+    groups: int,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    inner: Any = functional.group_norm,
+) -> torch.Tensor:
+    """Autocast has it in float32 on a GPU and leaves it alone on a CPU, where dtypes then clash."""
+    if weight is None or weight.dtype == hidden.dtype:
+        return inner(hidden, groups, weight, bias, eps)
+    bias = None if bias is None else bias.float()
+    return inner(hidden.float(), groups, weight.float(), bias, eps).to(hidden.dtype)
+
+
 class _NoStream:
     """Work on a CPU is done when the call returns."""
 
@@ -40,6 +56,7 @@ class CpuOmniPlatform(OmniPlatform, CpuPlatform):
     def __init__(self) -> None:
         super().__init__()
         vllm_layers.dispatch_cpu_unquantized_gemm = _keep_weight
+        functional.group_norm = _group_norm
         sys.modules.update(dict.fromkeys(_KERNELS))
         if torch.accelerator.current_accelerator() is None:
             # Workers of the mp executor copy their results on a stream of the accelerator.
