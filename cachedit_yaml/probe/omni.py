@@ -125,8 +125,8 @@ class Alone(Built):
         made: torch.nn.Module = cls(**given)
         randomise(made, seed)
         for module in made.modules():  # as the engine's loader does after loading
-            method = getattr(module, "quant_method", None)
-            if callable(getattr(method, "process_weights_after_loading", None)):
+            method: Any = getattr(module, "quant_method", None)
+            if hasattr(method, "process_weights_after_loading"):
                 method.process_weights_after_loading(module)
         return made.eval().requires_grad_(False)
 

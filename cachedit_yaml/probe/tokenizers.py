@@ -154,7 +154,7 @@ def bytes_tokenizer(
         # A vocabulary has no holes: the ids between have words that no text has.
         taken = set(ids.values())
         between = set(range(len(vocabulary), max(taken) + 1)) - taken
-        vocabulary |= ids | {f"<|{number}|>": number for number in between}
+        vocabulary |= {**ids, **{f"<|{number}|>": number for number in between}}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
