@@ -18,7 +18,7 @@ PART: Final = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_]*){0,8}$"
 #: A Python package, by the name under which it is imported.
 PACKAGE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 #: A file of a checkpoint, at most one folder deep.
-FILE: Final = r"^([A-Za-z][A-Za-z0-9_.-]*/)?[A-Za-z][A-Za-z0-9_-]*\.json$"
+FILE: Final = r"^[A-Za-z][A-Za-z0-9_.-]*(/[A-Za-z][A-Za-z0-9_.-]*)?\.json$"
 #: A folder of a checkpoint, at most one deep; a dot is the checkpoint itself.
 FOLDER: Final = r"^(\.|[A-Za-z][A-Za-z0-9_.-]*)$"
 #: The name of a case or a variant.
@@ -87,6 +87,13 @@ class ProbeVariant:
         key_pattern=CASE,
         max_items=32,
     )
+    files: Mapping[str, Any] | None = key(
+        "More JSON files of an engine's checkpoint, by name: `config.json`, "
+        "`scheduler/scheduler_config.json`. Their fields are set on top of those that are given "
+        "further out.",
+        key_pattern=FILE,
+        max_items=16,
+    )
     without: tuple[str, ...] | None = key(
         "Cases that it does not have.", pattern=CASE, max_items=32
     )
@@ -127,12 +134,6 @@ class Probe(ProbePipeline):
         "The engine whose pipelines these are. The components become a checkpoint that the engine "
         "loads by itself, and the inputs are its request: `prompt`, `negative_prompt`, `image`, "
         "and its sampling parameters.",
-    )
-    files: Mapping[str, Any] | None = key(
-        "More JSON files of that checkpoint, by name: `config.json`, "
-        "`scheduler/scheduler_config.json`.",
-        key_pattern=FILE,
-        max_items=16,
     )
     forward: Mapping[str, Any] | None = key(
         "Arguments of the transformer's forward, to try it without a pipeline.",

@@ -3,7 +3,7 @@ language models. None of them knows a pipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -20,6 +20,7 @@ from cachedit_yaml.probe.tokenizers import (
     wav2vec2_processor,
     word_tokenizer,
 )
+from cachedit_yaml.probe.values import generator
 
 
 class _Stub(nn.Module):
@@ -129,6 +130,28 @@ class NoWeights:
         torch.save({}, Path(folder) / self.file)
 
 
+class Weights:
+    """A file of weights that no class of its own has, for engines that read it by themselves.
+
+    Args:
+        **shapes: of its tensors, by name; in a name, two underscores stand for a dot.
+    """
+
+    def __init__(self, **shapes: Sequence[int]) -> None:
+        self._shapes = {name.replace("__", "."): shape for name, shape in shapes.items()}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write it into a folder."""
+        from safetensors.torch import save_file
+
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        made = {
+            name: torch.randn(*shape, generator=generator("weights", name)) / shape[-1] ** 0.5
+            for name, shape in self._shapes.items()
+        }
+        save_file(made, Path(folder) / "model.safetensors")
+
+
 BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "tokenizer": word_tokenizer,
     "clip-tokenizer": clip_tokenizer,
@@ -140,4 +163,5 @@ BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "no-weights": NoWeights,
     "processor": Processor,
     "safety-checker": SafetyChecker,
+    "weights": Weights,
 }

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.probe.classes import find_part
+from cachedit_yaml.probe.values import Maker
 
 
 def is_inside(part: Part) -> bool:
@@ -33,7 +34,8 @@ def make_inside(config: Any, part: Part) -> torch.nn.Module:
     from vllm_omni.diffusion.data import TransformerConfig
 
     cls = find_part(part.part or "")
-    given = dict(part.config or {})
+    # A config may hold objects of the engine's.
+    given: dict[str, Any] = Maker({}, 0).make(dict(part.config or {}), ("config",))
     names = inspect.signature(cls).parameters
     if "od_config" in names:
         config.set_tf_model_config(TransformerConfig.from_dict(given))

@@ -43,9 +43,13 @@ class Omni:
     """
 
     def __init__(self, spec: AdapterSpec, recipe: Recipe, worker: Any) -> None:
+        from vllm_omni.diffusion.registry import get_diffusion_pre_process_func
+
         self.spec = spec
         self.recipe = recipe
         self._worker = worker
+        # It may read the checkpoint, which is there only now.
+        self._prepare: Any = get_diffusion_pre_process_func(worker.od_config)
         self.target: Any = worker.model_runner.pipeline
 
     def begin(self, handle: Handle) -> None:
@@ -81,7 +85,6 @@ class Omni:
         return tensor_of(output.output if output.media is None else output.media).clone()
 
     def _request(self, case: str, steps: int) -> Any:
-        from vllm_omni.diffusion.registry import get_diffusion_pre_process_func
         from vllm_omni.diffusion.request import OmniDiffusionRequest
         from vllm_omni.inputs.data import OmniDiffusionSamplingParams
 
@@ -103,8 +106,7 @@ class Omni:
         except (TypeError, ValueError) as error:
             raise ProbeError(f"inputs: {error}") from None
         request = OmniDiffusionRequest(prompt=prompt, request_id="probe", sampling_params=sampling)
-        prepare = get_diffusion_pre_process_func(self._worker.od_config)
-        return request if prepare is None else prepare(request)
+        return request if self._prepare is None else self._prepare(request)
 
 
 class Alone(Built):
@@ -118,6 +120,10 @@ class Alone(Built):
         with self._inside():
             made = make_inside(worker.od_config, parts[0])
             randomise(made, seed)
+            for module in made.modules():  # as the engine's loader does after loading
+                method: Any = getattr(module, "quant_method", None)
+                if hasattr(method, "process_weights_after_loading"):
+                    method.process_weights_after_loading(module)
             super().__init__(spec, recipe, made.eval().requires_grad_(False))
 
     @contextlib.contextmanager

@@ -77,14 +77,19 @@ class Built:
             return {**given, **(own if isinstance(own, Mapping) else vars(own))}
         return {}
 
-    def arguments(self, case: str = PLAIN, steps: int = STEPS) -> dict[str, Any]:
+    def arguments(self, case: str = PLAIN, steps: int = STEPS, step: int = 0) -> dict[str, Any]:
         """Fresh arguments for a call.
+
+        Args:
+            case: its name.
+            steps: denoising steps.
+            step: which of them, for a transformer alone.
 
         Raises:
             ProbeError: an input cannot be made.
         """
         specs = {**self.recipe.inputs, **self.recipe.cases[case]}
-        maker = Maker(self.config(), steps)
+        maker = Maker(self.config(), steps, step)
         made = {name: maker.make(value, (name,)) for name, value in specs.items()}
         if not self.recipe.pipeline:
             return made
@@ -110,19 +115,19 @@ class Built:
         Raises:
             ProbeError: an input cannot be made.
         """
-        arguments = {**self.arguments(case, steps), **more}
         with torch.random.fork_rng(devices=[]), quiet():
             # Some pipelines sample from the VAE without the generator they were given.
             torch.manual_seed(0)
             if self.recipe.pipeline:
-                return tensor_of(self.target(**arguments))
-            return self._run_alone(arguments, steps)
+                return tensor_of(self.target(**{**self.arguments(case, steps), **more}))
+            return self._run_alone(case, steps, more)
 
-    def _run_alone(self, arguments: dict[str, Any], steps: int) -> torch.Tensor:
+    def _run_alone(self, case: str, steps: int, more: dict[str, Any]) -> torch.Tensor:
         """Call the transformer once a step, with a timestep that falls."""
         names = {item.timestep or "timestep" for item in self.spec.transformers.values()}
         outputs = []
         for step in range(steps):
+            arguments = {**self.arguments(case, steps, step), **more}
             scaled = {
                 name: (arguments[name] * (1 - step / (2 * steps))).to(arguments[name].dtype)
                 for name in names & set(arguments)

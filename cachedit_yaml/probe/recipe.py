@@ -70,6 +70,7 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
     config: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     inputs: dict[str, Any] = {}
+    files: dict[str, Any] = {}
     needs: tuple[str, ...] = ()
     for layer in layers:
         needs += layer.needs or ()
@@ -81,6 +82,9 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
         attributes |= layer.attributes or {}
         inputs |= layer.inputs or {}
         cases |= layer.cases or {}
+        for name, content in (layer.files or {}).items():
+            both = isinstance(content, Mapping) and isinstance(files.get(name), Mapping)
+            files[name] = {**files[name], **content} if both else content
         for name in layer.without or ():
             cases.pop(name, None)
     if not pipeline:
@@ -97,7 +101,7 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
         skip=own.skip or probe.skip,
         needs=needs,
         engine=probe.engine,
-        files=probe.files or {},
+        files=files,
     )
 
 
@@ -166,6 +170,7 @@ def _accepted(probe: Probe, pipeline: str) -> ProbeVariant:
         cases={
             name: changes for name, changes in (probe.cases or {}).items() if set(changes) <= called
         },
+        files=probe.files,
         without=probe.without,
         needs=probe.needs,
     )

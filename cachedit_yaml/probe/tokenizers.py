@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -134,11 +134,14 @@ def t5_tokenizer(model_max_length: int = 512) -> Any:
     )
 
 
-def bytes_tokenizer(special: Sequence[str] = (), **settings: Any) -> Any:
+def bytes_tokenizer(
+    special: Sequence[str] = (), ids: Mapping[str, int] | None = None, **settings: Any
+) -> Any:
     """Qwen's tokenizer of single bytes, with the special tokens and the template of a chat.
 
     Args:
         special: more tokens that stay whole; their ids begin at 263.
+        ids: more such tokens, whose ids a model knows by heart.
         **settings: of ``transformers.PreTrainedTokenizerFast``.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -147,6 +150,12 @@ def bytes_tokenizer(special: Sequence[str] = (), **settings: Any) -> Any:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     whole = [*_CHAT, *special]
     vocabulary = {word: number for number, word in enumerate([*letters, *whole])}
+    if ids:
+        whole += ids
+        # A vocabulary has no holes: the ids between have words that no text has.
+        taken = set(ids.values())
+        between = set(range(len(vocabulary), max(taken) + 1)) - taken
+        vocabulary |= {**ids, **{f"<|{number}|>": number for number in between}}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -12,6 +12,7 @@ Plain values are taken as they are. A mapping with one of these keys is made int
 - ``{picture: [width, height], mode: RGB}``: a noise image, or for mode ``L`` a mask;
 - ``{repeat: value, times: n}``: a list of ``n`` differing members;
 - ``{steps: x}``: the number of steps times ``x``, rounded, at least 1;
+- ``{each: [x, y, ...]}``: ``x`` in the first step of a transformer alone, ``y`` in the second;
 - ``{make: package.module.Class, with: {...}}``: an object of a dataclass of an allowed package.
 
 A shape's members are numbers or names of fields of the transformer's config; where such a field is
@@ -41,11 +42,13 @@ class Maker:
     Args:
         config: the transformer's config, whose fields shapes may name.
         steps: denoising steps of the call.
+        step: which of them, where each is a call of its own.
     """
 
-    def __init__(self, config: Mapping[str, Any], steps: int) -> None:
+    def __init__(self, config: Mapping[str, Any], steps: int, step: int = 0) -> None:
         self.config = config
         self.steps = steps
+        self.step = step
 
     def make(self, spec: Any, key: tuple[Any, ...]) -> Any:
         """The value that `spec` stands for.
@@ -145,6 +148,12 @@ def _repeat(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> list
     return [maker.make(spec["repeat"], (*key, index)) for index in range(min(times, 1000))]
 
 
+def _each(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> Any:
+    """What a transformer alone is called with in this step."""
+    values = spec["each"]
+    return maker.make(values[maker.step % len(values)], (*key, maker.step))
+
+
 def _object(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> Any:
     given = maker.make(spec.get("with", {}), key)
     return find_dataclass(str(spec["make"]))(**given)
@@ -170,5 +179,6 @@ _MAKERS: Final[Mapping[str, Callable[[Maker, Mapping[str, Any], tuple[Any, ...]]
     "picture": _picture,
     "repeat": _repeat,
     "steps": lambda maker, spec, _: max(1, round(maker.steps * float(spec["steps"]))),
+    "each": _each,
     "make": _object,
 }

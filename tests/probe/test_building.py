@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from cachedit_yaml import load_adapter
 from cachedit_yaml.language.probe_spec import Part
@@ -69,3 +72,58 @@ def test_timesteps_of_a_transformer_alone_keep_their_dtype() -> None:
     alone.run(steps=4)
     assert [item.dtype for item in seen] == [torch.int64] * 4
     assert [int(item) for item in seen] == [500, 437, 375, 312]
+
+
+def test_inputs_that_differ_by_step() -> None:
+    labels = {"each": [{"full": [1], "value": number, "dtype": "int64"} for number in (3, 5)]}
+    spec = adapter(
+        forward={
+            "hidden_states": {"randn": [1, 4, 8, 8]},
+            "timestep": {"full": [1], "value": 500, "dtype": "int64"},
+            "class_labels": labels,
+        }
+    )
+    alone = build(spec, recipe(spec, ""))
+    seen: list[int] = []
+    alone.target.register_forward_pre_hook(
+        lambda _, __, kwargs: seen.append(int(kwargs["class_labels"])), with_kwargs=True
+    )
+    alone.run(steps=4)
+    assert seen == [3, 5, 3, 5]
+
+
+def test_files_of_a_variant_are_put_on_top() -> None:
+    spec = adapter(
+        files={"config.json": {"width": 4, "depth": 2}, "other.json": {"x": 1}},
+        variants={"deep": {"files": {"config.json": {"depth": 8}, "other.json": [1]}}},
+    )
+    plain, deep = recipe(spec, "DiTPipeline"), recipe(spec, "DiTPipeline", "deep")
+    assert plain.files == {"config.json": {"width": 4, "depth": 2}, "other.json": {"x": 1}}
+    assert deep.files == {"config.json": {"width": 4, "depth": 8}, "other.json": [1]}
+
+
+def test_a_part_keeps_its_folder_below_a_variant() -> None:
+    spec = adapter(
+        parts={"tokenizer": {"part": "bytes", "folder": "."}},
+        variants={"other": {"parts": {"tokenizer": {"config": {"special": ["<x>"]}}}}},
+    )
+    part = recipe(spec, "", "other").parts["tokenizer"]
+    assert part is not None
+    assert (part.folder, part.config) == (".", {"special": ["<x>"]})
+
+
+def test_a_file_of_weights(tmp_path: Path) -> None:
+    made = build_part(Part(part="weights", config={"in__weight": [3, 2], "bias": [3]}), "mlp")
+    made.save_pretrained(tmp_path / "mlp")
+    found = load_file(tmp_path / "mlp" / "model.safetensors")
+    assert {name: list(tensor.shape) for name, tensor in found.items()} == {
+        "in.weight": [3, 2],
+        "bias": [3],
+    }
+
+
+def test_tokens_whose_ids_a_model_knows(tmp_path: Path) -> None:
+    config = {"special": ["<x>"], "ids": {"<y>": 270}}
+    build_part(Part(part="bytes", config=config), "tokenizer").save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.encode("<x><y>", add_special_tokens=False) == [263, 270]

@@ -245,6 +245,9 @@ def test_values() -> None:
     assert made({"picture": [4, 2], "mode": "RGBA"}).size == (4, 2)
     assert len(made({"repeat": {"randn": [1]}, "times": 3})) == 3
     assert made({"steps": 0.5}) == 4
+    later = Maker({}, steps=8, step=3)
+    assert later.make({"each": ["a", "b"]}, ("x",)) == "b"
+    assert made({"each": [{"count": 1}, None]}).tolist() == [0]
     assert made([{"count": 1}, None])[1] is None
     assert made({"a": {"count": 1}})["a"].tolist() == [0]
     with pytest.raises(ProbeError, match=r"x: .*is no dtype"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, Final
 
 import psutil
 import torch
@@ -11,10 +12,30 @@ from vllm.model_executor.layers import utils as vllm_layers
 from vllm.platforms.cpu import CpuPlatform
 from vllm_omni.platforms.interface import OmniPlatform, OmniPlatformEnum
 
+#: vLLM stands in for Triton where there is none, so these import and then fail. The models that
+#: hold them have a path of plain PyTorch for when the import fails.
+_KERNELS: Final = ("vllm_omni.diffusion.models.sensenova_u1.fused_rmsnorm_rope",)
+
 
 def _keep_weight(layer: torch.nn.Module, remove_weight: bool) -> None:
     """vLLM's own packs the weight for its kernels and drops it; pipelines read it."""
     layer.cpu_linear = functional.linear
+
+
+def _group_norm(
+    hidden: torch.Tensor,
+    groups: int,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    inner: Any = functional.group_norm,
+) -> torch.Tensor:
+    """Autocast has it in float32 on a GPU and leaves it alone on a CPU, where dtypes then clash."""
+    if weight is None or weight.dtype == hidden.dtype:
+        return inner(hidden, groups, weight, bias, eps)
+    bias = None if bias is None else bias.float()
+    return inner(hidden.float(), groups, weight.float(), bias, eps).to(hidden.dtype)
 
 
 class _NoStream:
@@ -35,6 +56,8 @@ class CpuOmniPlatform(OmniPlatform, CpuPlatform):
     def __init__(self) -> None:
         super().__init__()
         vllm_layers.dispatch_cpu_unquantized_gemm = _keep_weight
+        functional.group_norm = _group_norm
+        sys.modules.update(dict.fromkeys(_KERNELS))
         if torch.accelerator.current_accelerator() is None:
             # Workers of the mp executor copy their results on a stream of the accelerator.
             torch.accelerator.current_accelerator = lambda *args: torch.device("cpu")
