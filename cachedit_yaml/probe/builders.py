@@ -12,6 +12,7 @@ from torch import nn
 
 from cachedit_yaml.probe.tokenizers import (
     IMAGE_TOKEN,
+    byt5_tokenizer,
     bytes_tokenizer,
     clip_tokenizer,
     t5_tokenizer,
@@ -116,6 +117,7 @@ BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "clip-tokenizer": clip_tokenizer,
     "t5-tokenizer": t5_tokenizer,
     "bytes-tokenizer": bytes_tokenizer,
+    "byt5-tokenizer": byt5_tokenizer,
     "embedding": Embedding,
     "processor": Processor,
     "safety-checker": SafetyChecker,

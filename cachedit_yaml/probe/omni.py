@@ -219,11 +219,12 @@ def write_checkpoint(
             continue
         place = folder / path
         if path in spec.transformers:
-            _write_config(place, part)
+            cls = _write_config(place, part)
         else:
             with quiet():
-                _save(build_part(part, path, seed=f"{seed}/{path}"), place, path)
-        index.setdefault(path, ["diffusers", (part.part or "").rsplit(".", 1)[-1]])
+                made = build_part(part, path, seed=f"{seed}/{path}")
+            cls = _save(made, place, path)
+        index.setdefault(path, ["diffusers", cls])
     for file, content in recipe.files.items():
         place = folder / file
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -232,17 +233,22 @@ def write_checkpoint(
         (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def _write_config(place: Path, part: Part) -> None:
+def _write_config(place: Path, part: Part) -> str:
+    """Write a transformer's config; return the name of its class."""
     place.mkdir(parents=True)
     name = (part.part or "").rsplit(".", 1)[-1]
     config = {"_class_name": name, **(part.config or {}), **(part.extra or {})}
     (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return name
 
 
-def _save(made: Any, place: Path, where: str) -> None:
+def _save(made: Any, place: Path, where: str) -> str:
+    """Save a component with its weights; return the name of its class."""
     if not hasattr(made, "save_pretrained"):
         raise ProbeError(f"parts.{where}: a {type(made).__name__} cannot be saved for the engine")
-    made.save_pretrained(place)
+    with quiet():
+        made.save_pretrained(place)
+    return type(made).__name__
 
 
 def _config_fields() -> frozenset[str]:

@@ -161,3 +161,10 @@ def bytes_tokenizer(special: Sequence[str] = (), **settings: Any) -> Any:
         },
     )
     return _WithVocabulary(made, letters)
+
+
+def byt5_tokenizer() -> Any:
+    """ByT5's tokenizer: its vocabulary is the bytes, so it needs no files."""
+    from transformers import ByT5Tokenizer
+
+    return ByT5Tokenizer()
