@@ -15,6 +15,7 @@ from cachedit_yaml.probe.tokenizers import (
     byt5_tokenizer,
     bytes_tokenizer,
     clip_tokenizer,
+    gemma_tokenizer,
     t5_tokenizer,
     word_tokenizer,
 )
@@ -118,6 +119,7 @@ BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "t5-tokenizer": t5_tokenizer,
     "bytes-tokenizer": bytes_tokenizer,
     "byt5-tokenizer": byt5_tokenizer,
+    "gemma-tokenizer": gemma_tokenizer,
     "embedding": Embedding,
     "processor": Processor,
     "safety-checker": SafetyChecker,

@@ -168,3 +168,17 @@ def byt5_tokenizer() -> Any:
     from transformers import ByT5Tokenizer
 
     return ByT5Tokenizer()
+
+
+def gemma_tokenizer(**settings: Any) -> Any:
+    """Gemma's tokenizer of single letters, with what begins and ends a turn.
+
+    Args:
+        **settings: of ``transformers.GemmaTokenizer``.
+    """
+    from transformers import GemmaTokenizer
+
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>", "▁"]
+    vocabulary = {word: number for number, word in enumerate([*words, *_LETTERS])}
+    given = {"model_max_length": 512, **settings}
+    return GemmaTokenizer(vocab=vocabulary, **given)
