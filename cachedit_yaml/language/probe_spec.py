@@ -18,7 +18,9 @@ PART: Final = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_]*){0,8}$"
 #: A Python package, by the name under which it is imported.
 PACKAGE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 #: A file of a checkpoint, at most one folder deep.
-FILE: Final = r"^[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z][A-Za-z0-9_-]*)?\.json$"
+FILE: Final = r"^[A-Za-z][A-Za-z0-9_.-]*(/[A-Za-z][A-Za-z0-9_.-]*)?\.(json|safetensors)$"
+#: A folder of a checkpoint, at most one folder deep.
+FOLDER: Final = r"^[A-Za-z][A-Za-z0-9_.-]*(/[A-Za-z][A-Za-z0-9_.-]*)?$"
 #: The name of a case or a variant.
 CASE: Final = r"^[a-z0-9][a-z0-9_-]*$"
 
@@ -49,6 +51,11 @@ class Part:
         max_items=32,
     )
     dtype: Literal["float32", "float16", "bfloat16"] | None = key("Its dtype. Default: float32.")
+    folder: str | None = key(
+        "The folder of an engine's checkpoint that holds it, also one that the engine would "
+        "download (`google/gemma-2-2b-it`). Default: the name of the component.",
+        pattern=FOLDER,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +128,8 @@ class Probe(ProbePipeline):
         "and its sampling parameters.",
     )
     files: Mapping[str, Any] | None = key(
-        "More JSON files of that checkpoint, by name: `config.json`, "
-        "`scheduler/scheduler_config.json`.",
+        "More files of that checkpoint, by name: `config.json`, "
+        "`scheduler/scheduler_config.json`; in one that ends in `.safetensors`, tensors by name.",
         key_pattern=FILE,
         max_items=16,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import os
 import tempfile
 import weakref
@@ -19,10 +18,10 @@ from typing import Any, Final
 
 import torch
 
-from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.checkpoint import config_fields, write_checkpoint
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError, find_part
-from cachedit_yaml.probe.parts import build_part, randomise
+from cachedit_yaml.probe.parts import randomise
 from cachedit_yaml.probe.pipelines import STEPS, Built, quiet, silence, tensor_of
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
 from cachedit_yaml.probe.values import Maker
@@ -178,7 +177,8 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
         if names:
             write_checkpoint(folder, spec, recipe, names[0], seed)
         try:
-            with quiet():
+            # Inside the folder, which may hold what the engine would download, by the same name.
+            with quiet(), _working_in(folder):
                 worker = _start(folder, recipe)
                 if not recipe.pipeline:
                     return Alone(spec, recipe, worker, seed)
@@ -197,68 +197,6 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
     return made
 
 
-def write_checkpoint(
-    folder: Path, spec: AdapterSpec, recipe: Recipe, name: str, seed: int = 0
-) -> None:
-    """Write a recipe's components as a folder that the engine loads.
-
-    Args:
-        folder: where to; it exists and is empty.
-        spec: the adapter, which says what is a transformer.
-        recipe: what to write.
-        name: of the pipeline, in the engine's registry.
-        seed: of the random weights.
-
-    Raises:
-        ProbeError: a component cannot be made or saved.
-    """
-    index: dict[str, Any] = {"_class_name": name, "_diffusers_version": "0.40.0"}
-    index |= {key: value for key, value in recipe.config.items() if key not in _config_fields()}
-    for path, part in recipe.parts.items():
-        if part is None:
-            continue
-        place = folder / path
-        if path in spec.transformers:
-            cls = _write_config(place, part)
-        else:
-            with quiet():
-                made = build_part(part, path, seed=f"{seed}/{path}")
-            cls = _save(made, place, path)
-        index.setdefault(path, ["diffusers", cls])
-    for file, content in recipe.files.items():
-        place = folder / file
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(content), encoding="utf-8")
-    if not (folder / "config.json").exists():
-        (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
-
-
-def _write_config(place: Path, part: Part) -> str:
-    """Write a transformer's config; return the name of its class."""
-    place.mkdir(parents=True)
-    name = (part.part or "").rsplit(".", 1)[-1]
-    config = {"_class_name": name, **(part.config or {}), **(part.extra or {})}
-    (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return name
-
-
-def _save(made: Any, place: Path, where: str) -> str:
-    """Save a component with its weights; return the name of its class."""
-    if not hasattr(made, "save_pretrained"):
-        raise ProbeError(f"parts.{where}: a {type(made).__name__} cannot be saved for the engine")
-    with quiet():
-        made.save_pretrained(place)
-    return type(made).__name__
-
-
-def _config_fields() -> frozenset[str]:
-    import dataclasses
-
-    from vllm_omni.diffusion.data import OmniDiffusionConfig
-
-    return frozenset(item.name for item in dataclasses.fields(OmniDiffusionConfig))
-
-
 #: The engine's groups and configs are global: one worker at a time.
 _running: list[weakref.ref[Any]] = []
 
@@ -270,11 +208,21 @@ def _close_last() -> None:
             worker.shutdown()
 
 
+@contextlib.contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def _start(folder: Path, recipe: Recipe) -> Any:
     from vllm_omni.diffusion.data import OmniDiffusionConfig
     from vllm_omni.diffusion.worker.diffusion_worker import DiffusionWorker
 
-    fields = _config_fields()
+    fields = config_fields()
     given = {name: value for name, value in recipe.config.items() if name in fields}
     config = OmniDiffusionConfig.from_kwargs(
         **{"model": str(folder), "dtype": "float32", "enforce_eager": True, **given}

@@ -37,6 +37,7 @@ def on_top(part: Part | None, base: Part | None) -> Part | None:
         config={**(base.config or {}), **(part.config or {})},
         extra={**(base.extra or {}), **(part.extra or {})},
         dtype=part.dtype or base.dtype,
+        folder=part.folder or base.folder,
     )
 
 
