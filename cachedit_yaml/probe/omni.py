@@ -186,6 +186,7 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
         except ProbeError:
             raise
         except Exception as error:
+            _close_last()
             raise ProbeError(
                 f"{recipe.pipeline or 'the transformer'} cannot be made: "
                 f"{type(error).__name__}: {error}"
