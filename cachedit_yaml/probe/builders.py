@@ -16,6 +16,7 @@ from cachedit_yaml.probe.tokenizers import (
     bytes_tokenizer,
     clip_tokenizer,
     gemma_tokenizer,
+    qwen3_vl_processor,
     t5_tokenizer,
     word_tokenizer,
 )
@@ -120,6 +121,7 @@ BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "bytes-tokenizer": bytes_tokenizer,
     "byt5-tokenizer": byt5_tokenizer,
     "gemma-tokenizer": gemma_tokenizer,
+    "qwen3-vl-processor": qwen3_vl_processor,
     "embedding": Embedding,
     "processor": Processor,
     "safety-checker": SafetyChecker,

@@ -1,7 +1,8 @@
 """The components of a recipe as a folder that an engine loads.
 
 Transformers are only their configs, because their weights are random numbers by their own
-parameters' names; everything else is saved with its weights.
+parameters' names. Everything else is saved with its weights; so is a transformer whose class is
+given by its whole path, for pipelines that load it by ``from_pretrained``.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def write_checkpoint(
         if part is None:
             continue
         place = folder / (part.folder or path)
-        if path in spec.transformers:
+        if path in spec.transformers and "." not in (part.part or ""):
             cls = _write_config(place, part)
         else:
             with quiet():

@@ -28,7 +28,13 @@ from cachedit_yaml.probe.values import Maker
 from cachedit_yaml.runtime.handle import Handle
 
 #: Inputs that are what is asked for; every other one says how.
-_PROMPT: Final = ("prompt", "negative_prompt")
+_PROMPT: Final = (
+    "prompt",
+    "negative_prompt",
+    "prompt_embeds",
+    "modalities",
+    "additional_information",
+)
 _MEDIA: Final = ("image", "audio", "video")
 _ENVIRONMENT: Final = {"TORCH_COMPILE_DISABLE": "1", "VLLM_CONFIGURE_LOGGING": "0"}
 

@@ -182,3 +182,21 @@ def gemma_tokenizer(**settings: Any) -> Any:
     vocabulary = {word: number for number, word in enumerate([*words, *_LETTERS])}
     given = {"model_max_length": 512, **settings}
     return GemmaTokenizer(vocab=vocabulary, **given)
+
+
+def qwen3_vl_processor(patch_size: int = 4) -> Any:
+    """Qwen3-VL's processor: the tokenizer of bytes, and what cuts pictures and videos into patches.
+
+    Args:
+        patch_size: pixels of a patch's side.
+    """
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    tokenizer = bytes_tokenizer()._tokenizer
+    sizes = {"patch_size": patch_size, "temporal_patch_size": 2, "merge_size": 2}
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**sizes),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(**sizes),
+        chat_template=tokenizer.chat_template,
+    )
