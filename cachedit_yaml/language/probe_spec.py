@@ -53,8 +53,13 @@ class Part:
     dtype: Literal["float32", "float16", "bfloat16"] | None = key("Its dtype. Default: float32.")
     folder: str | None = key(
         "The folder of an engine's checkpoint that holds it, also one that the engine would "
-        "download (`google/gemma-2-2b-it`). Default: the name of the component.",
+        "download (`google/gemma-2-2b-it`); or one file for its weights, `auk.safetensors`. "
+        "Default: the name of the component.",
         pattern=FOLDER,
+    )
+    prefix: str | None = key(
+        "What stands in front of the names of its weights in such a file.",
+        pattern=r"^[A-Za-z][A-Za-z0-9_.]*$",
     )
 
 

@@ -48,7 +48,7 @@ def write_checkpoint(
         else:
             with quiet():
                 made = build_part(part, path, seed=f"{seed}/{path}")
-            cls = _save(made, place, path)
+            cls = _save(made, place, path, part.prefix or "")
         index.setdefault(path, ["diffusers", cls])
     for file, content in recipe.files.items():
         place = folder / file
@@ -70,8 +70,12 @@ def _write_config(place: Path, part: Part) -> str:
     return name
 
 
-def _save(made: Any, place: Path, where: str) -> str:
+def _save(made: Any, place: Path, where: str, prefix: str) -> str:
     """Save a component with its weights; return the name of its class."""
+    if place.suffix == ".safetensors":
+        weights = {prefix + name: value.contiguous() for name, value in made.state_dict().items()}
+        save_file(weights, place)
+        return type(made).__name__
     if not hasattr(made, "save_pretrained"):
         raise ProbeError(f"parts.{where}: a {type(made).__name__} cannot be saved for the engine")
     with quiet():
