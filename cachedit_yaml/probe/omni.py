@@ -125,6 +125,11 @@ class Alone(Built):
             given["od_config"] = self._worker.od_config
         made: torch.nn.Module = cls(**given)
         randomise(made, seed)
+        for module in made.modules():
+            # As the engine's loader does: its linears choose what multiplies them then.
+            method = getattr(module, "quant_method", None)
+            if hasattr(method, "process_weights_after_loading"):
+                method.process_weights_after_loading(module)
         return made.eval().requires_grad_(False)
 
     @contextlib.contextmanager
