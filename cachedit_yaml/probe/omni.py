@@ -127,7 +127,7 @@ class Alone(Built):
         randomise(made, seed)
         for module in made.modules():
             # As the engine's loader does: its linears choose what multiplies them then.
-            method = getattr(module, "quant_method", None)
+            method: Any = getattr(module, "quant_method", None)
             if hasattr(method, "process_weights_after_loading"):
                 method.process_weights_after_loading(module)
         return made.eval().requires_grad_(False)

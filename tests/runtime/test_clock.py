@@ -876,7 +876,7 @@ def test_refresh_where_an_engine_keeps_schedulers_of_its_own() -> None:
 
 
 class Phases(SmallPipeline):
-    """Puts the timesteps of each of its phases into the scheduler by itself, as LTX-2 of vLLM-Omni."""
+    """Puts the timesteps of each phase into the scheduler by itself, as LTX-2 of vLLM-Omni."""
 
     def __call__(self, steps: int, second: int = 0) -> torch.Tensor:
         latents = models.noise(1)
