@@ -11,7 +11,6 @@ import contextlib
 import inspect
 import os
 import tempfile
-import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -209,15 +208,14 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
     return made
 
 
-#: The engine's groups and configs are global: one worker at a time.
-_running: list[weakref.ref[Any]] = []
+#: The engine's groups and configs are global: one worker at a time. It is kept, because whoever
+#: drops it without a shutdown leaves them behind.
+_running: list[Any] = []
 
 
 def _close_last() -> None:
     while _running:
-        worker = _running.pop()()
-        if worker is not None:
-            worker.shutdown()
+        _running.pop().shutdown()
 
 
 @contextlib.contextmanager
@@ -242,7 +240,7 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     if recipe.pipeline:
         config.enrich_config()
     worker = DiffusionWorker(0, 0, config, skip_load_model=True)
-    _running.append(weakref.ref(worker))
+    _running.append(worker)
     return worker
 
 
