@@ -23,7 +23,10 @@ def unknown_arguments(where: str, module: torch.nn.Module, declared: Transformer
     parameters = parameters_of(plain_forward(module))
     if any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
         return []
-    named = dict.fromkeys(declared.denoising.when, "denoising.when") if declared.denoising else {}
+    named: dict[str, str] = {}
+    if declared.denoising is not None:
+        named |= dict.fromkeys(declared.denoising.when or (), "denoising.when")
+        named |= dict.fromkeys(declared.denoising.unless or (), "denoising.unless")
     if declared.timestep is not None:
         named[declared.timestep] = "timestep"
     problems = []

@@ -64,10 +64,17 @@ class Argument:
 
 @dataclass(frozen=True)
 class Binding:
-    """Where the hidden states and the encoder hidden states (or another state) are."""
+    """Where the hidden states and the encoder hidden states (or another state) are.
+
+    Attributes:
+        hidden: the hidden states.
+        encoder: the encoder hidden states, or the state in their place.
+        passes: it is a state: nothing is added to it, also where it is a tensor.
+    """
 
     hidden: Argument
     encoder: Argument | None
+    passes: bool = False
 
 
 def bind_all(
@@ -189,4 +196,4 @@ def bind(
     encoder = find(encoder_name, "state" if state else "encoder_hidden_states", 1)
     if isinstance(encoder, str):
         return encoder
-    return Binding(hidden, encoder)
+    return Binding(hidden, encoder, passes=state is not None)

@@ -18,9 +18,9 @@ PART: Final = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_]*){0,8}$"
 #: A Python package, by the name under which it is imported.
 PACKAGE: Final = r"^[A-Za-z][A-Za-z0-9_]*$"
 #: A file of a checkpoint, at most one folder deep.
-FILE: Final = r"^[A-Za-z][A-Za-z0-9_.-]*(/[A-Za-z][A-Za-z0-9_.-]*)?\.json$"
-#: A folder of a checkpoint, at most one deep; a dot is the checkpoint itself.
-FOLDER: Final = r"^(\.|[A-Za-z][A-Za-z0-9_.-]*)$"
+FILE: Final = r"^[A-Za-z][A-Za-z0-9_.-]*(/[A-Za-z][A-Za-z0-9_.-]*)?\.(json|safetensors)$"
+#: A folder of a checkpoint, at most one folder deep; a dot is the checkpoint itself.
+FOLDER: Final = r"^(\.|[A-Za-z][A-Za-z0-9_.-]*(/[A-Za-z][A-Za-z0-9_.-]*)?)$"
 #: The name of a case or a variant.
 CASE: Final = r"^[a-z0-9][a-z0-9_-]*$"
 
@@ -52,9 +52,14 @@ class Part:
     )
     dtype: Literal["float32", "float16", "bfloat16"] | None = key("Its dtype. Default: float32.")
     folder: str | None = key(
-        "Where it lies in an engine's checkpoint: a folder, or `.` for the checkpoint itself. "
-        "Default: a folder of the component's name.",
+        "The folder of an engine's checkpoint that holds it, `.` for the checkpoint itself; also "
+        "one that the engine would download (`google/gemma-2-2b-it`); or one file for its weights, "
+        "`auk.safetensors`. Default: the name of the component.",
         pattern=FOLDER,
+    )
+    prefix: str | None = key(
+        "What stands in front of the names of its weights in such a file.",
+        pattern=r"^[A-Za-z][A-Za-z0-9_.]*$",
     )
 
 
@@ -88,9 +93,9 @@ class ProbeVariant:
         max_items=32,
     )
     files: Mapping[str, Any] | None = key(
-        "More JSON files of an engine's checkpoint, by name: `config.json`, "
-        "`scheduler/scheduler_config.json`. Their fields are set on top of those that are given "
-        "further out.",
+        "More files of an engine's checkpoint, by name: `config.json`, "
+        "`scheduler/scheduler_config.json`; in one that ends in `.safetensors`, tensors by name. "
+        "Their fields are set on top of those that are given further out.",
         key_pattern=FILE,
         max_items=16,
     )

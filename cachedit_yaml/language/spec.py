@@ -147,9 +147,15 @@ class Variant:
 class Denoising:
     """Which calls of a transformer are denoising steps at all; others run uncached."""
 
-    when: Mapping[str, str | int | float | bool | None] = key(
+    when: Mapping[str, str | int | float | bool | None] | None = key(
         "Arguments of the transformer's forward and the values that they must have.",
-        required=True,
+        key_pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        min_items=1,
+        max_items=8,
+    )
+    unless: Mapping[str, str | int | float | bool | None] | None = key(
+        "Arguments of the transformer's forward and values that none of them may have; null for "
+        "calls that leave the argument out.",
         key_pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         min_items=1,
         max_items=8,

@@ -13,9 +13,12 @@ from torch import nn
 
 from cachedit_yaml.probe.tokenizers import (
     IMAGE_TOKEN,
+    byt5_tokenizer,
     bytes_tokenizer,
     clip_tokenizer,
+    gemma_tokenizer,
     qwen2_vl_processor,
+    qwen3_vl_processor,
     t5_tokenizer,
     wav2vec2_processor,
     word_tokenizer,
@@ -159,6 +162,9 @@ BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "bytes-tokenizer": bytes_tokenizer,
     "qwen2-vl-processor": qwen2_vl_processor,
     "wav2vec2-processor": wav2vec2_processor,
+    "byt5-tokenizer": byt5_tokenizer,
+    "gemma-tokenizer": gemma_tokenizer,
+    "qwen3-vl-processor": qwen3_vl_processor,
     "embedding": Embedding,
     "no-weights": NoWeights,
     "processor": Processor,

@@ -21,7 +21,10 @@ from cachedit_yaml.probe.values import Maker
 
 def is_inside(part: Part) -> bool:
     """Whether it is nothing to load, but changes what the engine makes by itself."""
-    return part.part.startswith("vllm_omni.") if part.part else part.dtype is not None
+    if part.part:
+        # With a folder, it lies in the checkpoint like any other.
+        return part.part.startswith("vllm_omni.") and part.folder is None
+    return part.dtype is not None
 
 
 def make_inside(config: Any, part: Part) -> torch.nn.Module:

@@ -8,7 +8,6 @@ pipeline and runs the requests, in this process and without a server.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,18 +16,24 @@ from typing import Any, Final
 
 import torch
 
-from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.checkpoint import config_fields, write_checkpoint
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
-from cachedit_yaml.probe.inside import Untouched, is_inside, make_inside, put_inside
-from cachedit_yaml.probe.parts import build_part, randomise
+from cachedit_yaml.probe.inside import Untouched, make_inside, put_inside
+from cachedit_yaml.probe.parts import randomise
 from cachedit_yaml.probe.pipelines import STEPS, Built, quiet, silence, tensor_of
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
 from cachedit_yaml.probe.values import Maker
 from cachedit_yaml.runtime.handle import Handle
 
 #: Inputs that are what is asked for; every other one says how.
-_PROMPT: Final = ("prompt", "negative_prompt")
+_PROMPT: Final = (
+    "prompt",
+    "negative_prompt",
+    "prompt_embeds",
+    "modalities",
+    "additional_information",
+)
 _MEDIA: Final = ("image", "last_image", "mask", "audio", "video")
 _ENVIRONMENT: Final = {"TORCH_COMPILE_DISABLE": "1", "VLLM_CONFIGURE_LOGGING": "0"}
 
@@ -183,7 +188,8 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
         name = recipe.config.get("model_class_name", names[0])
         write_checkpoint(folder, spec, recipe, name, seed)
     try:
-        with quiet():
+        # Inside the folder, which may hold what the engine would download, by the same name.
+        with quiet(), _working_in(folder):
             worker = _start(folder, recipe)
             if not recipe.pipeline:
                 return Alone(spec, recipe, worker, seed)
@@ -200,62 +206,6 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
     return made
 
 
-def write_checkpoint(
-    folder: Path, spec: AdapterSpec, recipe: Recipe, name: str, seed: int = 0
-) -> None:
-    """Write a recipe's components as a folder that the engine loads.
-
-    Args:
-        folder: where to; it exists and is empty.
-        spec: the adapter, which says what is a transformer.
-        recipe: what to write.
-        name: of the pipeline, in the engine's registry.
-        seed: of the random weights.
-
-    Raises:
-        ProbeError: a component cannot be made or saved.
-    """
-    index: dict[str, Any] = {"_class_name": name, "_diffusers_version": "0.40.0"}
-    index |= {key: value for key, value in recipe.config.items() if key not in _config_fields()}
-    for path, part in recipe.parts.items():
-        if part is None or (is_inside(part) and path not in spec.transformers):
-            continue
-        place = folder / (part.folder or path)
-        if path in spec.transformers:
-            _write_config(place, part)
-        else:
-            with quiet():
-                _save(build_part(part, path, seed=f"{seed}/{path}"), place, path)
-        index.setdefault(path, ["diffusers", (part.part or "").rsplit(".", 1)[-1]])
-    for file, content in recipe.files.items():
-        place = folder / file
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(content), encoding="utf-8")
-    if not (folder / "config.json").exists():
-        (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
-
-
-def _write_config(place: Path, part: Part) -> None:
-    place.mkdir(parents=True, exist_ok=True)
-    name = (part.part or "").rsplit(".", 1)[-1]
-    config = {"_class_name": name, **(part.config or {}), **(part.extra or {})}
-    (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
-
-
-def _save(made: Any, place: Path, where: str) -> None:
-    if not hasattr(made, "save_pretrained"):
-        raise ProbeError(f"parts.{where}: a {type(made).__name__} cannot be saved for the engine")
-    made.save_pretrained(place)
-
-
-def _config_fields() -> frozenset[str]:
-    import dataclasses
-
-    from vllm_omni.diffusion.data import OmniDiffusionConfig
-
-    return frozenset(item.name for item in dataclasses.fields(OmniDiffusionConfig))
-
-
 #: What the last pipeline needs and what only its end gives back: its folder, which the engine reads
 #: at requests too, and its worker, whose groups and configs are global.
 _open: Final = contextlib.ExitStack()
@@ -266,11 +216,21 @@ def close_omni() -> None:
     _open.close()
 
 
+@contextlib.contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def _start(folder: Path, recipe: Recipe) -> Any:
     from vllm_omni.diffusion.data import OmniDiffusionConfig
     from vllm_omni.diffusion.worker.diffusion_worker import DiffusionWorker
 
-    fields = _config_fields()
+    fields = config_fields()
     given = {
         name: _placed(value, folder) for name, value in recipe.config.items() if name in fields
     }

@@ -38,6 +38,7 @@ def on_top(part: Part | None, base: Part | None) -> Part | None:
         extra={**(base.extra or {}), **(part.extra or {})},
         dtype=part.dtype or base.dtype,
         folder=part.folder or base.folder,
+        prefix=part.prefix or base.prefix,
     )
 
 

@@ -201,3 +201,42 @@ def wav2vec2_processor() -> Any:
         vocabulary.write_text(json.dumps(words), encoding="utf-8")
         tokenizer = Wav2Vec2CTCTokenizer(str(vocabulary), bos_token=None, eos_token=None)
     return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer)
+
+
+def byt5_tokenizer() -> Any:
+    """ByT5's tokenizer: its vocabulary is the bytes, so it needs no files."""
+    from transformers import ByT5Tokenizer
+
+    return ByT5Tokenizer()
+
+
+def gemma_tokenizer(**settings: Any) -> Any:
+    """Gemma's tokenizer of single letters, with what begins and ends a turn.
+
+    Args:
+        **settings: of ``transformers.GemmaTokenizer``.
+    """
+    from transformers import GemmaTokenizer
+
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>", "▁"]
+    vocabulary = {word: number for number, word in enumerate([*words, *_LETTERS])}
+    given = {"model_max_length": 512, **settings}
+    return GemmaTokenizer(vocab=vocabulary, **given)
+
+
+def qwen3_vl_processor(patch_size: int = 4) -> Any:
+    """Qwen3-VL's processor: the tokenizer of bytes, and what cuts pictures and videos into patches.
+
+    Args:
+        patch_size: pixels of a patch's side.
+    """
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    tokenizer = bytes_tokenizer()._tokenizer
+    sizes = {"patch_size": patch_size, "temporal_patch_size": 2, "merge_size": 2}
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**sizes),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(**sizes),
+        chat_template=tokenizer.chat_template,
+    )

@@ -37,6 +37,7 @@ class Watch:
         self.shapes: dict[tuple[str, str], list[torch.Size]] = {}
         self.outputs: dict[str, list[float]] = {}
         self._fresh = False
+        self._timesteps: Any = None
         self._counting = True
         self._patched: list[Patch] = []
         self._hooks: list[Any] = []
@@ -125,8 +126,11 @@ class Watch:
         self._counting = counts_as_denoising(plan, parameters, args, kwargs)
         if not self._counting:
             return
-        if self._fresh:
+        # Some pipelines put the timesteps of each generation into the scheduler by themselves.
+        timesteps = getattr(self.plan.scheduler, "__dict__", {}).get("timesteps")
+        if self._fresh or timesteps is not self._timesteps:
             self.clear()
+            self._timesteps = timesteps
         self.forwards[plan.path] += 1
 
     def _after_forward(self, path: str, _: Any, __: Any, output: Any) -> None:

@@ -95,9 +95,13 @@ def counts_as_denoising(
     """Whether a call is a denoising step: all are, unless the adapter says which."""
     if plan.denoising is None:
         return True
-    return all(
-        _equal(parameters.get(name, args, kwargs), value)
-        for name, value in plan.denoising.when.items()
+    when, unless = plan.denoising.when or {}, plan.denoising.unless or {}
+
+    def has(name: str, value: Any) -> bool:
+        return _equal(parameters.get(name, args, kwargs), value)
+
+    return all(has(*item) for item in when.items()) and not any(
+        has(*item) for item in unless.items()
     )
 
 

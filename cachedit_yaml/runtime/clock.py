@@ -91,6 +91,7 @@ class Clock:
         self._patches: list[Patch] = []
         self._scheduler: Any = None
         self._steps = False  # the hooked scheduler has ended a step
+        self._seen: Any = None  # the scheduler's timesteps when the last generation began
         self._lock = threading.Lock()
 
     def share(self, timesteps: torch.Tensor | None, total: int | None) -> dict[str, int | None]:
@@ -104,6 +105,7 @@ class Clock:
         if scheduler is None or not hasattr(scheduler, "set_timesteps"):
             return
         self._scheduler = scheduler
+        self._seen = getattr(scheduler, "timesteps", None)
         hooks: tuple[tuple[str, type[_SchedulerHook]], ...] = (
             ("set_timesteps", _SetTimesteps),
             ("step", _Step),
@@ -209,7 +211,8 @@ class Clock:
             return self._begin(run, timesteps, total, by_scheduler=True)
         if told is not None:
             run.timesteps = TimestepClock(self._forwards)
-            self._begin(run, None, told[0], by_scheduler=False)
+            timesteps = self._put_in(moment(timestep()))
+            self._begin(run, timesteps, told[0], by_scheduler=False)
         elif run.generation is not None and run.generation.by_scheduler:
             generation = run.generation
             if self._steps or generation.tick or not self._stands_still(run, timestep, name):
@@ -236,7 +239,7 @@ class Clock:
         generation = run.generation
         if generation is None or (event is Event.GENERATION and not begun):
             total = None if self._scheduler is None else self._looped
-            generation = self._begin(run, None, total, by_scheduler=False)
+            generation = self._begin(run, self._put_in(timestep), total, by_scheduler=False)
         elif event is Event.STEP:
             generation.end_step()
         if timestep is None and (generation.total is None or not run.timesteps.counts(name)):
@@ -275,6 +278,7 @@ class Clock:
             run.generation.release()
         if timesteps is not None:
             total = len(timesteps)
+        self._seen = getattr(self._scheduler, "timesteps", None)
         generation = Generation(total, self.share(timesteps, total), by_scheduler)
         run.generation = self.latest = generation
         self._generations.add(generation)
@@ -290,6 +294,17 @@ class Clock:
     def _cut_unknown(self) -> bool:
         """Whether nobody says where among the scheduler's timesteps the loop begins."""
         return getattr(self._scheduler, "begin_index", None) is None and self._looped is None
+
+    def _put_in(self, first: Moment | None) -> torch.Tensor | None:
+        """The timesteps that a pipeline has put into its scheduler without ``set_timesteps``.
+
+        Args:
+            first: what the first forward carries: those of another schedule do not begin with it.
+        """
+        if first is None or getattr(self._scheduler, "timesteps", None) is self._seen:
+            return None
+        values = self._executed_timesteps(first)
+        return values if values is not None and float(values[0]) == first.largest else None
 
     def _executed_timesteps(self, first: Moment | None) -> torch.Tensor | None:
         """The timesteps that will be executed, from the hooked scheduler.

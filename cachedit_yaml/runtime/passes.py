@@ -207,7 +207,8 @@ class ListPass:
     @property
     def _keeps_encoder(self) -> bool:
         """Whether what the blocks do to the encoder hidden states is cached too."""
-        return self.runner.plan.pattern.returns_encoder
+        plan = self.runner.plan
+        return plan.pattern.returns_encoder and not plan.binding.passes
 
     def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor that is needed after more blocks have run.
@@ -222,7 +223,7 @@ class ListPass:
         self.last_out = None
         if first is None or branch.unfit is not None:
             return
-        encoder = rest if isinstance(rest, torch.Tensor) else None
+        encoder = rest if isinstance(rest, torch.Tensor) and self._keeps_encoder else None
         before = self.first_encoder
         if before is None or encoder is None:
             before = encoder = None

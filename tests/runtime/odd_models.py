@@ -291,6 +291,27 @@ class State(Odd):
         return hidden
 
 
+class GrowingBlock(Block):
+    """Returns a tensor that is longer than the one it was given, for the caller to keep."""
+
+    def forward(self, hidden_states: torch.Tensor, past: torch.Tensor) -> Any:
+        """``[b x s x d]`` to the same and ``[b x 2s x d]``."""
+        return super().forward(hidden_states), torch.cat([past, hidden_states], dim=1)
+
+
+class Growing(Odd):
+    """A key-value cache of tensors: each block has its own, and none goes from one to the next."""
+
+    SPEC: ClassVar[Any] = {"pattern": "Pattern_0", "roles": {"state": "past"}}
+    block = GrowingBlock
+
+    def loop(self, hidden: torch.Tensor) -> torch.Tensor:
+        past = torch.zeros_like(hidden)
+        for block in self.blocks:
+            hidden, _ = block(hidden, past)
+        return hidden
+
+
 class GivesEncoderBlock(Block):
     """Takes hidden states, returns a second stream too (Pattern_4)."""
 

@@ -875,6 +875,34 @@ def test_refresh_where_an_engine_keeps_schedulers_of_its_own() -> None:
             check_steps(handle, steps, {"forward 1"})
 
 
+class Phases(SmallPipeline):
+    """Puts the timesteps of each phase into the scheduler by itself, as LTX-2 of vLLM-Omni."""
+
+    def __call__(self, steps: int, second: int = 0) -> torch.Tensor:
+        latents = models.noise(1)
+        for count in (steps, second):
+            self.scheduler.timesteps = torch.linspace(1000, 100, count)
+            for timestep in self.scheduler.timesteps:
+                latents = latents - 0.1 * self.transformer(latents, timestep)
+        return latents
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("told", [None, 9, 30])
+def test_timesteps_that_a_pipeline_puts_in(told: int | None) -> None:
+    pipe = Phases(small())
+    with start(pipe, **MASKED) as handle:
+        for second in (4, 16, 9):
+            if told is not None:
+                handle.refresh(told)
+            pipe(9)
+            check_steps(handle, 9, {"forward 1"})
+            if told is not None:
+                handle.refresh(told)
+            pipe(9, second)
+            check_steps(handle, second, {"forward 1"})
+
+
 def test_refresh_from_another_thread() -> None:
     model = small()
     with start(model, **MASKED) as handle:

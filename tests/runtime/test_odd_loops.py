@@ -225,6 +225,15 @@ def test_state_passes_through() -> None:
         assert model.last_state == {"calls": 3}
 
 
+def test_state_that_is_a_tensor_passes_through() -> None:
+    model = odd_models.Growing()
+    plain = forwards(model)[0]
+    with start(model, spec_of(odd_models.Growing), **ALWAYS) as handle:
+        for output in forwards(model):
+            torch.testing.assert_close(output, plain, rtol=1e-5, atol=1e-6)
+        assert row(handle).cached_steps == (1, 2, 3, 4)
+
+
 def test_what_is_returned_has_the_form_of_the_blocks() -> None:
     seen: list[Any] = []
 
@@ -317,6 +326,28 @@ def test_denoising_when() -> None:
             torch.testing.assert_close(model(latents, 900.0 - step), plain)
             assert torch.equal(model(other, 900.0 - step, mode="text"), text)
             assert torch.equal(model(other, mode="text", update_cache=True), text + 1)
+        assert row(handle).executed_steps == (0, 1, 2, 3)
+        assert row(handle).cached_steps == (1, 2, 3)
+
+
+def test_denoising_unless() -> None:
+    """Calls that leave an argument out are no denoising steps."""
+
+    class Acting(Odd):
+        def forward(  # type: ignore[override]
+            self, hidden_states: torch.Tensor, timestep: Any = None, *, action: Any = None
+        ) -> torch.Tensor:
+            return super().forward(hidden_states, timestep)
+
+    model = Acting()
+    spec = adapter(transformer={"denoising": {"unless": {"action": None}}})
+    latents, other, action = models.noise(), models.noise(1), models.noise(2)
+    with torch.no_grad():
+        plain, seen = model(latents), model(other)
+    with start(model, spec, **ALWAYS) as handle, torch.no_grad():
+        for step in range(4):
+            torch.testing.assert_close(model(latents, 900.0 - step, action=action), plain)
+            assert torch.equal(model(other, 0.0), seen)
         assert row(handle).executed_steps == (0, 1, 2, 3)
         assert row(handle).cached_steps == (1, 2, 3)
 

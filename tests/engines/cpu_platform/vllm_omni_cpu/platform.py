@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any, Final
 
@@ -95,6 +96,8 @@ class CpuOmniPlatform(OmniPlatform, CpuPlatform):
 
     @classmethod
     def get_torch_device(cls, local_rank: int | None = None) -> torch.device:
+        # Asked for before any model is made.
+        importlib.import_module("vllm_omni_cpu.rope")
         return torch.device("cpu")
 
     @classmethod
