@@ -10,8 +10,10 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from cachedit_yaml.probe.savable import LanguageModel, vision_processor
 from cachedit_yaml.probe.tokenizers import (
     IMAGE_TOKEN,
+    byt5_tokenizer,
     bytes_tokenizer,
     clip_tokenizer,
     t5_tokenizer,
@@ -116,7 +118,10 @@ BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "clip-tokenizer": clip_tokenizer,
     "t5-tokenizer": t5_tokenizer,
     "bytes-tokenizer": bytes_tokenizer,
+    "byt5-tokenizer": byt5_tokenizer,
     "embedding": Embedding,
+    "language-model": LanguageModel,
+    "vision-processor": vision_processor,
     "processor": Processor,
     "safety-checker": SafetyChecker,
 }

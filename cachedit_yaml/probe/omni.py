@@ -28,7 +28,7 @@ from cachedit_yaml.probe.values import Maker
 from cachedit_yaml.runtime.handle import Handle
 
 #: Inputs that are what is asked for; every other one says how.
-_PROMPT: Final = ("prompt", "negative_prompt")
+_PROMPT: Final = ("prompt", "negative_prompt", "additional_information")
 _MEDIA: Final = ("image", "audio", "video")
 _ENVIRONMENT: Final = {"TORCH_COMPILE_DISABLE": "1", "VLLM_CONFIGURE_LOGGING": "0"}
 
@@ -47,6 +47,7 @@ class Omni:
         self.recipe = recipe
         self._worker = worker
         self.target: Any = worker.model_runner.pipeline
+        self._prepare = _preparation(worker)
 
     def begin(self, handle: Handle) -> None:
         """Let the engine tell a handle of every request, as it tells its own cache backend."""
@@ -81,7 +82,6 @@ class Omni:
         return tensor_of(output.output if output.media is None else output.media).clone()
 
     def _request(self, case: str, steps: int) -> Any:
-        from vllm_omni.diffusion.registry import get_diffusion_pre_process_func
         from vllm_omni.diffusion.request import OmniDiffusionRequest
         from vllm_omni.inputs.data import OmniDiffusionSamplingParams
 
@@ -99,8 +99,7 @@ class Omni:
         except (TypeError, ValueError) as error:
             raise ProbeError(f"inputs: {error}") from None
         request = OmniDiffusionRequest(prompt=prompt, request_id="probe", sampling_params=sampling)
-        prepare = get_diffusion_pre_process_func(self._worker.od_config)
-        return request if prepare is None else prepare(request)
+        return request if self._prepare is None else self._prepare(request)
 
 
 class Alone(Built):
@@ -128,6 +127,7 @@ class Alone(Built):
             given["od_config"] = self._worker.od_config
         made: torch.nn.Module = cls(**given)
         randomise(made, seed)
+        _finish(self._worker, made)
         return made.eval().requires_grad_(False)
 
     @contextlib.contextmanager
@@ -191,6 +191,7 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
                 if not recipe.pipeline:
                     return Alone(spec, recipe, worker, seed)
                 load(worker, seed)
+                made = Omni(spec, recipe, worker)
         except ProbeError:
             raise
         except Exception as error:
@@ -198,7 +199,6 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
                 f"{recipe.pipeline or 'the transformer'} cannot be made: "
                 f"{type(error).__name__}: {error}"
             ) from error
-    made = Omni(spec, recipe, worker)
     for attribute, value in recipe.attributes.items():
         setattr(made.target, attribute, value)
     silence(made.target)
@@ -275,7 +275,9 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     from vllm_omni.diffusion.worker.diffusion_worker import DiffusionWorker
 
     fields = _config_fields()
-    given = {name: value for name, value in recipe.config.items() if name in fields}
+    given = {
+        name: _placed(value, folder) for name, value in recipe.config.items() if name in fields
+    }
     config = OmniDiffusionConfig.from_kwargs(
         **{"model": str(folder), "dtype": "float32", "enforce_eager": True, **given}
     )
@@ -284,6 +286,15 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     worker = DiffusionWorker(0, 0, config, skip_load_model=True)
     _running.append(worker)
     return worker
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    """A value of the engine's config, where ``{folder: llama}`` is a folder of the checkpoint."""
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) == {"folder"}:
+        return str(folder / value["folder"])
+    return {name: _placed(item, folder) for name, item in value.items()}
 
 
 def load(worker: Any, seed: int) -> None:
@@ -299,6 +310,22 @@ def load(worker: Any, seed: int) -> None:
         worker.model_runner.pipeline = loader.load_model(
             load_device=str(worker.device), device=worker.device
         )
+
+
+def _finish(worker: Any, model: torch.nn.Module) -> None:
+    """What the engine does to weights that were loaded, layer by layer."""
+    from vllm.config import LoadConfig
+    from vllm_omni.diffusion.model_loader.diffusers_loader import DiffusersPipelineLoader
+
+    loader = DiffusersPipelineLoader(LoadConfig(), od_config=worker.od_config)
+    loader._process_weights_after_loading(model, worker.device)
+
+
+def _preparation(worker: Any) -> Any:
+    """What the engine does to a request before it is run; it reads the checkpoint when it is made."""
+    from vllm_omni.diffusion.registry import get_diffusion_pre_process_func
+
+    return get_diffusion_pre_process_func(worker.od_config)
 
 
 @contextlib.contextmanager

@@ -68,19 +68,18 @@ class _WithVocabulary:
     """A tokenizer that is saved with its vocabulary in files of its own too.
 
     Args:
-        tokenizer: the tokenizer.
+        tokenizer: the tokenizer itself.
         vocabulary: its words.
-        first: the first line of the file of merges, which holds none.
     """
 
     def __init__(self, tokenizer: Any, vocabulary: Sequence[str]) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._vocabulary = {word: number for number, word in enumerate(vocabulary)}
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write it into a folder."""
         place = Path(folder)
-        self._tokenizer.save_pretrained(place)
+        self.tokenizer.save_pretrained(place)
         (place / "vocab.json").write_text(json.dumps(self._vocabulary), encoding="utf-8")
         (place / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
 
@@ -161,3 +160,10 @@ def bytes_tokenizer(special: Sequence[str] = (), **settings: Any) -> Any:
         },
     )
     return _WithVocabulary(made, letters)
+
+
+def byt5_tokenizer() -> Any:
+    """ByT5's tokenizer, which needs no vocabulary: 384 bytes and special tokens."""
+    from transformers import ByT5Tokenizer
+
+    return ByT5Tokenizer()
