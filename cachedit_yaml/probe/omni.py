@@ -28,7 +28,7 @@ from cachedit_yaml.probe.values import Maker
 from cachedit_yaml.runtime.handle import Handle
 
 #: Inputs that are what is asked for; every other one says how.
-_PROMPT: Final = ("prompt", "negative_prompt", "additional_information")
+_PROMPT: Final = ("prompt", "negative_prompt", "modalities", "additional_information")
 _MEDIA: Final = ("image", "audio", "video")
 _ENVIRONMENT: Final = {"TORCH_COMPILE_DISABLE": "1", "VLLM_CONFIGURE_LOGGING": "0"}
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 import torch
-from diffusers.configuration_utils import FrozenDict
 
 import cachedit_yaml
 from cachedit_yaml.api import ExecutionName
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.attributes import attributes
 from cachedit_yaml.probe.recipe import Recipe
 from cachedit_yaml.probe.watch import Watch
 from cachedit_yaml.runtime.handle import Handle
@@ -285,24 +285,6 @@ def _expected(executed: tuple[int, ...], shapes: list[torch.Size]) -> tuple[int,
         else:
             stored = shape
     return tuple(hits)
-
-
-def attributes(target: Any, plan: Plan) -> list[Any]:
-    """What is on the pipeline, its scheduler, the transformers, the block lists and the blocks."""
-    owners: list[Any] = []
-    for transformer in plan.transformers:
-        owners.append(transformer.module)
-        for blocks in transformer.lists:
-            owners += [blocks.holder, *blocks.blocks]
-    # A call changes values on the pipeline, such as the timesteps: of these the names count.
-    loose = [target, plan.scheduler]
-    names = [sorted(vars(item)) for item in loose if item is not None]
-    return [*names, *({name: _mark(value) for name, value in vars(own).items()} for own in owners)]
-
-
-def _mark(value: Any) -> Any:
-    """What tells one value from another; calls write a model's config anew."""
-    return dict(value) if isinstance(value, FrozenDict) else id(value)
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> str:

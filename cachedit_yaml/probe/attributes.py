@@ -1,0 +1,35 @@
+"""What is on a pipeline and its models, to see whether disabling restores everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import FrozenDict
+
+from cachedit_yaml.compiler.plan import Plan
+
+
+def attributes(target: Any, plan: Plan) -> list[Any]:
+    """What is on the pipeline, its scheduler, the transformers, the block lists and the blocks."""
+    owners: list[Any] = []
+    for transformer in plan.transformers:
+        owners.append(transformer.module)
+        for blocks in transformer.lists:
+            owners += [blocks.holder, *blocks.blocks]
+    # A call changes values on the pipeline, such as the timesteps: of these the names count.
+    loose = [target, plan.scheduler]
+    names = [sorted(vars(item)) for item in loose if item is not None]
+    return [*names, *({name: _mark(value) for name, value in vars(own).items()} for own in owners)]
+
+
+def _mark(value: Any) -> Any:
+    """What tells one value from another; calls write a model's config and its positions anew."""
+    if isinstance(value, FrozenDict):
+        return dict(value)
+    if isinstance(value, torch.Tensor):
+        numbers = value.detach().cpu().contiguous().reshape(-1)
+        return value.shape, value.dtype, bytes(numbers.view(torch.uint8).numpy())
+    if isinstance(value, (tuple, list)):
+        return [_mark(item) for item in value]
+    return value if isinstance(value, (int, float, str, torch.device)) else id(value)
