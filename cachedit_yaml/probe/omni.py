@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,10 @@ from typing import Any, Final
 
 import torch
 
-from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.checkpoint import config_fields, write_checkpoint
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError, find_part
-from cachedit_yaml.probe.parts import build_part, randomise
+from cachedit_yaml.probe.parts import randomise
 from cachedit_yaml.probe.pipelines import STEPS, Built, quiet, silence, tensor_of
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
 from cachedit_yaml.probe.values import Maker
@@ -205,62 +204,6 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
     return made
 
 
-def write_checkpoint(
-    folder: Path, spec: AdapterSpec, recipe: Recipe, name: str, seed: int = 0
-) -> None:
-    """Write a recipe's components as a folder that the engine loads.
-
-    Args:
-        folder: where to; it exists and is empty.
-        spec: the adapter, which says what is a transformer.
-        recipe: what to write.
-        name: of the pipeline, in the engine's registry.
-        seed: of the random weights.
-
-    Raises:
-        ProbeError: a component cannot be made or saved.
-    """
-    index: dict[str, Any] = {"_class_name": name, "_diffusers_version": "0.40.0"}
-    index |= {key: value for key, value in recipe.config.items() if key not in _config_fields()}
-    for path, part in recipe.parts.items():
-        if part is None:
-            continue
-        place = folder / path
-        if path in spec.transformers:
-            _write_config(place, part)
-        else:
-            with quiet():
-                _save(build_part(part, path, seed=f"{seed}/{path}"), place, path)
-        index.setdefault(path, ["diffusers", (part.part or "").rsplit(".", 1)[-1]])
-    for file, content in recipe.files.items():
-        place = folder / file
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(content), encoding="utf-8")
-    if not (folder / "config.json").exists():
-        (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
-
-
-def _write_config(place: Path, part: Part) -> None:
-    place.mkdir(parents=True)
-    name = (part.part or "").rsplit(".", 1)[-1]
-    config = {"_class_name": name, **(part.config or {}), **(part.extra or {})}
-    (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
-
-
-def _save(made: Any, place: Path, where: str) -> None:
-    if not hasattr(made, "save_pretrained"):
-        raise ProbeError(f"parts.{where}: a {type(made).__name__} cannot be saved for the engine")
-    made.save_pretrained(place)
-
-
-def _config_fields() -> frozenset[str]:
-    import dataclasses
-
-    from vllm_omni.diffusion.data import OmniDiffusionConfig
-
-    return frozenset(item.name for item in dataclasses.fields(OmniDiffusionConfig))
-
-
 #: The engine's groups and configs are global: one worker at a time.
 _running: list[Any] = []
 
@@ -274,10 +217,8 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     from vllm_omni.diffusion.data import OmniDiffusionConfig
     from vllm_omni.diffusion.worker.diffusion_worker import DiffusionWorker
 
-    fields = _config_fields()
-    given = {
-        name: _placed(value, folder) for name, value in recipe.config.items() if name in fields
-    }
+    fields = config_fields()
+    given = {name: placed(value, folder) for name, value in recipe.config.items() if name in fields}
     config = OmniDiffusionConfig.from_kwargs(
         **{"model": str(folder), "dtype": "float32", "enforce_eager": True, **given}
     )
@@ -288,13 +229,13 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     return worker
 
 
-def _placed(value: Any, folder: Path) -> Any:
+def placed(value: Any, folder: Path) -> Any:
     """A value of the engine's config, where ``{folder: llama}`` is a folder of the checkpoint."""
     if not isinstance(value, Mapping):
         return value
     if set(value) == {"folder"}:
         return str(folder / value["folder"])
-    return {name: _placed(item, folder) for name, item in value.items()}
+    return {name: placed(item, folder) for name, item in value.items()}
 
 
 def load(worker: Any, seed: int) -> None:
@@ -322,7 +263,7 @@ def _finish(worker: Any, model: torch.nn.Module) -> None:
 
 
 def _preparation(worker: Any) -> Any:
-    """What the engine does to a request before it is run; it reads the checkpoint when it is made."""
+    """What the engine does to a request before it is run. Made while the checkpoint is there."""
     from vllm_omni.diffusion.registry import get_diffusion_pre_process_func
 
     return get_diffusion_pre_process_func(worker.od_config)

@@ -13,8 +13,8 @@ from cachedit_yaml.probe.recipe import Recipe, recipes
 
 pytestmark = pytest.mark.engines
 
-ADAPTERS = 7
-RECIPES = 2
+ADAPTERS = 18
+RECIPES = 20
 
 SHIPPED = [
     entry
