@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from cachedit_yaml.probe.savable import LanguageModel, vision_processor
 from cachedit_yaml.probe.tokenizers import (
     IMAGE_TOKEN,
     byt5_tokenizer,
@@ -167,6 +168,8 @@ BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "qwen3-vl-processor": qwen3_vl_processor,
     "embedding": Embedding,
     "no-weights": NoWeights,
+    "language-model": LanguageModel,
+    "vision-processor": vision_processor,
     "processor": Processor,
     "safety-checker": SafetyChecker,
     "weights": Weights,

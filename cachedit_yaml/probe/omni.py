@@ -231,9 +231,7 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     from vllm_omni.diffusion.worker.diffusion_worker import DiffusionWorker
 
     fields = config_fields()
-    given = {
-        name: _placed(value, folder) for name, value in recipe.config.items() if name in fields
-    }
+    given = {name: placed(value, folder) for name, value in recipe.config.items() if name in fields}
     config = OmniDiffusionConfig.from_kwargs(
         **{"model": str(folder), "dtype": "float32", "enforce_eager": True, **given}
     )
@@ -244,13 +242,13 @@ def _start(folder: Path, recipe: Recipe) -> Any:
     return worker
 
 
-def _placed(value: Any, folder: Path) -> Any:
+def placed(value: Any, folder: Path) -> Any:
     """A value of the engine's config, where ``{folder: llama}`` is a folder of the checkpoint."""
     if not isinstance(value, Mapping):
         return value
     if set(value) == {"folder"}:
         return str(folder / value["folder"])
-    return {name: _placed(item, folder) for name, item in value.items()}
+    return {name: placed(item, folder) for name, item in value.items()}
 
 
 def load(worker: Any, recipe: Recipe, seed: int) -> None:

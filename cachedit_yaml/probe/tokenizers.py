@@ -69,9 +69,8 @@ class _WithVocabulary:
     """A tokenizer that is saved with its vocabulary in files of its own too.
 
     Args:
-        tokenizer: the tokenizer.
+        tokenizer: the tokenizer itself.
         vocabulary: its words.
-        first: the first line of the file of merges, which holds none.
     """
 
     def __init__(self, tokenizer: Any, vocabulary: Sequence[str]) -> None:
