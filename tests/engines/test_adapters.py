@@ -13,8 +13,8 @@ from cachedit_yaml.probe.recipe import Recipe, recipes
 
 pytestmark = pytest.mark.engines
 
-ADAPTERS = 21
-RECIPES = 40
+ADAPTERS = 47
+RECIPES = 110
 
 SHIPPED = [
     entry
