@@ -77,7 +77,9 @@ def test_folders_and_files_of_a_checkpoint() -> None:
     "fields",
     [
         {"parts": {"a": {"part": "kl", "folder": ".."}}},
-        {"parts": {"a": {"part": "kl", "folder": "a/b"}}},
+        {"parts": {"a": {"part": "kl", "folder": "a/b/c"}}},
+        {"parts": {"a": {"part": "kl", "folder": "a/.."}}},
+        {"parts": {"a": {"part": "kl", "folder": "/a"}}},
         {"parts": {"_a.b": "kl"}},
         {"files": {"../config.json": {}}},
         {"files": {"a/../config.json": {}}},
