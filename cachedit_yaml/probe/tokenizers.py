@@ -231,7 +231,7 @@ def qwen3_vl_processor(patch_size: int = 4) -> Any:
     """
     from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
-    tokenizer = bytes_tokenizer()._tokenizer
+    tokenizer = bytes_tokenizer().tokenizer
     sizes = {"patch_size": patch_size, "temporal_patch_size": 2, "merge_size": 2}
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(**sizes),
