@@ -52,8 +52,8 @@ test-oldest: $(OLDEST)/.ready ## Run the tests that touch cache-dit with the old
 
 # Warnings of the engines' own are not ours to fail on.
 test-engines: $(ENGINES)/.ready $(SGLANG)/.ready ## Run the tests that need vLLM-Omni or SGLang, in environments of their own
-	$(ENGINES)/bin/python -m pytest -m engines -W default -W error:::cachedit_yaml tests/engines
-	$(SGLANG)/bin/python -m pytest -m engines -W default -W error:::cachedit_yaml tests/engines/sglang
+	$(ENGINES)/bin/python -m pytest -n $(JOBS) --dist loadfile -m engines -W default -W error:::cachedit_yaml tests/engines
+	$(SGLANG)/bin/python -m pytest -n $(JOBS) --dist loadfile -m engines -W default -W error:::cachedit_yaml tests/engines/sglang
 
 lint: $(VENV)/.ready ## ruff
 	$(BIN)/ruff check .

@@ -12,74 +12,10 @@ from typing import Any
 
 import torch
 from cache_dit.caching.cache_contexts.cache_context import CachedContext
-from cache_dit.caching.cache_contexts.cache_manager import CachedContextManager
 
 from cachedit_yaml.compiler.settings import Resolved
-from cachedit_yaml.runtime.parallel import Ranks, average
-
-
-class ContextManager(CachedContextManager):  # type: ignore[misc]
-    """cache-dit's manager without its ``torch.compiler.disable`` wrappers.
-
-    Our hooks are never traced, and the wrappers (75 to 89 calls a forward) are most of what
-    cache-dit costs on a small transformer.
-
-    Attributes:
-        ranks: those that decide alike.
-    """
-
-    ranks: Ranks | None = None
-
-    def use(self, context: CachedContext) -> None:
-        """Make a context the current one."""
-        self._current_context = context
-
-    def similarity(
-        self,
-        t1: torch.Tensor,
-        t2: torch.Tensor,
-        *,
-        threshold: float,
-        parallelized: bool = False,
-        prefix: str = "Fn",
-    ) -> bool:
-        """Whether two residuals are similar, to all ranks that run the forward.
-
-        cache-dit asks all ranks of the program. An engine has others too, which work on another
-        guidance branch or another request, and may not even be asked.
-        """
-        ranks = self.ranks
-        measured = 0.0 < threshold < 1.0 and t1.shape == t2.shape
-        if not parallelized or ranks is None or ranks.group is None or not measured:
-            # Without a measurement, nobody is asked.
-            return bool(
-                _similarity(
-                    self, t1, t2, threshold=threshold, parallelized=parallelized, prefix=prefix
-                )
-            )
-        difference, size = (t1 - t2).abs(), t1.abs()
-        important = self.get_important_condition_threshold()
-        if important > 0.0:
-            chosen = difference.mean(dim=-1) / size.mean(dim=-1) > important
-            if chosen.any():
-                difference, size = difference[chosen], size[chosen]
-        mean_difference, mean_size = average(
-            torch.stack([difference.mean(), size.mean()]), ranks
-        ).tolist()
-        relative = mean_difference / mean_size
-        self.add_residual_diff(relative)
-        return bool(relative < threshold)
-
-
-def _without_wrapper(function: Any) -> Any:
-    return getattr(function, "_torchdynamo_orig_callable", function)
-
-
-_similarity = _without_wrapper(CachedContextManager.similarity)
-for _name, _function in vars(CachedContextManager).items():
-    if _name not in vars(ContextManager) and _without_wrapper(_function) is not _function:
-        setattr(ContextManager, _name, _without_wrapper(_function))
-del _name, _function
+from cachedit_yaml.runtime.manager import ContextManager
+from cachedit_yaml.runtime.parallel import Ranks
 
 
 @dataclass
