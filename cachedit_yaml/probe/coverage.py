@@ -171,6 +171,11 @@ def _lists(spec: AdapterSpec) -> dict[str, str]:
     return found
 
 
+def _plain(text: str) -> str:
+    """A text that Markdown shows as it is."""
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>#|" else sign for sign in text)
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as the text of ``docs/models.md``."""
     cached = [row for row in rows if row.status == "cached"]
@@ -208,4 +213,10 @@ def markdown(rows: Sequence[Row]) -> str:
                     f"| {row.pipeline} | {row.transformer} | {adapter} | {shown} | {exact} "
                     f"| {row.cache_dit or '-'} |"
                 )
+        told = [
+            f"- {row.pipeline}: {_plain(row.detail)}"
+            for row in rows
+            if row.engine == engine and row.status == "cached" and row.detail
+        ]
+        lines += ["", *told] if told else []
     return "\n".join(lines)

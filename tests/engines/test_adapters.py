@@ -5,6 +5,8 @@ Nobody lists adapters or pipelines here: they are found in the folder of adapter
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import cachedit_yaml
@@ -49,6 +51,18 @@ def test_number_of_adapters() -> None:
     assert len(SHIPPED) == ADAPTERS
     assert len(MADE) == RECIPES
     assert all(recipe.engine == "vllm_omni" for _, recipe in MADE)
+
+
+def test_the_page_of_models_says_what_is_proved() -> None:
+    """Mend it with: make docs."""
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    _, _, section = page.partition("## vllm_omni\n")
+    section = section.partition("\n## ")[0]
+    lines = {line.split(" | ")[0][2:]: line for line in section.splitlines() if "| " in line}
+    for adapter, recipe in MADE:
+        if recipe.pipeline and recipe.skip is None:
+            assert f"| vllm_omni/{adapter} |" in lines[recipe.pipeline]
+            assert "| yes |" in lines[recipe.pipeline]
 
 
 def test_no_pipeline_is_left_out() -> None:

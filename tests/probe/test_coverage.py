@@ -105,6 +105,9 @@ def test_the_page() -> None:
     assert "| PixArtAlphaPipeline | PixArtTransformer2DModel | pixart | `transformer." in page
     assert "| yes | equal |" in page
     assert "refused: " in page
+    wrong = result("proved", rival=Rival("wrong", "skip_layers: mean error 0.1 with no hit"))
+    page = markdown(list(rows(wrong).values()))
+    assert "- PixArtAlphaPipeline: cache-dit: skip\\_layers: mean error 0.1 with no hit" in page
     assert "4 pipeline" in page or "5 pipeline" in page
 
 

@@ -203,5 +203,5 @@ def test_the_page_of_models_is_true() -> None:
         assert line.startswith(f"| {row.pipeline} | {row.transformer} | {row.adapter} |")
         assert all(f"`{name}` {pattern[-1]}" in line for name, pattern in row.lists.items())
         assert "**no**" not in line
-        if "| yes |" in line:
+        if "| yes |" in line and row.engine == "diffusers":  # the others: tests/engines
             assert row.pipeline in tried
