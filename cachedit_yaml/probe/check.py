@@ -14,6 +14,7 @@ from cachedit_yaml.probe.omni import Omni, build_omni, close_omni
 from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.prove import Proof, Subject, prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
+from cachedit_yaml.probe.sgl import build_sgl, close_sgl
 from cachedit_yaml.probe.workers import Died, can_fork, side_by_side
 
 Status = Literal["proved", "failed", "skipped"]
@@ -137,6 +138,8 @@ def _rival(spec: AdapterSpec, recipe: Recipe) -> Rival:
 def _make(spec: AdapterSpec, recipe: Recipe) -> Subject:
     if recipe.engine is None:
         return build(spec, recipe)
+    if recipe.engine == "sglang":
+        return build_sgl(spec, recipe)
     return build_omni(spec, recipe)
 
 
@@ -160,5 +163,5 @@ def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
             failed = any(item.verdict == "failed" for item in proofs)
             yield Checked(*names, case, "failed" if failed else "proved", proofs=tuple(proofs))
     finally:
-        if recipe.engine is not None:
-            close_omni()
+        close_omni()
+        close_sgl()

@@ -77,20 +77,25 @@ class Built:
             return {**given, **(own if isinstance(own, Mapping) else vars(own))}
         return {}
 
-    def arguments(self, case: str = PLAIN, steps: int = STEPS, step: int = 0) -> dict[str, Any]:
+    def arguments(
+        self, case: str = PLAIN, steps: int = STEPS, step: int = 0, branch: int = 0
+    ) -> dict[str, Any]:
         """Fresh arguments for a call.
 
         Args:
             case: its name.
             steps: denoising steps.
             step: which of them, for a transformer alone.
+            branch: which of its forwards in that step. With two, the first is the plain case.
 
         Raises:
             ProbeError: an input cannot be made.
         """
-        specs = {**self.recipe.inputs, **self.recipe.cases[case]}
+        first_of_two = self.recipe.branches(case) > 1 and branch == 0
+        specs = {**self.recipe.inputs, **self.recipe.cases[PLAIN if first_of_two else case]}
         maker = Maker(self.config(), steps, step)
-        made = {name: maker.make(value, (name,)) for name, value in specs.items()}
+        also = (branch,) if branch else ()
+        made = {name: maker.make(value, (name, *also)) for name, value in specs.items()}
         if not self.recipe.pipeline:
             return made
         usual = {
@@ -125,16 +130,23 @@ class Built:
     def _run_alone(self, case: str, steps: int, more: dict[str, Any]) -> torch.Tensor:
         """Call the transformer once a step, with a timestep that falls."""
         names = {item.timestep or "timestep" for item in self.spec.transformers.values()}
+        branches = self.recipe.branches(case)
         outputs = []
-        for step in range(steps):
-            arguments = {**self.arguments(case, steps, step), **more}
+        calls = [(step, branch) for step in range(steps) for branch in range(branches)]
+        for step, branch in calls:
+            arguments = {**self.arguments(case, steps, step, branch), **more}
             scaled = {
                 name: (arguments[name] * (1 - step / (2 * steps))).to(arguments[name].dtype)
                 for name in names & set(arguments)
                 if isinstance(arguments[name], torch.Tensor)
             }
-            outputs.append(tensor_of(self.target(**{**arguments, **scaled})))
+            # A copy: engines may write the next output into the same memory.
+            outputs.append(tensor_of(self.forward(step, {**arguments, **scaled})).clone())
         return torch.stack(outputs)
+
+    def forward(self, step: int, arguments: Mapping[str, Any]) -> Any:
+        """Call the transformer alone in one step."""
+        return self.target(**arguments)
 
 
 def build(
