@@ -128,21 +128,39 @@ class Built:
             return self._run_alone(case, steps, more)
 
     def _run_alone(self, case: str, steps: int, more: dict[str, Any]) -> torch.Tensor:
-        """Call the transformer once a step, with a timestep that falls."""
-        names = {item.timestep or "timestep" for item in self.spec.transformers.values()}
+        """Call the transformer in every step, with a timestep that falls."""
         branches = self.recipe.branches(case)
-        outputs = []
         calls = [(step, branch) for step in range(steps) for branch in range(branches)]
-        for step, branch in calls:
-            arguments = {**self.arguments(case, steps, step, branch), **more}
-            scaled = {
-                name: (arguments[name] * (1 - step / (2 * steps))).to(arguments[name].dtype)
-                for name in names & set(arguments)
-                if isinstance(arguments[name], torch.Tensor)
-            }
-            # A copy: engines may write the next output into the same memory.
-            outputs.append(tensor_of(self.forward(step, {**arguments, **scaled})).clone())
-        return torch.stack(outputs)
+        return torch.stack([self.step(step, steps, case, branch, more) for step, branch in calls])
+
+    @torch.no_grad()
+    def step(
+        self,
+        step: int,
+        steps: int = STEPS,
+        case: str = PLAIN,
+        branch: int = 0,
+        more: Mapping[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """Call the transformer alone once, as in one of a number of steps.
+
+        Args:
+            step: which of them.
+            steps: denoising steps.
+            case: its name.
+            branch: which of the forwards in this step.
+            more: arguments that replace those of the case.
+
+        Raises:
+            ProbeError: an input cannot be made.
+        """
+        names = {item.timestep or "timestep" for item in self.spec.transformers.values()}
+        arguments = {**self.arguments(case, steps, step, branch), **(more or {})}
+        for name in names & set(arguments):
+            if isinstance(value := arguments[name], torch.Tensor):
+                arguments[name] = (value * (1 - step / (2 * steps))).to(value.dtype)
+        # A copy: engines may write the next output into the same memory.
+        return tensor_of(self.forward(step, arguments)).clone()
 
     def forward(self, step: int, arguments: Mapping[str, Any]) -> Any:
         """Call the transformer alone in one step."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import logging
 import os
 import socket
 import sys
@@ -63,11 +62,10 @@ def build_sgl(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Sgl:
             from sglang.multimodal_gen.runtime.platforms import current_platform
     except ImportError as error:
         raise NotInstalledError(f"sglang is not installed: {error}") from None
-    close_sgl()
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            _start()
+            start_sgl()
             cls = find_part(part.part or "")
             if not current_platform.is_cpu():
                 name = type(current_platform).__name__
@@ -77,10 +75,8 @@ def build_sgl(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Sgl:
             _finish(made, part)
             return Sgl(spec, recipe, made)
     except ProbeError:
-        close_sgl()
         raise
     except Exception as error:
-        close_sgl()
         text = f"{part.part} cannot be made: {type(error).__name__}: {error}"
         raise ProbeError(text) from error
 
@@ -93,7 +89,7 @@ def _part(spec: AdapterSpec, recipe: Recipe) -> tuple[str, Part]:
     raise ProbeError("the probe has no part for any transformer of the adapter")
 
 
-#: What the last transformer needs, which is global in the engine.
+#: What transformers need, which is global in the engine.
 _open: Final = contextlib.ExitStack()
 
 
@@ -102,14 +98,18 @@ def close_sgl() -> None:
     _open.close()
 
 
-def _start() -> None:
-    """What the engine's worker does before it builds a pipeline, with one rank."""
+def start_sgl() -> None:
+    """What the engine's worker does before it builds a pipeline, with one rank.
+
+    Calling it again does nothing.
+    """
     from sglang.multimodal_gen.configs.pipeline_configs.base import PipelineConfig
     from sglang.multimodal_gen.runtime.distributed import parallel_state
     from sglang.multimodal_gen.runtime.platforms import initialize_current_platform
     from sglang.multimodal_gen.runtime.server_args import ServerArgs, set_global_server_args
 
-    logging.getLogger("sglang").setLevel(logging.ERROR)
+    if parallel_state.world_group_is_initialized():
+        return
     initialize_current_platform()
     # Every backend but this one is of compiled kernels.
     arguments = ServerArgs(

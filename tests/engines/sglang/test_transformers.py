@@ -53,7 +53,7 @@ def counting(lists: dict[str, list[torch.nn.Module]]) -> Iterator[Counter[tuple[
 @pytest.mark.parametrize("name", MODELS)
 def test_exact_with_no_hit_and_f_plus_b_blocks_on_a_hit(name: str, branches: int) -> None:
     model = MODELS[name].build()
-    lists = {path: list(getattr(model, path)) for path in MODELS[name].lists}
+    lists = MODELS[name].lists(model)
     with counting(lists) as whole:
         plain = MODELS[name].generate(model, branches)
     owner = stage(model)
