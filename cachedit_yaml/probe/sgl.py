@@ -22,7 +22,7 @@ from cachedit_yaml.probe.classes import NotInstalledError, ProbeError, find_part
 from cachedit_yaml.probe.parts import randomise, refuse_large
 from cachedit_yaml.probe.pipelines import STEPS, Built, quiet
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
-from cachedit_yaml.probe.values import Maker
+from cachedit_yaml.probe.values import Maker, generator
 
 #: The field of the engine's pipeline configs that holds a transformer's.
 _DIT: Final = "dit_config"
@@ -72,6 +72,7 @@ def build_sgl(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Sgl:
                 raise NotInstalledError(f"small models run on a CPU, and SGLang has its {name}")
             made = _make(cls, part, recipe)
             randomise(made, f"{seed}/{path}")
+            _fill_buffers(made, seed)
             _finish(made, part)
             return Sgl(spec, recipe, made)
     except ProbeError:
@@ -180,9 +181,20 @@ def _config(cls: type, recipe: Recipe) -> Any:
     return found()
 
 
+@torch.no_grad()
+def _fill_buffers(made: torch.nn.Module, seed: int) -> None:
+    """Fill what lies in a checkpoint beside parameters: some of it has no value before loading."""
+    saved = made.state_dict()
+    for name, buffer in made.named_buffers():
+        if name in saved and buffer.is_floating_point():
+            buffer.copy_(torch.rand(buffer.shape, generator=generator(seed, name)))
+
+
 def _finish(made: torch.nn.Module, part: Part) -> None:
-    """What the engine does after loading; in the part's dtype, whatever the engine prefers."""
-    made.to(getattr(torch, part.dtype or "float32")).eval().requires_grad_(False)
+    """What the engine does after loading; in the part's dtype, or in those of the class itself."""
+    if part.dtype is not None:
+        made.to(getattr(torch, part.dtype))
+    made.eval().requires_grad_(False)
     for module in made.modules():
         method: Any = getattr(module, "quant_method", None)
         if hasattr(method, "process_weights_after_loading"):
