@@ -92,7 +92,7 @@ class Built:
             ProbeError: an input cannot be made.
         """
         first_of_two = self.recipe.branches(case) > 1 and branch == 0
-        specs = {**self.recipe.inputs, **self.recipe.cases[PLAIN if first_of_two else case]}
+        specs = {**self.recipe.inputs, **self.recipe.cases.get(PLAIN if first_of_two else case, {})}
         maker = Maker(self.config(), steps, step)
         also = (branch,) if branch else ()
         made = {name: maker.make(value, (name, *also)) for name, value in specs.items()}

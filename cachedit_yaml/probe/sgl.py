@@ -66,15 +66,10 @@ def build_sgl(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Sgl:
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             start_sgl()
-            cls = find_part(part.part or "")
             if not current_platform.is_cpu():
                 name = type(current_platform).__name__
                 raise NotInstalledError(f"small models run on a CPU, and SGLang has its {name}")
-            made = _make(cls, part, recipe)
-            randomise(made, f"{seed}/{path}")
-            _fill_buffers(made, seed)
-            _finish(made, part)
-            return Sgl(spec, recipe, made)
+            return Sgl(spec, recipe, _make(part, recipe, f"{seed}/{path}"))
     except ProbeError:
         raise
     except Exception as error:
@@ -147,29 +142,49 @@ def _port() -> int:
         return int(found.getsockname()[1])
 
 
-def _make(cls: type, part: Part, recipe: Recipe) -> torch.nn.Module:
-    """Make the transformer from a config of the engine's, as its loader does."""
-    given: dict[str, Any] = Maker({}, 0).make(dict(part.config or {}), ("config",))
+def _make(part: Part, recipe: Recipe, seed: str) -> torch.nn.Module:
+    """Make a module of the engine as its loader does, but with random weights."""
+    cls = find_part(part.part or "")
+    plain = dict(part.config or {})
+    inner = {name: _inner(value) for name, value in plain.items() if _is_inner(value)}
+    given: dict[str, Any] = Maker({}, 0).make(
+        {name: value for name, value in plain.items() if name not in inner}, ("config",)
+    )
+    for name, value in inner.items():
+        given[name] = _make(value, recipe, f"{seed}/{name}")
     parameters = inspect.signature(cls).parameters
     if "config" in parameters:
-        config = _config(cls, recipe)
-        config.update_model_arch(dict(given))
-        config.post_diffusers_config_update()
+        config = _config(cls, recipe, given)
         also = {"hf_config": given} if "hf_config" in parameters else {}
         given = {"config": config, **also}
     refuse_large(lambda: cls(**given), part.config, part.part or "")
     made: torch.nn.Module = cls(**given)
+    if not inner:  # else it only holds what has been filled already
+        randomise(made, seed)
+        _fill_buffers(made, seed)
+    _finish(made, part)
     return made
 
 
-def _config(cls: type, recipe: Recipe) -> Any:
-    """The engine's config for a transformer class: what the probe says, or its constructor."""
+def _is_inner(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping) and "part" in value and {*value} <= {"part", "config", "dtype"}
+    )
+
+
+def _inner(value: Mapping[str, Any]) -> Part:
+    """A module that another takes, given like a part."""
+    return Part(part=value["part"], config=value.get("config"), dtype=value.get("dtype"))
+
+
+def _config(cls: type, recipe: Recipe, fields: dict[str, Any]) -> Any:
+    """The engine's config for a class: of the class that the probe says, or its constructor."""
     given = dict(recipe.config)
     wanted = given.pop(_DIT, None)
     if given:
         raise ProbeError(f"config: for SGLang there is {_DIT!r} only, not {', '.join(given)}")
     if wanted is not None:
-        return Maker({}, 0).make(wanted, (_DIT,))
+        return _updated(Maker({}, 0).make(wanted, (_DIT,)), fields)
     found = inspect.signature(cls).parameters["config"].annotation
     if isinstance(found, str):
         found = getattr(sys.modules[cls.__module__], found, None)
@@ -178,11 +193,20 @@ def _config(cls: type, recipe: Recipe) -> Any:
             f"the constructor of {cls.__name__} does not say of which class its config is; say it "
             f"as 'config: {{{_DIT}: {{make: sglang.multimodal_gen.configs.models.dits....}}}}'"
         )
-    return found()
+    if not hasattr(found, "update_model_arch"):
+        return found(**fields)  # a language model's, of transformers
+    return _updated(found(), fields)
+
+
+def _updated(config: Any, fields: dict[str, Any]) -> Any:
+    """A config of the engine's with what a checkpoint's ``config.json`` would say."""
+    config.update_model_arch(dict(fields))
+    config.post_diffusers_config_update()
+    return config
 
 
 @torch.no_grad()
-def _fill_buffers(made: torch.nn.Module, seed: int) -> None:
+def _fill_buffers(made: torch.nn.Module, seed: str) -> None:
     """Fill what lies in a checkpoint beside parameters: some of it has no value before loading."""
     saved = made.state_dict()
     for name, buffer in made.named_buffers():

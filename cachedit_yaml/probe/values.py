@@ -2,7 +2,8 @@
 
 Plain values are taken as they are. A mapping with one of these keys is made into something:
 
-- ``{randn: [shape]}``, ``{rand: [shape]}``: a float tensor, normal or uniform in [0, 1);
+- ``{randn: [shape]}``, ``{rand: [shape]}``: a float tensor, normal or uniform in [0, 1), with a
+  ``dtype`` of another one;
 - ``{randint: [shape], below: n}``: a long tensor of numbers from 0 to n - 1;
 - ``{ones: [shape], tail: n}``: a long tensor of ones, the last ``n`` of the last axis zero;
 - ``{mask: [shape]}``: a float tensor, zeros with ones in its right half;
@@ -115,6 +116,13 @@ def _shaped(kind: str, fill: Callable[[tuple[int, ...], Mapping[str, Any], Any],
     return make
 
 
+def _random(fill: Callable[..., torch.Tensor]) -> Any:
+    """What makes random numbers, cast if the spec says so."""
+    return lambda shape, spec, key: fill(shape, generator=generator(*key)).to(
+        _dtype(spec, "float32")
+    )
+
+
 def _ones(shape: tuple[int, ...], spec: Mapping[str, Any], _: Any) -> torch.Tensor:
     made = torch.ones(shape, dtype=torch.long)
     if spec.get("tail"):
@@ -177,8 +185,8 @@ def _object(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> Any:
 
 
 _MAKERS: Final[Mapping[str, Callable[[Maker, Mapping[str, Any], tuple[Any, ...]], Any]]] = {
-    "randn": _shaped("randn", lambda shape, _, key: torch.randn(shape, generator=generator(*key))),
-    "rand": _shaped("rand", lambda shape, _, key: torch.rand(shape, generator=generator(*key))),
+    "randn": _shaped("randn", _random(torch.randn)),
+    "rand": _shaped("rand", _random(torch.rand)),
     "randint": _shaped(
         "randint",
         lambda shape, spec, key: torch.randint(
