@@ -53,8 +53,9 @@ def against_sgl(built: Sgl) -> Rival:
                 theirs = built.run(case, _STEPS)
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            absent = "is not officially supported by cache-dit" in text
-            return Rival("absent") if absent else Rival("refuses", f"{case}: {text[:200]}")
+            if "is not officially supported by cache-dit" in text:
+                return Rival("absent", "its table has no such class, unless a stage adds it")
+            return Rival("refuses", f"{case}: {text[:200]}")
         if not torch.equal(untouched, plain):
             apart = error_of(untouched, plain)
             wrong.append((1 + apart, f"{case}: mean error {apart:.2g} with no hit"))
