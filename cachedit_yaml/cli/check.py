@@ -163,7 +163,7 @@ def quiet_libraries() -> None:
     for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "CACHE_DIT_LOG_LEVEL"):
         os.environ.setdefault(name, "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    for name in ("vllm", "vllm_omni"):
+    for name in ("sglang", "vllm", "vllm_omni"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -23,7 +23,8 @@ examples:
   cachedit-yaml coverage --no-proof         what is named, without trying it
   cachedit-yaml coverage --format json
   cachedit-yaml coverage --engine vllm_omni --format json > omni.json     where the engine is
-  cachedit-yaml coverage --merge omni.json --format markdown > docs/models.md
+  cachedit-yaml coverage --engine sglang --format json > sglang.json      the same
+  cachedit-yaml coverage --merge omni.json sglang.json --format markdown > docs/models.md
 """
 
 

@@ -135,10 +135,11 @@ class Probe(ProbePipeline):
     pipelines: Mapping[str, ProbePipeline] | None = key(
         "What differs by pipeline class.", key_pattern=CLASS_NAME, max_items=64
     )
-    engine: Literal["vllm_omni"] | None = key(
-        "The engine whose pipelines these are. The components become a checkpoint that the engine "
-        "loads by itself, and the inputs are its request: `prompt`, `negative_prompt`, `image`, "
-        "and its sampling parameters.",
+    engine: Literal["vllm_omni", "sglang"] | None = key(
+        "The engine whose pipelines these are. For vLLM-Omni, the components become a checkpoint "
+        "that the engine loads by itself, and the inputs are its request: `prompt`, "
+        "`negative_prompt`, `image`, and its sampling parameters. For SGLang, `forward` tries its "
+        "transformer alone.",
     )
     forward: Mapping[str, Any] | None = key(
         "Arguments of the transformer's forward, to try it without a pipeline.",

@@ -23,6 +23,29 @@ def attributes(target: Any, plan: Plan) -> list[Any]:
     return [*names, *({name: _mark(value) for name, value in vars(own).items()} for own in owners)]
 
 
+def left_behind(before: list[Any], after: list[Any], again: list[Any]) -> bool:
+    """Whether anything of what :func:`attributes` gives stays otherwise than it was.
+
+    Some models count their calls, or keep what belongs to the last one: a value that was there
+    before, and that one more call without caching changes again, is the model's own.
+
+    Args:
+        before: before caching was on.
+        after: after it was switched off.
+        again: after one more call without it.
+    """
+    for one, other, last in zip(before, after, again, strict=True):
+        if not isinstance(one, dict) and one != other:
+            return True
+        if isinstance(one, dict) and set(one) != set(other):
+            return True
+        if isinstance(one, dict) and any(
+            one[name] != other[name] and other[name] == last.get(name) for name in one
+        ):
+            return True
+    return False
+
+
 def _mark(value: Any) -> Any:
     """What tells one value from another; calls write a model's config and its positions anew."""
     if isinstance(value, FrozenDict):

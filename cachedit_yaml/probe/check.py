@@ -14,6 +14,7 @@ from cachedit_yaml.probe.omni import Omni, build_omni, close_omni
 from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.prove import Proof, Subject, prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
+from cachedit_yaml.probe.sgl import Sgl, build_sgl, close_sgl
 from cachedit_yaml.probe.workers import Died, can_fork, side_by_side
 
 Status = Literal["proved", "failed", "skipped"]
@@ -105,7 +106,7 @@ def _check(work: _Work) -> list[Checked]:
     spec, recipe, against = work
     if recipe is not None:
         results = list(check_recipe(spec, recipe))
-        if against and recipe.pipeline:
+        if against and (recipe.pipeline or recipe.engine == "sglang"):
             results[0] = replace(results[0], rival=_rival(spec, recipe))
         gc.collect()
         return results
@@ -123,20 +124,26 @@ def _rival(spec: AdapterSpec, recipe: Recipe) -> Rival:
     if recipe.engine is None:
         return against_cache_dit(spec, recipe)
     from cachedit_yaml.probe.against_engine import against_engine
+    from cachedit_yaml.probe.against_sgl import against_sgl
 
     try:
-        built = build_omni(spec, recipe)
+        built = _make(spec, recipe)
+        if isinstance(built, Sgl):
+            return against_sgl(built)
         assert isinstance(built, Omni)
         return against_engine(built)
     except (NotInstalledError, ProbeError) as error:
         return Rival("untried", str(error))
     finally:
         close_omni()
+        close_sgl()
 
 
 def _make(spec: AdapterSpec, recipe: Recipe) -> Subject:
     if recipe.engine is None:
         return build(spec, recipe)
+    if recipe.engine == "sglang":
+        return build_sgl(spec, recipe)
     return build_omni(spec, recipe)
 
 
@@ -160,5 +167,5 @@ def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
             failed = any(item.verdict == "failed" for item in proofs)
             yield Checked(*names, case, "failed" if failed else "proved", proofs=tuple(proofs))
     finally:
-        if recipe.engine is not None:
-            close_omni()
+        close_omni()
+        close_sgl()

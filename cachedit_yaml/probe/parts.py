@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any, Final
 
@@ -67,7 +67,8 @@ def build_part(part: Part, where: str, *, seed: int | str = 0, **changes: Any) -
                 made = BUILDERS[entry["builder"]](**config)
             else:
                 cls = find_part(name)
-                _refuse_large(cls, config, where)
+                if issubclass(cls, torch.nn.Module):
+                    refuse_large(lambda: _construct(cls, config), config, f"parts.{where}")
                 made = _construct(cls, config)
     except ProbeError:
         raise
@@ -95,19 +96,28 @@ def _construct(cls: Any, config: Mapping[str, Any]) -> Any:
     return cls(**config)
 
 
-def _refuse_large(cls: type, config: Mapping[str, Any], where: str) -> None:
-    """Refuse a component that would fill the memory, before it is made."""
+def refuse_large(make: Callable[[], torch.nn.Module], config: Any, where: str) -> None:
+    """Refuse a component that would fill the memory, before it is made.
+
+    Args:
+        make: makes it.
+        config: what it is made from; without large numbers in it, nothing is tried.
+        where: the component, for messages.
+
+    Raises:
+        ProbeError: it is too large.
+    """
     numbers = sorted((abs(number) for number in _numbers(config)), reverse=True)
-    if math.prod(numbers[:2]) <= MAX_PARAMETERS or not issubclass(cls, torch.nn.Module):
+    if math.prod(numbers[:2]) <= MAX_PARAMETERS:
         return
     try:
         with torch.device("meta"):
-            made = _construct(cls, config)
+            made = make()
         count = sum(item.numel() for item in made.parameters())
     except Exception:  # what cannot be made there is not known to be large
         return
     if count > MAX_PARAMETERS:
-        raise ProbeError(f"parts.{where}: {count:,} parameters are too many for a probe")
+        raise ProbeError(f"{where}: {count:,} parameters are too many for a probe")
 
 
 def _numbers(value: Any) -> Iterator[int]:

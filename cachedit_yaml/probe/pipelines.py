@@ -77,20 +77,25 @@ class Built:
             return {**given, **(own if isinstance(own, Mapping) else vars(own))}
         return {}
 
-    def arguments(self, case: str = PLAIN, steps: int = STEPS, step: int = 0) -> dict[str, Any]:
+    def arguments(
+        self, case: str = PLAIN, steps: int = STEPS, step: int = 0, branch: int = 0
+    ) -> dict[str, Any]:
         """Fresh arguments for a call.
 
         Args:
             case: its name.
             steps: denoising steps.
             step: which of them, for a transformer alone.
+            branch: which of its forwards in that step. With two, the first is the plain case.
 
         Raises:
             ProbeError: an input cannot be made.
         """
-        specs = {**self.recipe.inputs, **self.recipe.cases[case]}
+        first_of_two = self.recipe.branches(case) > 1 and branch == 0
+        specs = {**self.recipe.inputs, **self.recipe.cases.get(PLAIN if first_of_two else case, {})}
         maker = Maker(self.config(), steps, step)
-        made = {name: maker.make(value, (name,)) for name, value in specs.items()}
+        also = (branch,) if branch else ()
+        made = {name: maker.make(value, (name, *also)) for name, value in specs.items()}
         if not self.recipe.pipeline:
             return made
         usual = {
@@ -123,18 +128,43 @@ class Built:
             return self._run_alone(case, steps, more)
 
     def _run_alone(self, case: str, steps: int, more: dict[str, Any]) -> torch.Tensor:
-        """Call the transformer once a step, with a timestep that falls."""
+        """Call the transformer in every step, with a timestep that falls."""
+        branches = self.recipe.branches(case)
+        calls = [(step, branch) for step in range(steps) for branch in range(branches)]
+        return torch.stack([self.step(step, steps, case, branch, more) for step, branch in calls])
+
+    @torch.no_grad()
+    def step(
+        self,
+        step: int,
+        steps: int = STEPS,
+        case: str = PLAIN,
+        branch: int = 0,
+        more: Mapping[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """Call the transformer alone once, as in one of a number of steps.
+
+        Args:
+            step: which of them.
+            steps: denoising steps.
+            case: its name.
+            branch: which of the forwards in this step.
+            more: arguments that replace those of the case.
+
+        Raises:
+            ProbeError: an input cannot be made.
+        """
         names = {item.timestep or "timestep" for item in self.spec.transformers.values()}
-        outputs = []
-        for step in range(steps):
-            arguments = {**self.arguments(case, steps, step), **more}
-            scaled = {
-                name: (arguments[name] * (1 - step / (2 * steps))).to(arguments[name].dtype)
-                for name in names & set(arguments)
-                if isinstance(arguments[name], torch.Tensor)
-            }
-            outputs.append(tensor_of(self.target(**{**arguments, **scaled})))
-        return torch.stack(outputs)
+        arguments = {**self.arguments(case, steps, step, branch), **(more or {})}
+        for name in names & set(arguments):
+            if isinstance(value := arguments[name], torch.Tensor):
+                arguments[name] = (value * (1 - step / (2 * steps))).to(value.dtype)
+        # A copy: engines may write the next output into the same memory.
+        return tensor_of(self.forward(step, arguments)).clone()
+
+    def forward(self, step: int, arguments: Mapping[str, Any]) -> Any:
+        """Call the transformer alone in one step."""
+        return self.target(**arguments)
 
 
 def build(

@@ -22,7 +22,7 @@ from cachedit_yaml.api import ExecutionName
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.attributes import attributes
+from cachedit_yaml.probe.attributes import attributes, left_behind
 from cachedit_yaml.probe.recipe import Recipe
 from cachedit_yaml.probe.watch import Watch
 from cachedit_yaml.runtime.handle import Handle
@@ -266,8 +266,11 @@ class _Trial:
         return None
 
     def _restored(self, before: list[Any], run: bool) -> str | None:
-        if attributes(self.built.target, self.plan) != before:
-            return "disabling left attributes behind"
+        after = attributes(self.built.target, self.plan)
+        if after != before:
+            self._run()
+            if left_behind(before, after, attributes(self.built.target, self.plan)):
+                return "disabling left attributes behind"
         if run and not torch.equal(self._run(), self.plain):
             return "after disabling, the output differs"
         return None

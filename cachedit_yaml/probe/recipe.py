@@ -14,6 +14,8 @@ from cachedit_yaml.probe.parts import on_top
 
 #: The case that calls a pipeline with the inputs as they are.
 PLAIN = "plain"
+#: The case of SGLang's transformers that calls them twice a step, as guidance does.
+GUIDED = "guided"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Recipe:
     engine: str | None = None
     files: Mapping[str, Any] = field(default_factory=dict)
 
+    def branches(self, case: str) -> int:
+        """How many forwards a step of a transformer alone has."""
+        return 2 if self.engine == "sglang" and case == GUIDED else 1
+
 
 def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Recipe:
     """Merge the layers of an adapter's probe for one pipeline class and one make of it.
@@ -72,8 +78,10 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
     inputs: dict[str, Any] = {}
     files: dict[str, Any] = {}
     needs: tuple[str, ...] = ()
+    without: set[str] = set()
     for layer in layers:
         needs += layer.needs or ()
+        without |= {*(layer.without or ())}
         outer = dict(parts)
         for name, part in (layer.parts or {}).items():
             like = part.like if part is not None else None
@@ -87,7 +95,12 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
             files[name] = {**files[name], **content} if both else content
         for name in layer.without or ():
             cases.pop(name, None)
-    if not pipeline:
+    if probe.engine == "sglang":
+        # Its probes have no pipelines: everything is about the transformer.
+        inputs = {**(probe.forward or {}), **inputs}
+        if spec.guidance.mode != "fused" and GUIDED not in without:
+            cases.setdefault(GUIDED, {})
+    elif not pipeline:
         inputs, cases = dict(probe.forward or {}), {PLAIN: {}}
     return Recipe(
         pipeline=pipeline,
@@ -117,6 +130,10 @@ def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
     Patterns among the names are left out: they name no class.
     """
     if spec.probe is None:
+        return
+    if spec.probe.engine == "sglang":
+        for variant in (None, *variants(spec, "")):
+            yield recipe(spec, "", variant)
         return
     for pipeline in spec.pipelines:
         if "*" not in pipeline:

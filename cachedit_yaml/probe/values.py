@@ -2,7 +2,8 @@
 
 Plain values are taken as they are. A mapping with one of these keys is made into something:
 
-- ``{randn: [shape]}``, ``{rand: [shape]}``: a float tensor, normal or uniform in [0, 1);
+- ``{randn: [shape]}``, ``{rand: [shape]}``: a float tensor, normal or uniform in [0, 1), with a
+  ``dtype`` of another one;
 - ``{randint: [shape], below: n}``: a long tensor of numbers from 0 to n - 1;
 - ``{ones: [shape], tail: n}``: a long tensor of ones, the last ``n`` of the last axis zero;
 - ``{mask: [shape]}``: a float tensor, zeros with ones in its right half;
@@ -13,6 +14,10 @@ Plain values are taken as they are. A mapping with one of these keys is made int
 - ``{repeat: value, times: n}``: a list of ``n`` differing members;
 - ``{steps: x}``: the number of steps times ``x``, rounded, at least 1;
 - ``{each: [x, y, ...]}``: ``x`` in the first step of a transformer alone, ``y`` in the second;
+- ``{tuple: [x, y, ...]}``: a tuple of these values;
+- ``{rope: [tokens, size], as: pair}``: a table of rotary angles: a tuple of cosines and sines, in
+  one tensor for ``joined``, or complex numbers for ``complex``;
+- ``{cat: [x, y, ...], dim: n}``: tensors joined along an axis, the last by default;
 - ``{make: package.module.Class, with: {...}}``: an object of a dataclass of an allowed package.
 
 A shape's members are numbers or names of fields of the transformer's config; where such a field is
@@ -111,6 +116,13 @@ def _shaped(kind: str, fill: Callable[[tuple[int, ...], Mapping[str, Any], Any],
     return make
 
 
+def _random(fill: Callable[..., torch.Tensor]) -> Any:
+    """What makes random numbers, cast if the spec says so."""
+    return lambda shape, spec, key: fill(shape, generator=generator(*key)).to(
+        _dtype(spec, "float32")
+    )
+
+
 def _ones(shape: tuple[int, ...], spec: Mapping[str, Any], _: Any) -> torch.Tensor:
     made = torch.ones(shape, dtype=torch.long)
     if spec.get("tail"):
@@ -154,14 +166,27 @@ def _each(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> Any:
     return maker.make(values[maker.step % len(values)], (*key, maker.step))
 
 
+def _rope(shape: tuple[int, ...], spec: Mapping[str, Any], key: Any) -> Any:
+    """Cosines and sines of random angles, as the rotary embeddings of models hold them."""
+    angles = torch.rand(shape, generator=generator(*key))
+    kind = spec.get("as", "pair")
+    if kind == "pair":
+        return angles.cos(), angles.sin()
+    if kind == "joined":
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+    if kind == "complex":
+        return torch.polar(torch.ones_like(angles), angles)
+    raise ValueError(f"'as' is pair, joined or complex, not {kind!r}")
+
+
 def _object(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> Any:
     given = maker.make(spec.get("with", {}), key)
     return find_dataclass(str(spec["make"]))(**given)
 
 
 _MAKERS: Final[Mapping[str, Callable[[Maker, Mapping[str, Any], tuple[Any, ...]], Any]]] = {
-    "randn": _shaped("randn", lambda shape, _, key: torch.randn(shape, generator=generator(*key))),
-    "rand": _shaped("rand", lambda shape, _, key: torch.rand(shape, generator=generator(*key))),
+    "randn": _shaped("randn", _random(torch.randn)),
+    "rand": _shaped("rand", _random(torch.rand)),
     "randint": _shaped(
         "randint",
         lambda shape, spec, key: torch.randint(
@@ -180,5 +205,10 @@ _MAKERS: Final[Mapping[str, Callable[[Maker, Mapping[str, Any], tuple[Any, ...]]
     "repeat": _repeat,
     "steps": lambda maker, spec, _: max(1, round(maker.steps * float(spec["steps"]))),
     "each": _each,
+    "tuple": lambda maker, spec, key: tuple(maker.make(spec["tuple"], key)),
+    "rope": _shaped("rope", _rope),
+    "cat": lambda maker, spec, key: torch.cat(
+        maker.make(spec["cat"], key), dim=int(spec.get("dim", -1))
+    ),
     "make": _object,
 }

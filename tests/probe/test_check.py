@@ -254,6 +254,25 @@ def test_values() -> None:
         made({"full": [1], "value": 1, "dtype": "float99"})
 
 
+def test_values_for_rotary_embeddings() -> None:
+    maker = Maker({"tokens": 5}, steps=8)
+
+    def made(spec: Any) -> Any:
+        return maker.make(spec, ("x",))
+
+    assert made({"tuple": [1, {"count": 2}, [3]]})[::2] == (1, [3])
+    cosines, sines = made({"rope": ["tokens", 4]})
+    assert torch.allclose(cosines**2 + sines**2, torch.ones(5, 4))
+    joined = made({"rope": ["tokens", 4], "as": "joined"})
+    assert torch.equal(joined, torch.cat([cosines, sines], dim=-1))
+    turned = made({"rope": ["tokens", 4], "as": "complex"})
+    assert torch.allclose(torch.view_as_real(turned), torch.stack([cosines, sines], dim=-1))
+    assert made({"cat": [{"ones": [1, 2]}, {"full": [1, 1], "value": 7}]}).tolist() == [[1, 1, 7]]
+    assert made({"cat": [{"ones": [1, 2]}, {"ones": [2, 2]}], "dim": 0}).shape == (3, 2)
+    with pytest.raises(ProbeError, match="'as' is pair, joined or complex, not 'polar'"):
+        made({"rope": [5, 4], "as": "polar"})
+
+
 def test_everything_that_an_output_holds_counts() -> None:
     one, two = torch.ones(2), torch.zeros(3)
     assert tensor_of((one,)) is one

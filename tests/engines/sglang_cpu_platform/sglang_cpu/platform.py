@@ -26,7 +26,7 @@ class PlainCpuPlatform(CpuPlatform):
 
     def init_backend(self) -> None:
         """Register what to run of the operators whose ``forward_native`` calls a kernel."""
-        from sglang.multimodal_gen.runtime.layers import layernorm
+        from sglang.multimodal_gen.runtime.layers import flux3_fused_ops, layernorm
         from sglang.multimodal_gen.runtime.layers.custom_op import CustomOp
 
         for cls, fn in (
@@ -36,6 +36,14 @@ class PlainCpuPlatform(CpuPlatform):
             (layernorm.ScaleResidualRMSNormScaleShift, residual_modulated),
         ):
             CustomOp.register_oot_forward(cls, fn=fn, platform_key=KEY)
+        # A function and no operator: it imports a kernel wherever it runs.
+        flux3_fused_ops._silu_and_mul = silu_and_mul
+
+
+def silu_and_mul(packed: torch.Tensor) -> torch.Tensor:
+    """The SwiGLU of a gate and a value that lie side by side."""
+    gate, value = packed.chunk(2, dim=-1)
+    return torch.nn.functional.silu(gate) * value
 
 
 def times(x: torch.Tensor, factor: torch.Tensor, plus: torch.Tensor | float = 0) -> torch.Tensor:

@@ -1,0 +1,43 @@
+"""Every adapter for SGLang, proved as its probe says on the engine's own transformers.
+
+Nobody lists adapters here: they are found in the folder of adapters.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from cachedit_yaml.probe.check import check_recipe
+from cachedit_yaml.probe.recipe import Recipe, recipes
+from tests.engines.sglang.models import SHIPPED
+
+pytestmark = pytest.mark.engines
+
+ADAPTERS = 21
+RECIPES = 21
+
+MADE = [(entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.spec)]
+
+
+def _id(value: object) -> str:
+    return (value.variant or "plain") if isinstance(value, Recipe) else str(value)
+
+
+@pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
+def test_proofs(adapter: str, recipe: Recipe) -> None:
+    spec = next(entry.spec for entry in SHIPPED if entry.name == adapter)
+    results = list(check_recipe(spec, recipe))
+    assert [line for item in results for line in item.failures()] == []
+    if recipe.skip is not None:
+        pytest.skip(recipe.skip)
+    for item in results:
+        assert item.status == "proved", item.detail
+        names = [proof.name for proof in item.proofs]
+        assert names[:3] == ["resolves", "exact", "hits"]
+        assert names[-1] == "restored"
+
+
+def test_number_of_adapters() -> None:
+    assert len(SHIPPED) == ADAPTERS
+    assert len(MADE) == RECIPES
+    assert all(recipe.engine == "sglang" for _, recipe in MADE)
