@@ -108,7 +108,8 @@ def refuse_large(make: Callable[[], torch.nn.Module], config: Any, where: str) -
         ProbeError: it is too large.
     """
     numbers = sorted((abs(number) for number in _numbers(config)), reverse=True)
-    if math.prod(numbers[:2]) <= MAX_PARAMETERS:
+    # A width may be the product of two of them, heads and their size, and a matrix has two widths.
+    if math.prod(numbers[:2]) ** 2 <= MAX_PARAMETERS:
         return
     try:
         with torch.device("meta"):

@@ -200,6 +200,8 @@ def _config(cls: type, recipe: Recipe, fields: dict[str, Any]) -> Any:
 
 def _updated(config: Any, fields: dict[str, Any]) -> Any:
     """A config of the engine's with what a checkpoint's ``config.json`` would say."""
+    if not hasattr(config, "update_model_arch"):
+        raise ProbeError(f"config: '{_DIT}' is no config of SGLang's transformers: {config!r}")
     config.update_model_arch(dict(fields))
     config.post_diffusers_config_update()
     return config

@@ -127,3 +127,9 @@ def test_tokens_whose_ids_a_model_knows(tmp_path: Path) -> None:
     build_part(Part(part="bytes", config=config), "tokenizer").save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.encode("<x><y>", add_special_tokens=False) == [263, 270]
+
+
+def test_a_part_whose_width_is_a_product_is_refused_before_it_is_made() -> None:
+    config = {**DIT, "num_attention_heads": 200, "attention_head_dim": 256}
+    with pytest.raises(ProbeError, match=r"parts\.transformer: .* parameters are too many"):
+        build_part(Part(part="DiTTransformer2DModel", config=config), "transformer")
