@@ -82,7 +82,7 @@ schema: $(VENV)/.ready ## Write schemas/adapter.v1.schema.json anew
 
 docs: $(VENV)/.ready $(ENGINES)/.ready $(SGLANG)/.ready ## Write docs/models.md and the README's table anew; takes a while
 	@mkdir -p out
-	$(ENGINES)/bin/python -W ignore -m cachedit_yaml coverage --engine vllm_omni --jobs 1 --format json > out/vllm_omni.json
+	$(ENGINES)/bin/python -W ignore -m cachedit_yaml coverage --engine vllm_omni --format json > out/vllm_omni.json
 	$(SGLANG)/bin/python -W ignore -m cachedit_yaml coverage --engine sglang --jobs 1 --format json > out/sglang.json
 	$(BIN)/cachedit-yaml coverage --merge out/vllm_omni.json out/sglang.json --format markdown > docs/models.md.new && mv docs/models.md.new docs/models.md
 	$(BIN)/python -m cachedit_yaml.cli.list README.md
