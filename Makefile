@@ -51,9 +51,12 @@ test-oldest: $(OLDEST)/.ready ## Run the tests that touch cache-dit with the old
 	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal tests/runtime tests/compiler tests/zoo
 
 # Warnings of the engines' own are not ours to fail on.
+ENGINE_TESTS := -n $(JOBS) --dist loadfile -m engines -W default -W error:::cachedit_yaml \
+	--cov --cov-config=.ci/coverage-engines.ini
+
 test-engines: $(ENGINES)/.ready $(SGLANG)/.ready ## Run the tests that need vLLM-Omni or SGLang, in environments of their own
-	$(ENGINES)/bin/python -m pytest -n $(JOBS) --dist loadfile -m engines -W default -W error:::cachedit_yaml tests/engines
-	$(SGLANG)/bin/python -m pytest -n $(JOBS) --dist loadfile -m engines -W default -W error:::cachedit_yaml tests/engines/sglang
+	$(ENGINES)/bin/python -m pytest $(ENGINE_TESTS) --cov-report= tests/engines
+	$(SGLANG)/bin/python -m pytest $(ENGINE_TESTS) --cov-append --cov-fail-under=80 tests/engines/sglang
 
 lint: $(VENV)/.ready ## ruff
 	$(BIN)/ruff check .
