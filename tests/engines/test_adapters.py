@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import cachedit_yaml
-from cachedit_yaml.probe.check import check_recipe
 from cachedit_yaml.probe.recipe import Recipe, recipes
+from tests.engines.proofs import assert_proved
 
 pytestmark = pytest.mark.engines
 
@@ -36,15 +36,7 @@ def _id(value: object) -> str:
 @pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
 def test_proofs(adapter: str, recipe: Recipe) -> None:
     spec = next(entry.spec for entry in SHIPPED if entry.name == adapter)
-    results = list(check_recipe(spec, recipe))
-    assert [line for item in results for line in item.failures()] == []
-    if recipe.skip is not None:
-        pytest.skip(recipe.skip)
-    for item in results:
-        assert item.status == "proved", item.detail
-        names = [proof.name for proof in item.proofs]
-        assert names[:3] == ["resolves", "exact", "hits"]
-        assert names[-1] == "restored"
+    assert_proved(spec, recipe)
 
 
 def test_number_of_adapters() -> None:

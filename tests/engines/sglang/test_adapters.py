@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from cachedit_yaml.probe.check import check_recipe
 from cachedit_yaml.probe.recipe import Recipe, recipes
+from tests.engines.proofs import assert_proved
 from tests.engines.sglang.models import SHIPPED
 
 pytestmark = pytest.mark.engines
@@ -27,13 +27,7 @@ def _id(value: object) -> str:
 @pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
 def test_proofs(adapter: str, recipe: Recipe) -> None:
     spec = next(entry.spec for entry in SHIPPED if entry.name == adapter)
-    results = list(check_recipe(spec, recipe))
-    assert [line for item in results for line in item.failures()] == []
-    for item in results:
-        assert item.status == "proved", item.detail
-        names = [proof.name for proof in item.proofs]
-        assert names[:3] == ["resolves", "exact", "hits"]
-        assert names[-1] == "restored"
+    assert_proved(spec, recipe)
 
 
 def test_number_of_adapters() -> None:
