@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
-from cachedit_yaml.language import spec
+from cachedit_yaml.language import probe_spec, spec
 from cachedit_yaml.language.diagnostics import one_of
 
 #: What a pattern asks for, in words.
@@ -28,6 +28,9 @@ _PATTERNS: Final[Mapping[str, str]] = {
     r"^pipeline(\.[A-Za-z][A-Za-z0-9_]*){1,8}$": "an attribute such as "
     "pipeline.config.boundary_ratio",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an argument",
+    probe_spec.FOLDER: "a folder inside the checkpoint, one or two deep, such as google/t5; or '.'",
+    probe_spec.FILE: "a .json or .safetensors file inside the checkpoint, at most one folder deep",
+    probe_spec.PART: "a part of the library, a class, or a class by its whole path",
 }
 
 
