@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 import cachedit_yaml
 from cachedit_yaml.probe.attributes import attributes
 from cachedit_yaml.probe.watch import Watch
+from tests import tiny
 from tests.runtime.models import SmallPipeline, noise, small
 
 SPEC = cachedit_yaml.load_adapter(
@@ -92,4 +94,22 @@ def test_what_a_call_computes_anew_is_no_trace() -> None:
     assert attributes(pipe, plan) != before
     store()
     pipe.transformer.blocks[0].forward = pipe.transformer.blocks[0].forward
+    assert attributes(pipe, plan) != before
+
+
+def test_what_was_there_is_held_while_it_is_compared() -> None:
+    """Else the next object may lie at the same address, and be taken for it."""
+
+    class Thing:
+        """Something that a call puts on a model."""
+
+    pipe = tiny.build("PixArtAlphaPipeline")
+    plan = cachedit_yaml.compile_adapter("pixart", pipe)
+    pipe.transformer.thing = Thing()
+    held = weakref.ref(pipe.transformer.thing)
+    before = attributes(pipe, plan)
+    assert attributes(pipe, plan) == before
+    del pipe.transformer.thing
+    assert held() is not None
+    pipe.transformer.thing = Thing()
     assert attributes(pipe, plan) != before
