@@ -66,7 +66,7 @@ types: $(VENV)/.ready ## mypy --strict
 	$(BIN)/mypy
 
 rules: $(VENV)/.ready ## Write docs/rules.md anew
-	$(BIN)/python -m cachedit_yaml.language.catalogue.page
+	$(BIN)/python -m cachedit_yaml.rules.catalogue.page
 
 golden: $(VENV)/.ready ## Write tests/golden/bad/*.out anew; read the diff
 	$(BIN)/python -m tests.golden.cases

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from cachedit_yaml.compiler.plan import Plan
-    from cachedit_yaml.matching import Match
-    from cachedit_yaml.registry import Entry
+    from cachedit_yaml.registry.matching import Match
+    from cachedit_yaml.registry.registry import Entry
     from cachedit_yaml.runtime.handle import Handle
 
 #: An adapter by name, by path, or as plain data.
@@ -39,7 +39,7 @@ def load_adapter(source: AdapterSource, *, adapters: Sequence[str | Path] = ()) 
         return source
     if not isinstance(source, (str, os.PathLike, Mapping)):
         raise ConfigError(f"an adapter is a name, a path or a mapping, not {type(source).__name__}")
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry.registry import Registry
 
     registry = Registry.load(extra=adapters)
     if isinstance(source, Mapping):
@@ -53,7 +53,7 @@ def list_adapters(*, adapters: Sequence[str | Path] = ()) -> list[Entry]:
     Args:
         adapters: more folders or files to look in.
     """
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry.registry import Registry
 
     return Registry.load(extra=adapters).adapters()
 
@@ -69,7 +69,7 @@ def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> Adapter
 
 
 def _match(target: Any, adapters: Sequence[str | Path] = ()) -> Match:
-    from cachedit_yaml.registry import ENGINES, Registry
+    from cachedit_yaml.registry.registry import ENGINES, Registry
 
     registry = Registry.load(extra=adapters)
     cls = target if isinstance(target, type) else type(target)
@@ -140,7 +140,7 @@ def compile_adapter(
 
 def overrides_of(adapter: AdapterSource) -> list[str]:
     """Which adapters of weaker sources have the same name, for an adapter by name."""
-    from cachedit_yaml.registry import Registry, is_path
+    from cachedit_yaml.registry.registry import Registry, is_path
 
     if not isinstance(adapter, str) or is_path(adapter) or "\n" in adapter:
         return []
@@ -293,7 +293,7 @@ def settings_from(config: Any) -> CacheSettings | None:
     """
     if config is None or isinstance(config, CacheSettings):
         return config
-    from cachedit_yaml.language.load import parse_settings
+    from cachedit_yaml.rules.load import parse_settings
 
     if isinstance(config, Mapping):
         return parse_settings(config)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cachedit_yaml.language.diagnostics import Diagnostic
+    from cachedit_yaml.yaml.diagnostics import Diagnostic
 
 
 class CacheditYamlError(Exception):

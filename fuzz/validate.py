@@ -11,14 +11,14 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["cachedit_yaml"]):
-    from cachedit_yaml.language.load import check_document
-    from cachedit_yaml.language.reader import read_text
-    from cachedit_yaml.language.rendering import render_in
-    from cachedit_yaml.registry import Registry
-    from cachedit_yaml.validation.class_rules import check_classes
-    from cachedit_yaml.validation.engine_configs import check_config, recognise
-    from cachedit_yaml.validation.fix import apply_edits, edits_for
-    from cachedit_yaml.validation.ignores import apply_ignores
+    from cachedit_yaml.engines.engine_configs import check_config, recognise
+    from cachedit_yaml.registry.registry import Registry
+    from cachedit_yaml.rules.class_names import check_classes
+    from cachedit_yaml.rules.fix import apply_edits, edits_for
+    from cachedit_yaml.rules.ignores import apply_ignores
+    from cachedit_yaml.rules.load import check_document
+    from cachedit_yaml.yaml.reader import read_text
+    from cachedit_yaml.yaml.rendering import render_in
 
 LEVELS = frozenset({"file", "schema", "meaning", "names", "engine", "ignores"})
 REGISTRY = Registry([])

@@ -12,7 +12,7 @@ from cache_dit import DBCacheConfig
 
 import cachedit_yaml
 from cachedit_yaml import CacheRuntimeError, CompileError, ConfigError
-from cachedit_yaml.registry import Registry
+from cachedit_yaml.registry.registry import Registry
 from tests import tiny
 
 SHADOW = """\

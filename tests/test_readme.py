@@ -9,8 +9,8 @@ import pytest
 
 import cachedit_yaml
 from cachedit_yaml.cli.list import markdown
-from cachedit_yaml.language.load import load_adapter
-from cachedit_yaml.registry import Registry
+from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.rules.load import load_adapter
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

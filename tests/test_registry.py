@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from cachedit_yaml.errors import AdapterConflictError, AdapterError, AdapterNotFoundError
-from cachedit_yaml.registry import Registry
-from cachedit_yaml.search_path import Source, find_sources, shipped_folder, yaml_files
+from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.registry.search_path import Source, find_sources, shipped_folder, yaml_files
 
 #: Where PyYAML lies.
 _PACKAGES = str(Path(yaml.__file__).parents[1])
@@ -189,7 +189,8 @@ def test_metadata_is_read_only_where_it_may_name_us(
         (site / "METADATA").write_text("Metadata-Version: 2.1\nName: a\nVersion: 1.0\n")
     root = site if site.suffix == ".zip" else tmp_path
     code = (
-        "import sys, cachedit_yaml.search_path as s; _, found = s.find_sources(environ={});"
+        "import sys, cachedit_yaml.registry.search_path as s\n"
+        "_, found = s.find_sources(environ={});"
         "print('importlib.metadata' in sys.modules, any('nothing_here' in str(f) for f in found))"
     )
     home = str(Path(__file__).parents[1])
@@ -467,7 +468,7 @@ def test_strange_files_do_not_stop_the_index(tmp_path: Path, content: str) -> No
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, cachedit_yaml.registry as r; r.Registry.load(environ={}).problems;"
+        "import sys, cachedit_yaml.registry.registry as r; r.Registry.load(environ={}).problems;"
         "print([m for m in ('torch', 'diffusers', 'jsonschema', 'cache_dit', 'numpy')"
         " if m in sys.modules])"
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.cli.output import count, print_json, table
-from cachedit_yaml.registry import Registry
-from cachedit_yaml.search_path import yaml_files
+from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.registry.search_path import yaml_files
 
 if TYPE_CHECKING:
     from cachedit_yaml.language.spec import AdapterSpec

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.cli.check import add_jobs, quiet_libraries
 from cachedit_yaml.cli.output import print_json, table
-from cachedit_yaml.entry import ENGINES
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.registry import Registry
+from cachedit_yaml.registry.entry import ENGINES
+from cachedit_yaml.registry.registry import Registry
 
 if TYPE_CHECKING:
     from cachedit_yaml.probe.coverage import Row

@@ -12,7 +12,7 @@ from cachedit_yaml.cli.output import print_json, table, use_color
 from cachedit_yaml.cli.run import positive
 
 if TYPE_CHECKING:
-    from cachedit_yaml.demo.showcase import Demo
+    from cachedit_yaml.generating.demo.showcase import Demo
 
 _EPILOG = """\
 examples:
@@ -59,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0; errors are raised.
     """
-    from cachedit_yaml.demo import showcase
+    from cachedit_yaml.generating.demo import showcase
     from cachedit_yaml.generating.loading import check_writable
     from cachedit_yaml.generating.progress import progress
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry.registry import Registry
 
     check_writable(args.out)
     adapter = Registry.load(args.adapters).get(showcase.ADAPTER)

@@ -18,8 +18,8 @@ from packaging.version import Version
 from cachedit_yaml import __version__
 from cachedit_yaml.compiler.versions import installed_version
 from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError, ConfigError
-from cachedit_yaml.matching import Match, class_names, fits
-from cachedit_yaml.registry import Entry, Registry
+from cachedit_yaml.registry.matching import Match, class_names, fits
+from cachedit_yaml.registry.registry import Entry, Registry
 
 #: Distribution: what is supported, the versions that the tests run with, needed to cache.
 VERSIONS: Final[dict[str, tuple[str, tuple[str, ...], bool]]] = {

@@ -14,8 +14,8 @@ from cachedit_yaml.cli.run import find_spec, positive
 from cachedit_yaml.errors import AdapterNotFoundError, ConfigError
 from cachedit_yaml.generating.calling import settings_of
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.registry import Registry
-from cachedit_yaml.search_path import display_path
+from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.registry.search_path import display_path
 
 _EPILOG = """\
 examples:

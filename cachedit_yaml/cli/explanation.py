@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from cachedit_yaml.language.diagnostics import KeyPath
 from cachedit_yaml.language.plain import to_data
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
+from cachedit_yaml.yaml.diagnostics import KeyPath
 
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.plan import Plan, TransformerPlan

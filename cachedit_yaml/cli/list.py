@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from cachedit_yaml.cli.output import count, print_diagnostics, print_json, table
-from cachedit_yaml.language.diagnostics import format_path
 from cachedit_yaml.language.spec import AdapterSpec, Transformer
-from cachedit_yaml.registry import Entry, Registry
+from cachedit_yaml.registry.registry import Entry, Registry
+from cachedit_yaml.yaml.diagnostics import format_path
 
 #: The marks between which the README has its table.
 _BEGIN: Final = "<!-- adapters -->"

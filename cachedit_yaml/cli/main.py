@@ -24,7 +24,7 @@ from cachedit_yaml.errors import (
     CacheRuntimeError,
     ConfigError,
 )
-from cachedit_yaml.language.diagnostics import did_you_mean, one_of
+from cachedit_yaml.yaml.diagnostics import did_you_mean, one_of
 
 CLEAN: Final = 0
 PROBLEMS: Final = 1

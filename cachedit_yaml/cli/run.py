@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cachedit_yaml.generating.progress import Start
     from cachedit_yaml.generating.results import Result
     from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry.registry import Registry
 
 _EPILOG = """\
 examples:
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from cachedit_yaml.generating.loading import CouldNotRunError, check_folder, check_writable
     from cachedit_yaml.generating.results import is_file
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry.registry import Registry
 
     check_folder(args.model)
     check_writable(args.out.parent if is_file(args.out) else args.out)

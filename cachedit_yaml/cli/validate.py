@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from cachedit_yaml.language.catalogue import RULES, Rule, find_rule
-from cachedit_yaml.language.diagnostics import nearest
-from cachedit_yaml.language.reading import MAX_BYTES
-from cachedit_yaml.validation.formats import human
-from cachedit_yaml.validation.report import Report
-from cachedit_yaml.validation.run import validate, validate_and_fix
-from cachedit_yaml.validation.targets import NothingFoundError, expand
+from cachedit_yaml.cli.validation.formats import human
+from cachedit_yaml.cli.validation.report import Report
+from cachedit_yaml.cli.validation.run import validate, validate_and_fix
+from cachedit_yaml.cli.validation.targets import NothingFoundError, expand
+from cachedit_yaml.rules.catalogue import RULES, Rule, find_rule
+from cachedit_yaml.yaml.diagnostics import nearest
+from cachedit_yaml.yaml.reading import MAX_BYTES
 
 _EPILOG = """\
 examples:
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         return _explain(args.explain)
     if args.deep:
         try:
-            importlib.import_module("cachedit_yaml.validation.deep")
+            importlib.import_module("cachedit_yaml.rules.deep")
         except ImportError as error:
             print(f"cachedit-yaml validate: error: --deep cannot run: {error}", file=sys.stderr)
             print("Install what it needs: pip install 'cachedit-yaml[run]'", file=sys.stderr)
@@ -123,13 +123,13 @@ def _check(args: argparse.Namespace, paths: Sequence[Path] | None, stdin: bool) 
 def _write(report: Report, form: str | None, stream: TextIO) -> None:
     if form in ("json", "sarif", "github", "junit"):
         # Each format has needs of its own (XML, URLs) that the others do not wait for.
-        importlib.import_module(f"cachedit_yaml.validation.formats.{form}_report").write(
+        importlib.import_module(f"cachedit_yaml.cli.validation.formats.{form}_report").write(
             report, stream
         )
         return
     human.write_findings(report, stream)
     if form is None and os.environ.get("GITHUB_ACTIONS") == "true":
-        from cachedit_yaml.validation.formats import github_report
+        from cachedit_yaml.cli.validation.formats import github_report
 
         github_report.write(report, stream)
     stream.write(human.summary(report) + "\n")

@@ -6,8 +6,8 @@ import torch
 
 from cachedit_yaml.compiler.settings import Layers, cache_dit_version, has_calibrator
 from cachedit_yaml.compiler.signature import parameters_of, plain_forward
-from cachedit_yaml.language.diagnostics import nearest
 from cachedit_yaml.language.spec import Transformer
+from cachedit_yaml.yaml.diagnostics import nearest
 
 
 def unknown_arguments(where: str, module: torch.nn.Module, declared: Transformer) -> list[str]:

@@ -19,13 +19,13 @@ from cachedit_yaml.compiler.settings import Layer, find_profile, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
 from cachedit_yaml.errors import CompileError, RefusedError
-from cachedit_yaml.language.diagnostics import KeyPath
 from cachedit_yaml.language.spec import (
     AdapterSpec,
     BlockList,
     CacheSettings,
     Transformer,
 )
+from cachedit_yaml.yaml.diagnostics import KeyPath
 
 
 def compile_adapter(

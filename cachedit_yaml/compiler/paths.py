@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import torch
 
-from cachedit_yaml.language.diagnostics import nearest
+from cachedit_yaml.yaml.diagnostics import nearest
 
 #: Returned by :func:`follow` where the path ends early.
 MISSING: Final = object()

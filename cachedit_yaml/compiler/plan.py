@@ -19,7 +19,7 @@ from cachedit_yaml.language.spec import AdapterSpec, Denoising, StepSplit
 if TYPE_CHECKING:
     import cache_dit
 
-    from cachedit_yaml.runtime.parallel import Ranks
+    from cachedit_yaml.compiler.parallel import Ranks
 
 
 @dataclass(frozen=True, eq=False)

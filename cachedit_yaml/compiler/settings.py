@@ -25,7 +25,6 @@ from cache_dit.caching.cache_contexts.calibrators import (
 )
 
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.language.diagnostics import KeyPath, nearest
 from cachedit_yaml.language.spec import (
     AdapterSpec,
     CacheSettings,
@@ -33,6 +32,7 @@ from cachedit_yaml.language.spec import (
     Profile,
     StepMask,
 )
+from cachedit_yaml.yaml.diagnostics import KeyPath, nearest
 
 CALIBRATORS: Mapping[str, type[CalibratorConfig]] = {
     "taylorseer": TaylorSeerCalibratorConfig,

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from cachedit_yaml.language.diagnostics import nearest
 from cachedit_yaml.language.spec import Roles
+from cachedit_yaml.yaml.diagnostics import nearest
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _by_class(where: str, cls: Any) -> AdapterSpec | None:
     """The adapter of the class that will be loaded, where that can be told."""
     import diffusers
 
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry.registry import Registry
 
     if cls is None:
         try:

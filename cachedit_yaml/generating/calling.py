@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cachedit_yaml.generating.loading import UsageError
-from cachedit_yaml.language.diagnostics import nearest, one_of
-from cachedit_yaml.language.load import parse_settings
-from cachedit_yaml.language.reader import read_text
 from cachedit_yaml.language.spec import CacheSettings
+from cachedit_yaml.rules.load import parse_settings
+from cachedit_yaml.yaml.diagnostics import nearest, one_of
+from cachedit_yaml.yaml.reader import read_text
 
 #: Arguments that mean guidance, the first that the call takes.
 _GUIDANCE: Final = ("guidance_scale", "true_cfg_scale", "cfg_scale")

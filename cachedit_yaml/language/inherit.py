@@ -21,11 +21,11 @@ from typing import Any, Final, TypeAlias
 
 from cachedit_yaml.errors import AdapterConflictError, AdapterNotFoundError
 from cachedit_yaml.language import spec
-from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath
-from cachedit_yaml.language.document import Document
-from cachedit_yaml.language.reader import read_file
-from cachedit_yaml.language.rules import check_version
 from cachedit_yaml.language.shapes import keys_of, nested
+from cachedit_yaml.rules.checks import check_version
+from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath
+from cachedit_yaml.yaml.document import Document
+from cachedit_yaml.yaml.reader import read_file
 
 #: From the name of an adapter, and the file that extends it, to the file that holds it.
 Resolver: TypeAlias = Callable[[str, Path | None], Path]
@@ -114,7 +114,7 @@ def _base(
 def _locate(wanted: str, origin: Path | None, resolve: Resolver | None) -> Path:
     if "/" not in wanted and "\\" not in wanted and not wanted.endswith((".yaml", ".yml")):
         if resolve is None:
-            from cachedit_yaml.registry import Registry
+            from cachedit_yaml.registry.registry import Registry
 
             resolve = Registry.load().resolve
         return resolve(wanted, origin)

@@ -10,8 +10,8 @@ import functools
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from cachedit_yaml.language.diagnostics import nearest
 from cachedit_yaml.language.shapes import keys_of, nested
+from cachedit_yaml.yaml.diagnostics import nearest
 
 _SEPARATE: Final = "write 'guidance: separate', or leave it out: the run shows it"
 _STEPS: Final = "leave it out: the number of steps comes from the run"

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from cachedit_yaml.language import probe_spec, spec
-from cachedit_yaml.language.diagnostics import one_of
+from cachedit_yaml.yaml.diagnostics import one_of
 
 #: What a pattern asks for, in words.
 _PATTERNS: Final[Mapping[str, str]] = {

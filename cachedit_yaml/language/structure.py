@@ -10,8 +10,6 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, one_of, show
-from cachedit_yaml.language.document import Document
 from cachedit_yaml.language.misplaced import Advice, advise
 from cachedit_yaml.language.shapes import (
     compiled,
@@ -24,6 +22,8 @@ from cachedit_yaml.language.shapes import (
 )
 from cachedit_yaml.language.values import FAILED, Values
 from cachedit_yaml.language.wording import known, label
+from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, one_of, show
+from cachedit_yaml.yaml.document import Document
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cachedit_yaml.language.diagnostics import Diagnostic, KeyPath, nearest, show
-from cachedit_yaml.language.document import Document
 from cachedit_yaml.language.shapes import compiled, describe, pattern_words
 from cachedit_yaml.language.wording import as_written, kind, label, type_hint
+from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, nearest, show
+from cachedit_yaml.yaml.document import Document
 
 #: What stands for a value that is wrong.
 FAILED: Any = object()

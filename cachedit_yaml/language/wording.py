@@ -7,8 +7,8 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cachedit_yaml.language.diagnostics import KeyPath, one_of, show
 from cachedit_yaml.language.shapes import is_language, is_mapping
+from cachedit_yaml.yaml.diagnostics import KeyPath, one_of, show
 
 _YAML_1_1_BOOLEANS: Final = frozenset({"yes", "no", "on", "off", "y", "n"})
 _ALMOST_NUMBER: Final = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?")

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.check import Checked
 from cachedit_yaml.probe.denoisers import Denoiser
-from cachedit_yaml.registry import Entry
+from cachedit_yaml.registry.registry import Entry
 
 Status = Literal["cached", "refused", "none"]
 #: Stands for an engine where a class is neither diffusers' nor an engine's.

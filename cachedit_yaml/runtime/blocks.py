@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cachedit_yaml.compiler.parallel import Ranks
 from cachedit_yaml.compiler.plan import ListPlan
 from cachedit_yaml.errors import CacheRuntimeError
-from cachedit_yaml.runtime.parallel import Ranks
 from cachedit_yaml.runtime.patching import Patch
 
 if TYPE_CHECKING:

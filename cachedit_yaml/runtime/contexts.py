@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from cache_dit.caching.cache_contexts.cache_context import CachedContext
 
+from cachedit_yaml.compiler.parallel import Ranks
 from cachedit_yaml.compiler.settings import Resolved
 from cachedit_yaml.runtime.manager import ContextManager
-from cachedit_yaml.runtime.parallel import Ranks
 
 
 @dataclass

@@ -8,7 +8,7 @@ import torch
 from cache_dit.caching.cache_contexts.cache_context import CachedContext
 from cache_dit.caching.cache_contexts.cache_manager import CachedContextManager
 
-from cachedit_yaml.runtime.parallel import Ranks, average
+from cachedit_yaml.compiler.parallel import Ranks, average
 
 
 class ContextManager(CachedContextManager):  # type: ignore[misc]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from cachedit_yaml.compiler.parallel import Ranks, ranks_of
 from cachedit_yaml.compiler.plan import TransformerPlan
 from cachedit_yaml.compiler.signature import plain_forward
 from cachedit_yaml.runtime.blocks import ListRunner
@@ -21,7 +22,6 @@ from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.masks import UNTOLD, build_mask
-from cachedit_yaml.runtime.parallel import Ranks, ranks_of
 from cachedit_yaml.runtime.passes import DeviationError, ListPass
 from cachedit_yaml.runtime.patching import Patch
 

@@ -10,7 +10,7 @@ import pytest
 from cachedit_yaml.cli import main
 from cachedit_yaml.cli.output import table
 from cachedit_yaml.language.json_schema import schema_path, text
-from cachedit_yaml.registry import Registry
+from cachedit_yaml.registry.registry import Registry
 
 WAN = """\
 schema: 1

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cachedit_yaml.api import load_adapter
 from cachedit_yaml.cli import main
-from cachedit_yaml.demo import showcase
+from cachedit_yaml.generating.demo import showcase
 from cachedit_yaml.generating.generate import watch_steps
 from cachedit_yaml.generating.progress import progress
 from cachedit_yaml.generating.quality import compare

@@ -12,7 +12,7 @@ import torch
 import cachedit_yaml
 from cachedit_yaml import AdapterError, CacheRuntimeError, ConfigError
 from cachedit_yaml.engines.cache_dit.configs import translate
-from cachedit_yaml.language.load import parse_settings
+from cachedit_yaml.rules.load import parse_settings
 from tests import tiny
 from tests.golden import cases
 

@@ -24,7 +24,7 @@ def work(rank: int, folder: Path, label: str, parallel: dict[str, int], port: in
     from cachedit_yaml.engines.vllm_omni import register
     from cachedit_yaml.probe import omni
     from cachedit_yaml.probe.recipe import recipe
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry.registry import Registry
 
     register()
     from vllm_omni.diffusion.cache.cachedit import CacheDiTBackend

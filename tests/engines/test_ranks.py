@@ -17,7 +17,7 @@ import pytest
 
 from cachedit_yaml.probe.checkpoint import write_checkpoint
 from cachedit_yaml.probe.recipe import recipe
-from cachedit_yaml.registry import Registry
+from cachedit_yaml.registry.registry import Registry
 
 pytestmark = pytest.mark.engines
 

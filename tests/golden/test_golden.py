@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cachedit_yaml.language.catalogue import RULES
+from cachedit_yaml.rules.catalogue import RULES
 from tests.golden import cases
 
 BAD = cases.bad_files()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from language_documents import BAD, BAD_YAML, GOOD, ODD, Bad
 
-from cachedit_yaml.language.load import check_document
-from cachedit_yaml.language.reader import read_text
+from cachedit_yaml.rules.load import check_document
+from cachedit_yaml.yaml.reader import read_text
 
 
 def by_name(case: Bad) -> str:

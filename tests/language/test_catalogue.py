@@ -9,7 +9,7 @@ import pytest
 
 import cachedit_yaml
 from cachedit_yaml.cli import main
-from cachedit_yaml.language.catalogue import RETIRED, RULES, find_rule, page
+from cachedit_yaml.rules.catalogue import RETIRED, RULES, find_rule, page
 from tests.golden import cases
 
 SOURCES = Path(cachedit_yaml.__file__).parent

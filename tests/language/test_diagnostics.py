@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cachedit_yaml.language.diagnostics import (
+from cachedit_yaml.rules.load import check_document
+from cachedit_yaml.yaml.diagnostics import (
     Diagnostic,
     Span,
     did_you_mean,
@@ -13,9 +14,8 @@ from cachedit_yaml.language.diagnostics import (
     one_of,
     show,
 )
-from cachedit_yaml.language.load import check_document
-from cachedit_yaml.language.reader import read_text
-from cachedit_yaml.language.rendering import render, render_in
+from cachedit_yaml.yaml.reader import read_text
+from cachedit_yaml.yaml.rendering import render, render_in
 
 HEAD = "schema: 1\npipelines: [A]\ntransformers: {t: {blocks: {b: Pattern_1}}}\n"
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from language_documents import BAD_VALUES, GOOD, Bad
 
 from cachedit_yaml.language import json_schema
-from cachedit_yaml.language.reader import read_text
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.language.structure import structure
+from cachedit_yaml.yaml.reader import read_text
 
 SCHEMA = json_schema.generate()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

@@ -9,8 +9,8 @@ import pytest
 from language_documents import GOOD, HEAD
 
 from cachedit_yaml.errors import AdapterError, AdapterNotFoundError, ConfigError, SchemaVersionError
-from cachedit_yaml.language.load import load_adapter, parse_settings, read_adapter
 from cachedit_yaml.language.spec import UNSET, CacheSettings, StepMask
+from cachedit_yaml.rules.load import load_adapter, parse_settings, read_adapter
 
 BASE = """\
 schema: 1

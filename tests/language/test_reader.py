@@ -10,11 +10,11 @@ import pytest
 import yaml
 from language_documents import BAD_YAML, GOOD, Bad
 
-from cachedit_yaml.language import nodes
-from cachedit_yaml.language.diagnostics import Diagnostic
-from cachedit_yaml.language.document import Document
-from cachedit_yaml.language.reader import read_file, read_text
-from cachedit_yaml.language.reading import MAX_BYTES
+from cachedit_yaml.yaml import nodes
+from cachedit_yaml.yaml.diagnostics import Diagnostic
+from cachedit_yaml.yaml.document import Document
+from cachedit_yaml.yaml.reader import read_file, read_text
+from cachedit_yaml.yaml.reading import MAX_BYTES
 
 SCALARS: list[tuple[str, Any]] = [
     ("yes", "yes"),

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from language_documents import GOOD
 
 from cachedit_yaml.language import spec
-from cachedit_yaml.language.load import load_adapter
 from cachedit_yaml.language.plain import to_data
-from cachedit_yaml.language.reader import read_text
 from cachedit_yaml.language.shapes import describe, keys_of
 from cachedit_yaml.language.spec import UNSET, AdapterSpec, CacheSettings
 from cachedit_yaml.language.structure import structure
+from cachedit_yaml.rules.load import load_adapter
+from cachedit_yaml.yaml.reader import read_text
 
 LANGUAGE = [
     cls for cls in vars(spec).values() if isinstance(cls, type) and dataclasses.is_dataclass(cls)

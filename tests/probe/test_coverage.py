@@ -17,7 +17,7 @@ from cachedit_yaml.probe.coverage import coverage, markdown, merge
 from cachedit_yaml.probe.denoisers import Denoiser
 from cachedit_yaml.probe.prove import Proof
 from cachedit_yaml.probe.recipe import recipe
-from cachedit_yaml.registry import Registry
+from cachedit_yaml.registry.registry import Registry
 
 FOUND = [
     Denoiser("PixArtAlphaPipeline", (("transformer", "PixArtTransformer2DModel"),)),
@@ -172,7 +172,7 @@ def test_loops_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_real_weights(capsys: pytest.CaptureFixture[str]) -> None:
-    from cachedit_yaml.demo.showcase import MODEL
+    from cachedit_yaml.generating.demo.showcase import MODEL
 
     arguments = ["check", "--pipeline", str(MODEL), "--label", "frog", "--steps", "5"]
     assert main(arguments) == 0

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 
 import cachedit_yaml
 from cachedit_yaml.api import start
-from cachedit_yaml.runtime.parallel import ALL, Ranks, ranks_of
+from cachedit_yaml.compiler.parallel import ALL, Ranks, ranks_of
 from tests import tiny
 
 SETTINGS = {"max_warmup_steps": 1, "residual_diff_threshold": 0.9, "calibrator": None}

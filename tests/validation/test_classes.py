@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import cachedit_yaml
-from cachedit_yaml.validation import classes
-from cachedit_yaml.validation.classes import Package, installed, misspelled
+from cachedit_yaml.rules import classes
+from cachedit_yaml.rules.classes import Package, installed, misspelled
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_engine_folders_are_silent_where_the_engine_is_not_installed(
     from cachedit_yaml.cli import main
 
     packages = tuple(package for package in installed() if package.name == "diffusers")
-    monkeypatch.setattr("cachedit_yaml.validation.class_rules.installed", lambda: packages)
+    monkeypatch.setattr("cachedit_yaml.rules.class_names.installed", lambda: packages)
     folder = tmp_path / "vllm_omni"
     folder.mkdir()
     (folder / "a.yaml").write_text("schema: 1\npipelines: [QwenImagPipeline]\nrefuse: x\n")

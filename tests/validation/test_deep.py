@@ -13,9 +13,9 @@ import torch
 
 import cachedit_yaml
 from cachedit_yaml.compiler.signature import PATTERNS, Binding, bind
-from cachedit_yaml.validation.deep.guidance import call_sites
-from cachedit_yaml.validation.deep.models import build, components, find_class, may_be_none
-from cachedit_yaml.validation.deep.unpacking import contradiction
+from cachedit_yaml.rules.deep.guidance import call_sites
+from cachedit_yaml.rules.deep.models import build, components, find_class, may_be_none
+from cachedit_yaml.rules.deep.unpacking import contradiction
 from tests.golden import cases
 
 ROOT = Path(cachedit_yaml.__file__).parents[1]

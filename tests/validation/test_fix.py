@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cachedit_yaml.cli import main
-from cachedit_yaml.language.diagnostics import Edit, Span
-from cachedit_yaml.validation.fix import apply_edits
+from cachedit_yaml.rules.fix import apply_edits
+from cachedit_yaml.yaml.diagnostics import Edit, Span
 from tests.golden import cases
 
 PLACE = ("path", "line", "column", "end_line", "end_column")

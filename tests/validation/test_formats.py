@@ -13,7 +13,7 @@ import pytest
 
 import cachedit_yaml
 from cachedit_yaml.cli import main
-from cachedit_yaml.language.catalogue import RULES
+from cachedit_yaml.rules.catalogue import RULES
 from tests.golden import cases
 
 SARIF = Path(__file__).parents[1] / "data" / "sarif-2.1.0.schema.json"
@@ -176,7 +176,7 @@ def test_strict_counts_warnings_and_not_hints(here: Path) -> None:
 
 
 def test_every_severity_has_its_word_in_every_format() -> None:
-    from cachedit_yaml.validation.formats.github_report import _COMMANDS
-    from cachedit_yaml.validation.formats.sarif_report import _LEVELS
+    from cachedit_yaml.cli.validation.formats.github_report import _COMMANDS
+    from cachedit_yaml.cli.validation.formats.sarif_report import _LEVELS
 
     assert {rule.severity for rule in RULES.values()} == set(_COMMANDS) == set(_LEVELS)

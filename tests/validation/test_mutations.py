@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple
 import pytest
 import yaml
 
-from cachedit_yaml.language.load import check_document
-from cachedit_yaml.language.reader import read_text
 from cachedit_yaml.language.shapes import Key, is_language, is_mapping, keys_of, members_of, nested
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.rules.load import check_document
+from cachedit_yaml.yaml.reader import read_text
 
 #: Where a class of the language may be nested in itself, this is deep enough.
 DEPTH = 6

@@ -10,13 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cachedit_yaml.engines.engine_configs import SECTIONS, check_config, split_sections
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError
-from cachedit_yaml.language.diagnostics import Diagnostic, nearest
-from cachedit_yaml.language.document import Document
-from cachedit_yaml.language.load import adapter_error, check_document, parse_settings
-from cachedit_yaml.language.reader import read_file
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
-from cachedit_yaml.validation.engine_configs import SECTIONS, check_config, split_sections
+from cachedit_yaml.rules.load import adapter_error, check_document, parse_settings
+from cachedit_yaml.yaml.diagnostics import Diagnostic, nearest
+from cachedit_yaml.yaml.document import Document
+from cachedit_yaml.yaml.reader import read_file
 
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.plan import Plan
@@ -72,7 +72,7 @@ def read_config(source: object) -> Config | None:
         AdapterError: it is one, and wrong; carries every error.
         ConfigError: a section has a key that the installed cache-dit does not know.
     """
-    from cachedit_yaml.registry import Registry, is_path
+    from cachedit_yaml.registry.registry import Registry, is_path
 
     if isinstance(source, str):
         if "\n" in source or not is_path(source):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cache_dit import BlockAdapter
 
     from cachedit_yaml.compiler.plan import Plan
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def install(*, adapters: Sequence[str | Path] = ()) -> tuple[str, ...]:
         AdapterNotFoundError: a folder or file of `adapters` does not exist.
     """
     global _installed
-    from cachedit_yaml.registry import Registry
+    from cachedit_yaml.registry.registry import Registry
 
     registry = Registry.load(extra=adapters)
     try:

@@ -36,7 +36,7 @@ def _settings(plan: Plan, block_adapter: Any, given: dict[str, Any]) -> dict[str
 
     from cachedit_yaml.compiler.from_config import is_reset, mapping_from_config
     from cachedit_yaml.compiler.settings import Layer, Layers
-    from cachedit_yaml.language.load import parse_settings
+    from cachedit_yaml.rules.load import parse_settings
     from cachedit_yaml.runtime.masks import build_mask
 
     config = given["cache_config"]

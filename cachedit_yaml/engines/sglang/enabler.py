@@ -22,11 +22,11 @@ from cachedit_yaml.engines.sglang.settings import (
 )
 from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError, ConfigError
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.matching import Match
-from cachedit_yaml.registry import Registry
+from cachedit_yaml.registry.matching import Match
+from cachedit_yaml.registry.registry import Registry
 
 if TYPE_CHECKING:
-    from cachedit_yaml.runtime.parallel import Ranks
+    from cachedit_yaml.compiler.parallel import Ranks
 
 logger = logging.getLogger("sglang.multimodal_gen.cachedit_yaml")
 
@@ -189,7 +189,7 @@ def _ranks(inner: Inner, given: Mapping[str, Any]) -> Ranks | None:
     """The ranks that run each forward together; None where this one runs it alone."""
     import torch.distributed as dist
 
-    from cachedit_yaml.runtime.parallel import Ranks
+    from cachedit_yaml.compiler.parallel import Ranks
 
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return None

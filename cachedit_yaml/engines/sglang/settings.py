@@ -17,10 +17,10 @@ from cachedit_yaml.compiler.settings import Layer
 from cachedit_yaml.compiler.versions import installed_version
 from cachedit_yaml.engines.cache_dit.configs import read_config
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.language.diagnostics import did_you_mean
-from cachedit_yaml.language.load import parse_settings
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
-from cachedit_yaml.registry import Registry
+from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.rules.load import parse_settings
+from cachedit_yaml.yaml.diagnostics import did_you_mean
 
 #: Keys of this package in ``cache_dit_params``, and ``CACHEDIT_YAML_<KEY>`` in the environment.
 OWN: Final = ("adapter", "profile", "execution")

@@ -15,7 +15,7 @@ from cachedit_yaml.engines.vllm_omni.own import NAME, is_ours
 from cachedit_yaml.engines.vllm_omni.settings import ENGINE, Request, engine_defaults, read
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.registry import Registry
+from cachedit_yaml.registry.registry import Registry
 
 logger = logging.getLogger("vllm_omni.cachedit_yaml")
 

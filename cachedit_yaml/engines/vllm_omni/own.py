@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachedit_yaml.registry import Entry
+from cachedit_yaml.registry.registry import Entry
 
 NAME: Final = "vllm_omni"
 

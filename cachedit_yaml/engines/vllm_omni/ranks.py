@@ -6,7 +6,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from cachedit_yaml.runtime.parallel import ALL, Ranks
+from cachedit_yaml.compiler.parallel import ALL, Ranks
 
 
 def ranks_of_one_forward() -> Ranks | None:

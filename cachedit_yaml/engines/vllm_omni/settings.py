@@ -11,9 +11,9 @@ from cachedit_yaml.compiler.settings import Layer
 from cachedit_yaml.compiler.versions import installed_version
 from cachedit_yaml.engines.vllm_omni.plugin import GIVEN
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.language.diagnostics import did_you_mean
-from cachedit_yaml.language.load import parse_settings
 from cachedit_yaml.language.spec import CacheSettings
+from cachedit_yaml.rules.load import parse_settings
+from cachedit_yaml.yaml.diagnostics import did_you_mean
 
 #: Keys of this package.
 OWN: Final = ("adapter", "profile", "execution")

@@ -1,0 +1,168 @@
+"""Check files: adapters and engine configs, one by one and against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cachedit_yaml.cli.validation.report import FileResult, Report
+from cachedit_yaml.engines.engine_configs import check_config, recognise, split_sections
+from cachedit_yaml.registry.entry import Entry
+from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.registry.search_path import Source, find_sources
+from cachedit_yaml.rules.catalogue import Level
+from cachedit_yaml.rules.class_names import check_classes
+from cachedit_yaml.rules.fix import fix_file
+from cachedit_yaml.rules.ignores import apply_ignores
+from cachedit_yaml.rules.load import check_document
+from cachedit_yaml.yaml.diagnostics import Diagnostic
+from cachedit_yaml.yaml.document import Document
+from cachedit_yaml.yaml.reader import read_text
+
+_ALWAYS: frozenset[Level] = frozenset({"file", "schema", "meaning", "names", "engine", "ignores"})
+#: A fix may uncover a finding that can be fixed too; more rounds than this are a circle.
+_MOST_ROUNDS = 5
+
+
+def validate(
+    paths: Sequence[Path] | None,
+    *,
+    adapters: Sequence[str] = (),
+    stdin: bytes | None = None,
+    deep: bool = False,
+) -> Report:
+    """Check files.
+
+    Args:
+        paths: files and folders; None checks every adapter that can be found.
+        adapters: more folders and files in which `extends` looks for names.
+        stdin: the content of one more file.
+        deep: import the classes too and look at them.
+
+    Raises:
+        AdapterNotFoundError: a folder or file of `adapters` does not exist.
+    """
+    sources, problems = find_sources(adapters)
+    first = len(sources)
+    sources += [Source("argument", 1_000_000 + i, p, "argument") for i, p in enumerate(paths or ())]
+    registry = Registry(sources, problems)
+    chosen = frozenset(sources[first:] if paths is not None else sources)
+    report = Report(problems=list(problems))
+    run = _Run(registry, report, deep)
+    entries = [entry for entry in registry.entries if entry.source in chosen]
+    mine = [entry for entry in entries if not run.config(entry)]
+    by_name = {entry.shown: list(entry.diagnostics) for entry in mine}
+    for conflict in registry.conflicts(mine):
+        where = conflict.span.path if conflict.span is not None else ""
+        by_name.get(where, report.problems).append(conflict)
+    for entry in mine:
+        run.adapter(entry, by_name[entry.shown])
+    if stdin is not None:
+        run.stdin(stdin)
+    return report
+
+
+def fix(report: Report) -> int:
+    """Write what can safely be mended into the files.
+
+    Returns:
+        The number of findings that were mended.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    return sum(
+        fix_file(file.path, file.name, file.diagnostics)
+        for file in report.files
+        if file.path is not None
+    )
+
+
+def validate_and_fix(
+    paths: Sequence[Path] | None, *, adapters: Sequence[str] = (), deep: bool = False
+) -> Report:
+    """Check files and mend them until nothing is left that can safely be mended."""
+    fixed = 0
+    report = validate(paths, adapters=adapters, deep=deep)
+    for _ in range(_MOST_ROUNDS):
+        made = fix(report)
+        if not made:
+            break
+        fixed += made
+        report = validate(paths, adapters=adapters, deep=deep)
+    report.fixed = fixed
+    return report
+
+
+class _Run:
+    def __init__(self, registry: Registry, report: Report, deep: bool) -> None:
+        self.registry = registry
+        self.report = report
+        self.deep = deep
+        self.levels: frozenset[Level] = _ALWAYS | ({"deep"} if deep else frozenset())
+
+    def config(self, entry: Entry) -> bool:
+        """Check an engine's config; False if the file is none."""
+        kind = recognise(entry.document.data)
+        if kind == "adapter":
+            # Such a file is named by its path; one that is found by class is an adapter alone.
+            return entry.kind == "argument" and self.mixed(
+                entry.shown, entry.path, entry.document, entry.reading
+            )
+        found = [*entry.reading, *check_config(kind, entry.document, self.registry)]
+        self.add(entry.shown, kind, entry.path, found, entry.document)
+        return True
+
+    def mixed(
+        self, name: str, path: Path | None, document: Document, reading: list[Diagnostic]
+    ) -> bool:
+        """Check an adapter with sections of cache-dit; False if the file is none."""
+        adapter, sections = split_sections(document) or (None, document)
+        if adapter is None:
+            return False
+        spec, found, merged = check_document(adapter, reading, resolve=self.registry.resolve)
+        found = found + check_classes(adapter, None)
+        found += check_config("cache-dit", sections, self.registry)
+        if self.deep:
+            from cachedit_yaml.rules.deep import check_deep
+
+            found += check_deep(spec, merged, None)
+        self.report.texts.update(merged.sources)
+        self.add(name, "adapter", path, found, document)
+        return True
+
+    def adapter(self, entry: Entry, found: list[Diagnostic]) -> None:
+        """Check an adapter, beyond what loading it checks."""
+        found = found + check_classes(entry.document, entry.engine)
+        if self.deep:
+            from cachedit_yaml.rules.deep import check_deep
+
+            found += check_deep(entry.checked_spec, entry.merged, entry.engine)
+        self.report.texts.update(entry.sources)
+        self.add(entry.shown, "adapter", entry.path, found, entry.document)
+
+    def stdin(self, content: bytes) -> None:
+        """Check what comes from another program."""
+        document, found = read_text(content, "<stdin>")
+        kind = recognise(document.data)
+        if kind != "adapter":
+            found = found + check_config(kind, document, self.registry)
+            self.add("<stdin>", kind, None, found, document)
+            return
+        if self.mixed("<stdin>", None, document, found):
+            return
+        spec, found, merged = check_document(document, found, resolve=self.registry.resolve)
+        found = found + check_classes(document, None)
+        if self.deep:
+            from cachedit_yaml.rules.deep import check_deep
+
+            found += check_deep(spec, merged, None)
+        self.report.texts.update(merged.sources)
+        self.add("<stdin>", kind, None, found, document)
+
+    def add(
+        self, name: str, kind: str, path: Path | None, found: list[Diagnostic], document: Document
+    ) -> None:
+        self.report.texts.update(document.sources)
+        found = apply_ignores(found, document, self.levels)
+        self.report.files.append(FileResult(name, kind, path, found))

@@ -1,0 +1,1 @@
+"""Which adapters there are, and which one serves a class."""

@@ -1,0 +1,262 @@
+"""Find the adapter for a pipeline, a transformer or a name.
+
+Only names are read from each file here; a file is checked in full when it is asked for. So one
+broken file among many stops nobody but those who want it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cachedit_yaml.errors import AdapterNotFoundError
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.registry.by_class import ByClass
+from cachedit_yaml.registry.conflicts import conflicts
+from cachedit_yaml.registry.entry import ENGINES, Entry
+from cachedit_yaml.registry.matching import (
+    ClassLike,
+    Match,
+    overriding,
+    strongest,
+)
+from cachedit_yaml.registry.not_found import no_such_name
+from cachedit_yaml.registry.search_path import (
+    SUFFIXES,
+    Source,
+    find_sources,
+    yaml_files,
+)
+from cachedit_yaml.rules.load import load_adapter
+from cachedit_yaml.yaml.diagnostics import Diagnostic
+
+__all__ = ["ENGINES", "Entry", "Match", "Registry"]
+
+
+class Registry:
+    """All adapters that can be found.
+
+    Args:
+        sources: where to look, the weakest first.
+        problems: what went wrong while looking for sources.
+    """
+
+    def __init__(self, sources: Sequence[Source], problems: Iterable[Diagnostic] = ()) -> None:
+        self.sources = list(sources)
+        self._problems = list(problems)
+
+    @classmethod
+    def load(
+        cls,
+        extra: Iterable[str | os.PathLike[str]] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> Registry:
+        """Look in every place that :mod:`cachedit_yaml.registry.search_path` names.
+
+        Args:
+            extra: more folders or files, which win over all others.
+            environ: the environment; default: ``os.environ``.
+
+        Raises:
+            AdapterNotFoundError: a folder or file of `extra` does not exist.
+        """
+        global _LAST
+        sources, problems = find_sources(extra, environ)
+        # Reading a hundred files takes longer than asking whether any of them has changed.
+        key = (
+            tuple(sources),
+            tuple(_stamp(path) for src in sources for path in yaml_files(src.root)),
+        )
+        if _LAST is None or _LAST[0] != key or problems or cls is not Registry:
+            _LAST = (key, cls(sources, problems))
+        return _LAST[1]
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """Every adapter file, the weakest source first. A file of two sources counts once."""
+        return list(self._by_file.values())
+
+    @cached_property
+    def _by_file(self) -> dict[str, Entry]:
+        """The entries by the files that they are in the end."""
+        by_file: dict[str, Entry] = {}
+        for source in self.sources:
+            for path in yaml_files(source.root):
+                identity = os.path.realpath(path)
+                by_file.pop(identity, None)
+                by_file[identity] = Entry(source, path, self.resolve)
+        return by_file
+
+    def adapters(self) -> list[Entry]:
+        """Every adapter, by name."""
+        return sorted(self.entries, key=lambda e: (e.name.casefold(), e.source.rank, e.shown))
+
+    @property
+    def problems(self) -> list[Diagnostic]:
+        """Sources that cannot be used, and every error of every file."""
+        found = list(self._problems)
+        for entry in self.entries:
+            found += [item for item in entry.diagnostics if item.severity == "error"]
+        return found
+
+    @property
+    def source_problems(self) -> list[Diagnostic]:
+        """Sources that cannot be used; reads no file."""
+        return list(self._problems)
+
+    # --- by name ---
+
+    def get(self, name_or_path: str | os.PathLike[str], engine: str | None = None) -> AdapterSpec:
+        """Load one adapter.
+
+        Args:
+            name_or_path: a name, or ``engine/name``; a path (anything else with a folder, or with
+                the suffix of a YAML file); or YAML text (anything with a line break).
+            engine: the engine that asks, whose own adapter of this name comes first.
+
+        Raises:
+            AdapterNotFoundError: there is no such adapter or file.
+            AdapterConflictError: two files of one source have this name.
+            AdapterError: the adapter is wrong.
+        """
+        if isinstance(name_or_path, str) and "\n" in name_or_path:
+            return load_adapter(name_or_path, resolve=self.resolve)
+        if isinstance(name_or_path, str):
+            folder, _, name = name_or_path.rpartition("/")
+            if folder.replace("-", "_") in ENGINES and not name.endswith(SUFFIXES):
+                engine, name_or_path = folder.replace("-", "_"), name
+            if not is_path(name_or_path):
+                return self.entry(name_or_path, engine).spec
+        path = Path(name_or_path).expanduser()
+        if not path.exists():
+            raise AdapterNotFoundError(f"no such adapter file: {path}")
+        return load_adapter(path, resolve=self.resolve)
+
+    def from_mapping(self, data: Mapping[str, Any]) -> AdapterSpec:
+        """Build an adapter from a dict of the same keys.
+
+        Raises:
+            AdapterError: the adapter is wrong.
+        """
+        return load_adapter(data, resolve=self.resolve)
+
+    def entry(self, name: str, engine: str | None = None) -> Entry:
+        """The file that holds the adapter of this name.
+
+        Args:
+            name: the adapter's name. Adapters of several engines may share one.
+            engine: the engine that asks, as for :meth:`match_pipeline`.
+
+        Raises:
+            AdapterNotFoundError: there is none.
+            AdapterConflictError: two files of one source have this name.
+        """
+        return self._named(name, engine)[0]
+
+    def note_on(self, name: str) -> str | None:
+        """What somebody should know who asks for an adapter by name: what it overrides.
+
+        Raises:
+            AdapterNotFoundError: there is none.
+            AdapterConflictError: two files of one source have this name.
+        """
+        return overriding(*self._named(name)) or None
+
+    def _named(self, name: str, engine: str | None = None) -> list[Entry]:
+        """The files with the adapter's name, the strongest first."""
+        found = [entry for entry in self.entries if entry.name == name]
+        if not found:
+            raise no_such_name(name, self.entries, self.sources)
+        return strongest(found, f"have the name {name!r}", ("name",), engine)
+
+    def resolve(self, name: str, origin: Path | None) -> Path:
+        """Find the file that an `extends` means.
+
+        An adapter extends those of its own or a weaker source: a user's file never changes what
+        a shipped adapter is made of, and may extend the shipped one of its own name.
+
+        Args:
+            name: the name in `extends`.
+            origin: the file that says it.
+
+        Raises:
+            AdapterNotFoundError: there is none.
+            AdapterConflictError: two files of one source have this name.
+        """
+        own = self._by_file.get(os.path.realpath(origin)) if origin is not None else None
+        found = [entry for entry in self.entries if entry.name == name and entry is not own]
+        if own is not None:
+            weaker = [entry for entry in found if entry.source.rank <= own.source.rank]
+            found = weaker or found
+        if not found and origin is not None:
+            beside = [origin.with_name(name + suffix) for suffix in SUFFIXES]
+            for path in beside:
+                if path.is_file() and path != origin:
+                    return path
+        if not found:
+            raise no_such_name(name, self.entries, self.sources)
+        return strongest(found, f"have the name {name!r}", ("name",))[0].path
+
+    # --- by class ---
+
+    def match_pipeline(self, pipeline: ClassLike, engine: str | None = None) -> Match:
+        """Find the adapter for a pipeline class.
+
+        The class's own name comes first, then its bases in the order of the MRO, then patterns
+        with ``*``, the longest first. Among the same names the strongest source wins, then the
+        files in the engine's own subfolder.
+
+        Args:
+            pipeline: the class, its name, or the names of the class and its bases.
+            engine: the engine that asks: diffusers, cache_dit, vllm_omni or sglang. Without one,
+                files in no engine's folder come first.
+
+        Raises:
+            AdapterNotFoundError: no adapter names the class.
+            AdapterConflictError: two adapters name it with the same right.
+            AdapterError: the adapter that names it is wrong.
+        """
+        return self._classes.match("pipeline", pipeline, engine)
+
+    def match_transformer(self, transformer: ClassLike, engine: str | None = None) -> Match:
+        """Find the adapter for a transformer class, by the `class` of transformers and variants.
+
+        Args:
+            transformer: as for :meth:`match_pipeline`.
+            engine: as for :meth:`match_pipeline`.
+
+        Raises:
+            AdapterNotFoundError: no adapter names the class.
+            AdapterConflictError: two adapters name it with the same right.
+            AdapterError: the adapter that names it is wrong.
+        """
+        return self._classes.match("transformer", transformer, engine)
+
+    def conflicts(self, entries: Iterable[Entry] | None = None) -> list[Diagnostic]:
+        """What :mod:`~cachedit_yaml.registry.conflicts` finds among some entries, or all."""
+        return conflicts(self.entries if entries is None else entries)
+
+    @cached_property
+    def _classes(self) -> ByClass:
+        return ByClass(self.entries, self.sources)
+
+
+#: The registry that was loaded last, and what it was loaded from.
+_LAST: tuple[object, Registry] | None = None
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """What changes when a file does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), found.st_mtime_ns, found.st_size
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is a path rather than the name of an adapter."""
+    return "/" in text or os.sep in text or text.endswith(SUFFIXES)

@@ -1,0 +1,58 @@
+"""CY3xx: names of classes and adapters, across files and installed packages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cachedit_yaml.rules.catalogue.rule import ADAPTER, Rule
+
+RULES: Final = (
+    Rule(
+        "CY301",
+        "conflict",
+        "error",
+        "names",
+        "Two adapter files claim the same name or class with the same right.",
+        "Which of the two serves the model would depend on the order in which files are found.",
+        "Remove the name from one of the two files, or put them in places of different rank.",
+        "# file: a.yaml\n" + ADAPTER + "# file: b.yaml\n" + ADAPTER,
+        "# file: a.yaml\n"
+        + ADAPTER
+        + "# file: b.yaml\n"
+        + ADAPTER.replace("MyPipeline", "YourPipeline"),
+    ),
+    Rule(
+        "CY302",
+        "misspelled-class",
+        "warning",
+        "names",
+        "No installed package has a class of this name, but one of nearly the same.",
+        "The adapter would never match, and the model would silently run without it.",
+        "Write the name as the class has it. `--fix` corrects the spelling. Classes are looked "
+        "up in the sources of the installed diffusers, vLLM-Omni and SGLang; nothing is imported.",
+        ADAPTER.replace("MyPipeline", "QwenImagPipeline"),
+        ADAPTER.replace("MyPipeline", "QwenImagePipeline"),
+    ),
+    Rule(
+        "CY303",
+        "search-path",
+        "warning",
+        "names",
+        "A place to look for adapters cannot be used.",
+        "The adapters in it will not be found.",
+        "Correct the path, or unset the variable.",
+        "# env: CACHEDIT_YAML_PATH=nowhere\n" + ADAPTER,
+    ),
+    Rule(
+        "CY304",
+        "misplaced-class",
+        "warning",
+        "names",
+        "The name of a transformer stands where a pipeline's belongs, or the other way round.",
+        "A pipeline is matched by `pipelines`, a transformer by `class`: in the other place the "
+        "name never matches.",
+        "Move it: pipelines under `pipelines`, transformers under the transformer's `class`.",
+        ADAPTER.replace("MyPipeline", "FluxTransformer2DModel"),
+        ADAPTER.replace("MyPipeline", "FluxPipeline"),
+    ),
+)

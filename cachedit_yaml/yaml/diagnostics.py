@@ -1,0 +1,202 @@
+"""What is wrong, where, and what to do about it.
+
+A :class:`Diagnostic` carries the path of keys first and the place in the file second, so that
+the same check serves YAML files and plain Python dicts. :data:`CODES` lists every code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from cachedit_yaml.rules.catalogue import RULES, Rule, Severity
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+
+#: Every code that a diagnostic may have, and the sentence that explains it.
+CODES: Final[Mapping[str, str]] = MappingProxyType(
+    {rule.name: rule.title for rule in RULES.values()}
+)
+
+_short = reprlib.Repr()
+_short.maxstring = 60
+_short.maxother = 60
+_short.maxlevel = 2
+
+
+class Span(NamedTuple):
+    """A stretch of a file. Lines and columns count from 1; the end column is exclusive."""
+
+    path: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}"
+
+
+class Edit(NamedTuple):
+    """A replacement of a stretch of a file; an empty stretch inserts."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One thing that is wrong (or odd) in an adapter or in settings.
+
+    Attributes:
+        code: the name of a rule of the catalogue.
+        message: what is wrong, in one sentence without a full stop.
+        key_path: the keys that lead there.
+        span: the place in the file; None for plain Python data.
+        severity: ``error``, ``warning`` or ``hint``; default: the rule's.
+        expected: what is allowed in this place.
+        hint: what to do.
+        related: other places that matter, each with a word on why.
+        fix: edits that mend it, where that is safe.
+    """
+
+    code: str
+    message: str
+    key_path: KeyPath = ()
+    span: Span | None = None
+    severity: Severity = ""  # type: ignore[assignment]
+    expected: str | None = None
+    hint: str | None = None
+    related: tuple[tuple[str, Span], ...] = ()
+    fix: tuple[Edit, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.code not in RULES:
+            raise ValueError(f"no such code of a diagnostic: {self.code!r}")
+        if not self.severity:
+            object.__setattr__(self, "severity", RULES[self.code].severity)
+
+    @property
+    def rule(self) -> Rule:
+        """What the catalogue says about this kind of finding."""
+        return RULES[self.code]
+
+    @property
+    def id(self) -> str:
+        """The stable code of the rule, such as ``CY101``."""
+        return self.rule.id
+
+    @property
+    def location(self) -> str:
+        """``file:line:column``, or the path of keys where there is no file."""
+        return str(self.span) if self.span is not None else format_path(self.key_path)
+
+    @property
+    def advice(self) -> str:
+        """What was expected and what to do, in one line; empty if there is nothing to say."""
+        parts = [f"expected {self.expected}"] if self.expected else []
+        if self.hint:
+            parts.append(self.hint)
+        return "; ".join(parts)
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.severity}[{self.code}]: {self.message}"
+
+    def summary(self) -> str:
+        """``str(self)`` plus advice and related places, on lines of their own."""
+        lines = [str(self)]
+        if self.advice:
+            lines.append(f"    {self.advice}")
+        lines += [f"    {span}: {text}" for text, span in self.related]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON output."""
+        return {
+            "id": self.id,
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "key_path": list(self.key_path),
+            "span": _span_dict(self.span),
+            "expected": self.expected,
+            "hint": self.hint,
+            "related": [{"message": text, **_span_dict(s)} for text, s in self.related],
+            "fix": [{"text": edit.text, **_span_dict(edit.span)} for edit in self.fix],
+            "documentation": self.rule.address,
+        }
+
+
+def _span_dict(span: Span | None) -> dict[str, Any]:
+    if span is None:
+        return {}
+    return {
+        "path": span.path,
+        "line": span.line,
+        "column": span.column,
+        "end_line": span.end_line,
+        "end_column": span.end_column,
+    }
+
+
+def split_lines(text: str) -> list[str]:
+    """Split at line breaks as YAML 1.2 knows them (not at U+2028 and the like)."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def format_path(path: Iterable[str | int]) -> str:
+    """Write a path of keys as ``profiles.fast.scm.mask[3]``."""
+    out = ""
+    for step in path:
+        if isinstance(step, int):
+            out += f"[{step}]"
+        else:
+            out += f".{step}" if out else step
+    return out or "adapter"
+
+
+def nearest(word: str, names: Iterable[str], limit: int = 1) -> list[str]:
+    """The names most like a word, best first; spelling in another case counts as the same."""
+    by_folded: dict[str, str] = {}
+    for name in names:
+        by_folded.setdefault(_fold(name), name)
+    # One slip weighs more in a short word.
+    cutoff = 0.6 if len(word) <= 4 else 0.7
+    found = difflib.get_close_matches(_fold(word), by_folded, n=limit, cutoff=cutoff)
+    return [by_folded[item] for item in found]
+
+
+def _fold(name: str) -> str:
+    return name.casefold().replace("-", "_").replace(" ", "_")
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str | None:
+    """``did you mean 'x'?``, or None when nothing is near."""
+    found = nearest(word, names)
+    return f"did you mean {found[0]!r}?" if found else None
+
+
+def one_of(names: Sequence[object]) -> str:
+    """Write alternatives as ``a, b or c``."""
+    words = [str(name) for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def show(value: object) -> str:
+    """A value as its YAML author would recognise it, shortened."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    try:
+        return _short.repr(value)
+    except Exception:  # a user's object whose repr fails must not hide the message
+        return f"an object of type {type(value).__name__}"
