@@ -26,6 +26,11 @@ VERSION_RANGE: Final = (
 #: The only attributes with a leading underscore that an adapter may set.
 CACHE_FLAG: Final = r"^_cache_dit_[a-z][a-z0-9_]*$"
 
+#: The engines that an adapter may have a section for.
+ENGINES: Final = ("diffusers", "cache_dit", "vllm_omni", "sglang")
+#: Those that an adapter serves without a section: they run the pipelines of diffusers.
+HOME: Final = ("diffusers", "cache_dit")
+
 
 class Unset(Enum):
     """The type of :data:`UNSET`: a setting that a layer does not mention.

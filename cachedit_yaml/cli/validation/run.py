@@ -121,7 +121,7 @@ class _Run:
         if adapter is None:
             return False
         spec, found, merged = check_document(adapter, reading, resolve=self.registry.resolve)
-        found = found + check_classes(adapter, None)
+        found = found + check_classes(adapter)
         found += check_config("cache-dit", sections, self.registry)
         if self.deep:
             from cachedit_yaml.rules.deep import check_deep
@@ -133,11 +133,11 @@ class _Run:
 
     def adapter(self, entry: Entry, found: list[Diagnostic]) -> None:
         """Check an adapter, beyond what loading it checks."""
-        found = found + check_classes(entry.document, entry.engine)
+        found = found + check_classes(entry.document)
         if self.deep:
             from cachedit_yaml.rules.deep import check_deep
 
-            found += check_deep(entry.checked_spec, entry.merged, entry.engine)
+            found += check_deep(entry.checked_spec, entry.adapter.merged(), entry.engines[0])
         self.report.texts.update(entry.sources)
         self.add(entry.shown, "adapter", entry.path, found, entry.document)
 
@@ -152,7 +152,7 @@ class _Run:
         if self.mixed("<stdin>", None, document, found):
             return
         spec, found, merged = check_document(document, found, resolve=self.registry.resolve)
-        found = found + check_classes(document, None)
+        found = found + check_classes(document)
         if self.deep:
             from cachedit_yaml.rules.deep import check_deep
 
