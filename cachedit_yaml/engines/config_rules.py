@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cachedit_yaml.engines.config_settings import OTHER_BACKENDS
+from cachedit_yaml.engines.config_settings import other_backends
 from cachedit_yaml.rules.checks.context import Context, is_count, items
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath
 from cachedit_yaml.yaml.document import Document
@@ -64,9 +64,9 @@ def check_settings(
             )  # fmt: skip
     if backend in ("cache_dit", None):
         for name in settings:
-            if name in OTHER_BACKENDS:
+            if name in other_backends():
                 context.report(
-                    "config-ignored", f"{name!r} is a setting of {OTHER_BACKENDS[name]}, which "
+                    "config-ignored", f"{name!r} is a setting of {other_backends()[name]}, which "
                     "cache_dit does not read", at(name), key=True, hint="remove it",
                 )  # fmt: skip
     _mask(context, settings, path)

@@ -14,11 +14,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from cachedit_yaml.engines.config_rules import check_settings
-from cachedit_yaml.engines.config_settings import CacheDitSettings, VllmOmniSettings
+from cachedit_yaml.engines.config_settings import FOREIGN, Reader, settings_of
 from cachedit_yaml.errors import CacheditYamlError
-from cachedit_yaml.language.shapes import keys_of
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.language.structure import structure
+from cachedit_yaml.language.structure import check
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.checks.context import items, mapping
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, nearest, one_of
@@ -30,7 +29,7 @@ Kind: TypeAlias = Literal["adapter", "cache-dit", "sglang", "vllm-omni"]
 SECTIONS: Final = ("cache_config", "parallelism_config", "attention_backend", "quantize_config")
 #: Keys that only an adapter has, or that every adapter must have.
 _ADAPTER: Final = frozenset({"schema", "pipelines", "transformers", "extends", "refuse"})
-#: Findings of the walker, as findings about a config.
+#: Findings about structure, as findings about a config.
 _CODES: Final = {"unknown-key": "config-unknown-key", "wrong-type": "config-wrong-type"}
 _BACKENDS: Final = ("cache_dit", "cachedit", "cache-dit")
 
@@ -40,13 +39,13 @@ class _Part(NamedTuple):
 
     Attributes:
         path: the keys that lead there.
-        settings: the dataclass that says what is allowed.
+        reader: who reads them.
         backend: the cache backend that is named beside it; None where none is needed.
         beside: the mapping that it stands in, whose own keys the engine reads.
     """
 
     path: KeyPath
-    settings: type
+    reader: Reader
     backend: object = "cache_dit"
     beside: KeyPath | None = None
 
@@ -66,8 +65,8 @@ def recognise(data: Mapping[str, Any] | None) -> Kind:
     if any(name in data for name in SECTIONS):
         return "cache-dit"
     own = {"adapter", "profile", "execution", "scm_steps_mask_policy", "scm_steps_policy"}
-    known = set(keys_of(VllmOmniSettings)) & data.keys()
-    flat = set(keys_of(CacheDitSettings)) & data.keys()
+    known = _names("vllm_omni") & data.keys()
+    flat = _names("cache_dit") & data.keys()
     if len(known | flat) < max(1, len(data) / 2):
         return "adapter"
     return "vllm-omni" if own & data.keys() else "cache-dit"
@@ -110,7 +109,7 @@ def check_config(kind: Kind, document: Document, registry: Registry) -> list[Dia
         found += _structure(part, value, document)
         settings = mapping(value)
         found += check_settings(settings, part.path, document, part.backend)
-        if part.settings is VllmOmniSettings:
+        if part.reader == "vllm_omni":
             found += _adapter(settings, part.path, document, registry)
         found += _beside(part, mapping(_at(data, part.beside or ())), document)
     if kind == "cache-dit":
@@ -128,25 +127,30 @@ def _parts(kind: Kind, data: Mapping[str, Any]) -> Iterator[_Part]:
             yield from _cache_dit(("cache_dit_config",), mapping(config))
     elif "stages" in data or "cache_backend" in data:
         if "cache_config" in data or "cache_backend" in data:
-            yield _Part(("cache_config",), VllmOmniSettings, data.get("cache_backend"), ())
+            yield _Part(("cache_config",), "vllm_omni", data.get("cache_backend"), ())
         for index, stage in enumerate(items(data.get("stages"))):
             path: KeyPath = ("stages", index)
             if "cache_config" in mapping(stage):
-                yield _Part((*path, "cache_config"), VllmOmniSettings,
+                yield _Part((*path, "cache_config"), "vllm_omni",
                             mapping(stage).get("cache_backend"), path)  # fmt: skip
     else:
-        yield _Part((), VllmOmniSettings)
+        yield _Part((), "vllm_omni")
 
 
 def _cache_dit(path: KeyPath, data: Mapping[str, Any]) -> Iterator[_Part]:
     if "cache_config" in data:
-        yield _Part((*path, "cache_config"), CacheDitSettings, "cache_dit", path)
+        yield _Part((*path, "cache_config"), "cache_dit", "cache_dit", path)
     elif not any(name in data for name in SECTIONS):
-        yield _Part(path, CacheDitSettings)
+        yield _Part(path, "cache_dit")
+
+
+def _names(reader: Reader) -> set[str]:
+    return set(settings_of(reader)["properties"])
 
 
 def _structure(part: _Part, value: object, document: Document) -> list[Diagnostic]:
-    _, problems = structure(part.settings, value, document, part.path)
+    schema = settings_of(part.reader)
+    problems = check(schema, value, document, part.path, FOREIGN[part.reader])
     return [
         dataclasses.replace(item, code=_CODES.get(item.code, "config-wrong-value"))
         for item in problems
@@ -193,7 +197,7 @@ def _beside(part: _Part, around: Mapping[str, Any], document: Document) -> list[
     if part.beside is None:
         return []
     found = []
-    names = set(keys_of(CacheDitSettings)) | set(keys_of(VllmOmniSettings))
+    names = _names("cache_dit") | _names("vllm_omni")
     for name in around:
         # `profile` and the like may well be arguments of the engine itself.
         if name in names and ("_" in name and not name.startswith("enable_c")):
@@ -204,7 +208,7 @@ def _beside(part: _Part, around: Mapping[str, Any], document: Document) -> list[
                 hint="move it under 'cache_config'",
             ))  # fmt: skip
     settings = mapping(_at(document.data, part.path))
-    ours = set(settings) & (set(keys_of(CacheDitSettings)) | {"adapter", "profile", "execution"})
+    ours = set(settings) & (_names("cache_dit") | {"adapter", "profile", "execution"})
     if part.backend in (None, "none") and ours:
         found.append(Diagnostic(
             "config-not-reached", "'cache_config' is given, and no cache backend", part.path,

@@ -13,8 +13,9 @@ from cachedit_yaml.errors import AdapterError, ConfigError, SchemaVersionError
 from cachedit_yaml.language.defaults import DEFAULTS
 from cachedit_yaml.language.inherit import Resolver, bases_of
 from cachedit_yaml.language.keys import HOME
+from cachedit_yaml.language.schemas import schema_of
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
-from cachedit_yaml.language.structure import structure
+from cachedit_yaml.language.structure import assemble, check, structure
 from cachedit_yaml.language.views import (
     classes_of,
     engines_of,
@@ -25,7 +26,6 @@ from cachedit_yaml.language.views import (
 )
 from cachedit_yaml.rules.checks import (
     check_adapter,
-    check_engines,
     check_order,
     check_settings,
     check_version,
@@ -82,6 +82,7 @@ class Adapter:
         self._only = only
         self._views: dict[str, _View] = {}
         self._own: dict[str, Document] = {}
+        self._sound = True
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -123,7 +124,7 @@ class Adapter:
         data = own.data or {}
         if what == "pipeline":
             names = data.get("pipelines")
-            found = [
+            found: list[tuple[str, KeyPath]] = [
                 (name, ("pipelines", index))
                 for index, name in enumerate(names if isinstance(names, list) else ())
                 if isinstance(name, str)
@@ -163,6 +164,20 @@ class Adapter:
                 found.setdefault((item.code, item.message, item.span or item.key_path), item)
         return _in_order(list(found.values()), self.document)
 
+    @property
+    def valid(self) -> bool:
+        """Whether nothing is wrong with it, for whatever engine."""
+        return all(item.severity != "error" for item in self.diagnostics)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """The texts of the file and of what it extends, by the names that messages use."""
+        return {
+            name: text
+            for engine in self.engines
+            for name, text in self.merged(engine).sources.items()
+        }
+
     def merged(self, engine: str | None = None) -> Document:
         """The file together with what it extends and the defaults."""
         return self._view(self.serving(engine)).document
@@ -177,7 +192,6 @@ class Adapter:
             found += check_order(document.data, document)
         if any(item.code == "schema-version" for item in found):
             return [], found
-        found += check_engines(document)
         bases, of_bases = bases_of(document, self._resolve)
         for base in bases:
             assert base.data is not None
@@ -185,6 +199,14 @@ class Adapter:
         found += of_bases
         if any(item.code == "schema-version" for item in found):
             return [], found
+        for each in (document, *bases):
+            data = {
+                "schema": 1,
+                **(each.data or {}),
+            }  # its lack is reported already, in better words
+            problems = check(schema_of(AdapterSpec), data, each)
+            self._sound = self._sound and not problems
+            found += problems
         return [document, *bases], found
 
     def _view(self, engine: str) -> _View:
@@ -200,10 +222,11 @@ class Adapter:
         if not chain:
             return _View(None, _in_order(found, document), document)
         merged = view(chain, engine, own_probe=True if self._only else None)
-        data = merged.data or {}
-        if "schema" not in data:
-            data = {"schema": 1, **data}  # reported already, in better words
-        spec, problems = structure(AdapterSpec, data, merged)
+        data = {"schema": 1, **(merged.data or {})}
+        spec: AdapterSpec | None = None
+        problems: list[Diagnostic] = []
+        if self._sound:
+            spec, problems = assemble(AdapterSpec, data, merged)
         if not any(item.code == "extends" for item in found):
             standalone = self._standalone and "extends" not in data
             problems = problems + check_adapter(data, merged, standalone=standalone)
@@ -291,9 +314,7 @@ def check_document(
         the document, merged with what it extends.
     """
     adapter = Adapter(document, diagnostics, resolve=resolve)
-    found = adapter.diagnostics
-    wrong = any(item.severity == "error" for item in found)
-    return None if wrong else adapter.spec_for(), found, adapter.merged()
+    return adapter.spec_for() if adapter.valid else None, adapter.diagnostics, adapter.merged()
 
 
 def parse_settings(mapping: Mapping[str, Any], what: str = "cache_config") -> CacheSettings:
@@ -332,9 +353,9 @@ def _path_in(data: Mapping[str, Any], engine: str, path: KeyPath) -> KeyPath:
     if not path or there is None:
         return path
     for step in path:
-        if isinstance(there, Mapping) and step in there:
-            there = there[step]
-        elif isinstance(there, list) and isinstance(step, int) and step < len(there):
+        if (isinstance(there, Mapping) and step in there) or (
+            isinstance(there, list) and isinstance(step, int) and step < len(there)
+        ):
             there = there[step]
         else:
             return path

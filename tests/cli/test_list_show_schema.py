@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from cachedit_yaml.language.json_schema import schema_path, text
 
 from cachedit_yaml.cli import main
 from cachedit_yaml.cli.output import table
-from cachedit_yaml.language.json_schema import schema_path, text
 from cachedit_yaml.registry.registry import Registry
 
 WAN = """\

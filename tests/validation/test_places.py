@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from cachedit_yaml.language.json_schema import FILE_NAME, generate
 
 ROOT = Path(__file__).parents[2]
