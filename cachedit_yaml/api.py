@@ -69,7 +69,8 @@ def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> Adapter
 
 
 def _match(target: Any, adapters: Sequence[str | Path] = ()) -> Match:
-    from cachedit_yaml.registry.registry import ENGINES, Registry
+    from cachedit_yaml.language.keys import ENGINES
+    from cachedit_yaml.registry.registry import Registry
 
     registry = Registry.load(extra=adapters)
     cls = target if isinstance(target, type) else type(target)

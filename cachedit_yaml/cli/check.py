@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.cli.output import count, print_json, table
-from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.registry.registry import Registry, of_engine
 from cachedit_yaml.registry.search_path import yaml_files
 
 if TYPE_CHECKING:
@@ -168,18 +168,20 @@ def quiet_libraries() -> None:
 
 
 def specs_of(registry: Registry, names: Sequence[str]) -> list[AdapterSpec]:
-    """The adapters that are named, or all.
+    """The adapters that are named, or all, with their probes, once for each engine.
 
     Raises:
         AdapterNotFoundError: there is none of that name.
         AdapterError: one of them is wrong.
     """
     if not names:
-        return [entry.spec for entry in registry.adapters()]
+        return [spec for entry in registry.adapters() for spec in entry.to_prove()]
     found: list[AdapterSpec] = []
     for name in names:
         files = yaml_files(Path(name)) if Path(name).is_dir() else [name]
-        found += [registry.get(file) for file in files]
+        for file in files:
+            engine, _ = of_engine(file)
+            found += registry.find(file).to_prove(engine)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cachedit_yaml.cli.check import add_jobs, quiet_libraries
 from cachedit_yaml.cli.output import print_json, table
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.registry.entry import ENGINES
+from cachedit_yaml.language.keys import ENGINES
 from cachedit_yaml.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ def run(args: argparse.Namespace) -> int:
     entries = Registry.load(args.adapters).adapters()
     found = list(denoisers())
     if args.engine is not None:
-        entries = [entry for entry in entries if (entry.engine or "diffusers") == args.engine]
+        entries = [entry for entry in entries if args.engine in entry.engines]
         found = found if args.engine == "diffusers" else []
-    specs = [entry.spec for entry in entries]
+    specs = [spec for entry in entries for spec in entry.to_prove(args.engine)]
     results = [] if args.no_proof else list(check(specs, against=True, jobs=args.jobs))
-    rows = merge(coverage(entries, found, results), merged)
+    rows = merge(coverage(entries, found, results, args.engine and [args.engine]), merged)
     if args.format == "json":
         print_json([row.as_dict() for row in rows])
     elif args.format == "markdown":

@@ -28,6 +28,7 @@ CACHE_FLAG: Final = r"^_cache_dit_[a-z][a-z0-9_]*$"
 
 #: The engines that an adapter may have a section for.
 ENGINES: Final = ("diffusers", "cache_dit", "vllm_omni", "sglang")
+ENGINE: Final = f"^({'|'.join(ENGINES)})$"
 #: Those that an adapter serves without a section: they run the pipelines of diffusers.
 HOME: Final = ("diffusers", "cache_dit")
 

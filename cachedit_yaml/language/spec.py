@@ -32,6 +32,7 @@ from cachedit_yaml.language.keys import (
     CACHE_FLAG,
     CLASS_NAME,
     CONDITION,
+    ENGINE,
     LANGUAGE_VERSION,
     NAME,
     UNSET,
@@ -341,7 +342,7 @@ class AdapterSpec(Section, Heading):
     engines: Mapping[str, Section] | None = key(
         "What differs for an engine, laid over the rest as `extends` does it: diffusers, "
         "cache_dit, vllm_omni or sglang. `{}`: served there too, as it is.",
-        key_pattern=NAME,
+        key_pattern=ENGINE,
         min_items=1,
         max_items=16,
     )
@@ -360,9 +361,7 @@ class DefaultSettings:
     """Settings that hold where no adapter says another thing."""
 
     cache: CacheSettings = key("Settings of every list.", default=CacheSettings())
-    steps: tuple[StepDefaults, ...] = key(
-        "Settings by number of steps.", default=(), max_items=16
-    )
+    steps: tuple[StepDefaults, ...] = key("Settings by number of steps.", default=(), max_items=16)
     profiles: Mapping[str, Profile] = key(
         "Named settings to pick from.", factory=dict, key_pattern=NAME
     )
@@ -377,7 +376,7 @@ class Defaults(DefaultSettings):
         "What differs by the kind of model.", factory=dict, key_pattern=NAME
     )
     engines: Mapping[str, DefaultSettings] = key(
-        "What differs by the engine.", factory=dict, key_pattern=NAME
+        "What differs by the engine.", factory=dict, key_pattern=ENGINE
     )
 
 

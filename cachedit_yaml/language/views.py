@@ -102,6 +102,8 @@ def view(chain: Sequence[Document], engine: str, *, own_probe: bool | None = Non
 
 def own_view(document: Document, engine: str) -> Document:
     """What a file itself says for one engine, without what it extends and without defaults."""
+    if engine not in sections_of(document.data or {}):
+        return document
     result = Document(document.name, {})
     for layer in _layers(document, engine, False):
         result = lay_over(
@@ -136,7 +138,7 @@ def _only_whom(base: Document) -> Document:
     result.positions = {
         path: place
         for path, place in base.positions.items()
-        if path[0] in data and (path[0] != "transformers" or path[2:3] in ((), ("class",)))
+        if path and path[0] in data and (path[0] != "transformers" or path[2:3] in ((), ("class",)))
     }
     return result
 

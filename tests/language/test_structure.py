@@ -35,7 +35,7 @@ def test_the_shortest_adapter() -> None:
     assert found.transformers["transformer"].blocks == {
         "blocks": spec.BlockList(pattern="Pattern_1")
     }
-    assert found.cache == CacheSettings()
+    assert found.cache == load_adapter(HEAD).cache
     assert list(found.cache.given()) == []
     assert found.guidance.mode == "observed"
     assert found.profiles == {}

@@ -20,15 +20,12 @@ from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, nearest, one_of
 from cachedit_yaml.yaml.document import Document
 
 
-def check_deep(
-    spec: AdapterSpec | None, document: Document, engine: str | None
-) -> list[Diagnostic]:
+def check_deep(spec: AdapterSpec | None, document: Document) -> list[Diagnostic]:
     """Check an adapter against the classes that it names.
 
     Args:
         spec: the adapter; None where it is wrong, so that there is nothing to check.
         document: the adapter together with what it extends.
-        engine: the engine whose folder it lies in; only the classes of diffusers are looked at.
     """
     if spec is None or spec.refuse is not None:
         return []
