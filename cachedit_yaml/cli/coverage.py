@@ -73,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     import torch
 
+    from cachedit_yaml.engines.diffusers.denoisers import denoisers
     from cachedit_yaml.probe.check import check
     from cachedit_yaml.probe.coverage import coverage, markdown, merge
-    from cachedit_yaml.probe.denoisers import denoisers
 
     torch.set_num_threads(1)
     merged = [row for file in args.merge for row in _read_rows(file)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cachedit_yaml.cli.validation.report import FileResult, Report
-from cachedit_yaml.engines.engine_configs import check_config, recognise, split_sections
+from cachedit_yaml.engines.configs import check_config, recognise, split_sections
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import Source, find_sources
