@@ -13,7 +13,7 @@ from cachedit_yaml.yaml.reader import read_text
 from cachedit_yaml.yaml.removal import removal
 
 FLOW = "a: 1\nb: {x: 1, y: [1, 2], z: {p: q}}  # why\nc: 3\n"
-LINES = "a: 1\nb:\n  # about x\n  x: 1\n  y:\n    - 1\n    - 2\n\n  z: |\n    text\n    more\nc: 3\n"
+LINES = "a: 1\nb:\n  # about x\n  x: 1\n  y:\n    - 1\n    - 2\n\n  z: |\n    one\n    two\nc: 3\n"
 BROKEN = "a: 1\nb: {x: 1, y: 'a, b',\n    z: 3}\nc: 3\n"
 
 
