@@ -7,6 +7,8 @@ from dataclasses import field
 from enum import Enum
 from typing import Any, Final
 
+from cachedit_yaml.engines import NAMES
+
 #: The version of the language that this package reads.
 LANGUAGE_VERSION: Final = 1
 
@@ -26,10 +28,9 @@ VERSION_RANGE: Final = (
 #: The only attributes with a leading underscore that an adapter may set.
 CACHE_FLAG: Final = r"^_cache_dit_[a-z][a-z0-9_]*$"
 
-#: The engines that an adapter may have a section for.
-ENGINES: Final = ("diffusers", "cache_dit", "vllm_omni", "sglang")
-ENGINE: Final = f"^({'|'.join(ENGINES)})$"
-#: Those that an adapter serves without a section: they run the pipelines of diffusers.
+#: An engine that an adapter may have a section for.
+ENGINE: Final = f"^({'|'.join(NAMES)})$"
+#: The engines that an adapter serves without a section: they run the pipelines of diffusers.
 HOME: Final = ("diffusers", "cache_dit")
 
 

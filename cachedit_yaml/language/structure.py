@@ -92,7 +92,11 @@ class _Walker(Values):
         expected = None if advice.hint else known(list(keys_of(cls)))
         # Never mend one key into another that is given too, but for one that is inherited.
         replace = advice.replace
-        if replace is not None and replace in data and self.same_file((*path, name), (*path, replace)):
+        if (
+            replace is not None
+            and replace in data
+            and self.same_file((*path, name), (*path, replace))
+        ):
             replace = None
         self.report(
             "unknown-key",

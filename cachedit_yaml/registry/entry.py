@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language.inherit import Resolver
-from cachedit_yaml.language.keys import ENGINES, HOME
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec, Probe, Probes
 from cachedit_yaml.language.structure import structure
 from cachedit_yaml.registry.search_path import PROBES, Source, display_path
@@ -54,7 +55,7 @@ class Entry:
             return None
         folders = self.path.relative_to(self.source.root).parts[:-1]
         names = (name.replace("-", "_") for name in folders)
-        return next((name for name in names if name in ENGINES), None)
+        return next((name for name in names if name in NAMES), None)
 
     @property
     def data(self) -> Mapping[str, Any]:

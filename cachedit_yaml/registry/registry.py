@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.errors import AdapterNotFoundError
-from cachedit_yaml.language.keys import ENGINES, HOME
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.by_class import ByClass
 from cachedit_yaml.registry.conflicts import conflicts
@@ -35,7 +36,7 @@ from cachedit_yaml.registry.search_path import (
 from cachedit_yaml.rules.load import load_adapter
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 
-__all__ = ["ENGINES", "Entry", "Match", "Registry"]
+__all__ = ["Entry", "Match", "Registry"]
 
 
 class Registry:
@@ -292,7 +293,7 @@ def of_engine(
     """
     if isinstance(name, str):
         folder, _, rest = name.rpartition("/")
-        if folder.replace("-", "_") in ENGINES and not rest.endswith(SUFFIXES):
+        if folder.replace("-", "_") in NAMES and not rest.endswith(SUFFIXES):
             return folder.replace("-", "_"), rest
     return engine, name
 

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
+from cachedit_yaml.engines import find_engine
 from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.views import engines_of, sections_of
+from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.rules.checks.context import items, mapping
 from cachedit_yaml.rules.classes import installed, misspelled
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath
@@ -70,7 +72,8 @@ def _check(
     document: Document, data: Mapping[str, Any], prefix: KeyPath, engines: Sequence[str]
 ) -> list[Diagnostic]:
     packages = installed()
-    if not {*engines} - {*HOME} <= {package.engine for package in packages}:
+    wanted = {name for name in engines if name not in HOME and find_engine(name).class_index}
+    if not wanted <= {item.engine for item in packages}:
         packages = ()
     found = []
     for name, what, path in class_names(data):
@@ -87,7 +90,7 @@ def _check(
                 else ("a pipeline", "under 'pipelines'")
             )
             found.append(
-                Diagnostic(
+                finding(
                     "misplaced-class",
                     f"{name!r} looks like the class of {is_a}",
                     path,
@@ -100,7 +103,7 @@ def _check(
         if near is not None:
             where = ", ".join(package.name for package in packages)
             found.append(
-                Diagnostic(
+                finding(
                     "misspelled-class",
                     f"no class is called {name!r} in {where}",
                     path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cachedit_yaml.language.keys import ENGINES
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language.shapes import keys_of
 from cachedit_yaml.language.spec import Heading
 from cachedit_yaml.rules.checks.context import Context
@@ -29,14 +29,14 @@ def check_engines(document: Document) -> list[Diagnostic]:
         )
         return context.diagnostics
     for name, section in sections.items():
-        if name not in ENGINES:
-            near = nearest(str(name), ENGINES)
+        if name not in NAMES:
+            near = nearest(str(name), NAMES)
             context.report(
                 "unknown-key",
                 f"no engine is called {name!r}",
                 ("engines", name),
                 key=True,
-                expected=None if near else one_of(ENGINES),
+                expected=None if near else one_of(NAMES),
                 hint=f"did you mean {near[0]!r}?" if near else None,
                 replace=near[0] if near and near[0] not in sections else None,
             )
