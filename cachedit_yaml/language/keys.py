@@ -1,4 +1,4 @@
-"""What the parts of the language share: its version, its engines, and what is not set."""
+"""What the parts of the language share: its version, who is at home in it, what is not set."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Final
 #: The version of the language that this package reads.
 LANGUAGE_VERSION: Final = 1
 
-#: The engines that an adapter may have a section for.
-ENGINES: Final = ("diffusers", "cache_dit", "vllm_omni", "sglang")
-#: Those that an adapter serves without a section: they run the pipelines of diffusers.
+#: The engines that an adapter serves without a section: they run the pipelines of diffusers.
 HOME: Final = ("diffusers", "cache_dit")
 
 

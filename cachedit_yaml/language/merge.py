@@ -108,11 +108,12 @@ def lay_over(
     merged.positions = merging.positions(base)
     size = len(below)
     for path, place in child.positions.items():
-        # The place of the part itself is nobody's.
-        if path[:size] == below and path[size:] and path[size] not in skipped:
-            here = path[size:]
-            if here not in merging.removed:
-                merged.positions[here] = place
+        here = path[size:]
+        # The place of a part is not that of the whole.
+        if path[:size] != below or (below and not here) or (here and here[0] in skipped):
+            continue
+        if here not in merging.removed:
+            merged.positions[here] = place
     return merged
 
 

@@ -170,7 +170,7 @@ class Section:
     models: tuple[str, ...] = ()
     requires: Mapping[str, str] | None = None
     refuse: str | None = None
-    cache: MeasuredSettings = MeasuredSettings()
+    cache: MeasuredSettings = field(default_factory=MeasuredSettings)
     steps: tuple[StepDefaults, ...] = ()
     transformers: Mapping[str, Transformer] = field(default_factory=dict)
     scheduler: str | None = None
@@ -201,7 +201,7 @@ class AdapterSpec(Section, Heading):
 class DefaultSettings:
     """Settings that hold where no adapter says another thing."""
 
-    cache: CacheSettings = CacheSettings()
+    cache: CacheSettings = field(default_factory=CacheSettings)
     steps: tuple[StepDefaults, ...] = ()
     profiles: Mapping[str, Profile] = field(default_factory=dict)
 

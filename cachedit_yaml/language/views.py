@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language.defaults import defaults_for
-from cachedit_yaml.language.keys import ENGINES, HOME
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.merge import lay_over
 from cachedit_yaml.language.shapes import keys_of
 from cachedit_yaml.language.spec import AdapterSpec, DefaultSettings, Heading
@@ -47,7 +48,7 @@ def sections_of(data: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     found = data.get("engines")
     if not isinstance(found, Mapping):
         return {}
-    return {name: found[name] for name in ENGINES if isinstance(found.get(name), Mapping)}
+    return {name: found[name] for name in NAMES if isinstance(found.get(name), Mapping)}
 
 
 def is_home(data: Mapping[str, Any]) -> bool:
@@ -56,9 +57,9 @@ def is_home(data: Mapping[str, Any]) -> bool:
 
 
 def engines_of(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """The engines that a file serves, in the order of :data:`~.keys.ENGINES`."""
+    """The engines that a file serves, in the order of the table."""
     sections, home = sections_of(data), is_home(data)
-    return tuple(name for name in ENGINES if name in sections or (home and name in HOME))
+    return tuple(name for name in NAMES if name in sections or (home and name in HOME))
 
 
 def view(chain: Sequence[Document], engine: str, *, own_probe: bool | None = None) -> Document:
@@ -102,6 +103,8 @@ def view(chain: Sequence[Document], engine: str, *, own_probe: bool | None = Non
 
 def own_view(document: Document, engine: str) -> Document:
     """What a file itself says for one engine, without what it extends and without defaults."""
+    if engine not in sections_of(document.data or {}):
+        return document
     result = Document(document.name, {})
     for layer in _layers(document, engine, False):
         result = lay_over(
@@ -136,7 +139,7 @@ def _only_whom(base: Document) -> Document:
     result.positions = {
         path: place
         for path, place in base.positions.items()
-        if path[0] in data and (path[0] != "transformers" or path[2:3] in ((), ("class",)))
+        if path and path[0] in data and (path[0] != "transformers" or path[2:3] in ((), ("class",)))
     }
     return result
 

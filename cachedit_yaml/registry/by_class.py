@@ -84,7 +84,7 @@ class ByClass:
             if not found:
                 raise self._no_match(what, chain, lambda: claims(self._entries))
         # Of several claims of one file the first counts.
-        own = {entry: claim for entry, claim in reversed(found)}
+        own = dict(reversed(found))
         best, overridden = strongest(list(dict.fromkeys(e for e, _ in found)), asking)
         alike: list[Entry] = []
         if len(best) > 1 and what == "transformer":
@@ -137,7 +137,8 @@ def layout(spec: AdapterSpec, names: Collection[str]) -> list[object]:
         classes = {*(item.transformer_class or ())}
         classes |= {x for variant in item.variants or () for x in variant.transformer_class or ()}
         if not classes.isdisjoint(names):
-            blocks = {n: dataclasses.replace(b, params=None) for n, b in (item.blocks or {}).items()}
-            part = (blocks, item.variants, item.denoising, item.timestep)
+            blocks = (item.blocks or {}).items()
+            bare = {name: dataclasses.replace(content, params=None) for name, content in blocks}
+            part = (bare, item.variants, item.denoising, item.timestep)
             found += [part] if part not in found else []
     return found

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cachedit_yaml.registry.by_class import layout
 from cachedit_yaml.registry.entry import Entry
+from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.rules.load import Claim
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 
@@ -29,7 +30,7 @@ def conflicts(entries: Iterable[Entry]) -> list[Diagnostic]:
                 if what == "transformer" and _alike(first, entry, engine, claim.name):
                     continue
                 noun = "adapter name" if what == "name" else f"{what} class"
-                found[what, claim.name, entry, first] = Diagnostic(
+                found[what, claim.name, entry, first] = finding(
                     "conflict",
                     f"the {noun} {claim.name!r} is taken by {first.shown}",
                     claim.path,

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language.inherit import Resolver
-from cachedit_yaml.language.keys import ENGINES, HOME
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec, Probe, Probes
 from cachedit_yaml.language.structure import structure
 from cachedit_yaml.registry.search_path import PROBES, Source, display_path
@@ -45,9 +46,7 @@ class Entry:
     @cached_property
     def adapter(self) -> Adapter:
         """What the file holds."""
-        return Adapter(
-            *read_file(self.path, self.shown), resolve=self._resolve, only=self._folder
-        )
+        return Adapter(*read_file(self.path, self.shown), resolve=self._resolve, only=self._folder)
 
     @property
     def _folder(self) -> str | None:
@@ -56,7 +55,7 @@ class Entry:
             return None
         folders = self.path.relative_to(self.source.root).parts[:-1]
         names = (name.replace("-", "_") for name in folders)
-        return next((name for name in names if name in ENGINES), None)
+        return next((name for name in names if name in NAMES), None)
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -187,24 +186,29 @@ class Entry:
         """
         return dataclasses.replace(self.spec_for(engine), probe=self.probe(engine))
 
+    def to_prove(self, engine: str | None = None) -> list[AdapterSpec]:
+        """The adapter with its probe, for each engine that runs pipelines of its own.
+
+        Args:
+            engine: only for this one.
+
+        Raises:
+            AdapterError: the file is wrong, or that of the probe.
+        """
+        if engine is not None:
+            return [self.with_probe(engine)]
+        # cache-dit runs the pipelines of diffusers.
+        engines = [name for name in self.engines if name != "cache_dit"] or self.engines
+        return [self.with_probe(name) for name in engines]
+
     # --- what is wrong ---
 
     @property
     def checked_spec(self) -> AdapterSpec | None:
         """The adapter, or None where the file is wrong."""
-        wrong = any(item.severity == "error" for item in self.diagnostics)
-        return None if wrong else self.spec
+        return self.spec if self.adapter.valid else None
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
         """Everything that is wrong or odd in the file."""
         return self.adapter.diagnostics
-
-    @property
-    def sources(self) -> Mapping[str, str]:
-        """The texts of the file and of what it extends, by the names that messages use."""
-        return {
-            name: text
-            for engine in self.engines
-            for name, text in self.adapter.merged(engine).sources.items()
-        }

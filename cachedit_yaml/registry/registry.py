@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.errors import AdapterNotFoundError
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.by_class import ByClass
 from cachedit_yaml.registry.conflicts import conflicts
-from cachedit_yaml.language.keys import ENGINES, HOME
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.matching import (
     ClassLike,
@@ -35,7 +36,7 @@ from cachedit_yaml.registry.search_path import (
 from cachedit_yaml.rules.load import load_adapter
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 
-__all__ = ["ENGINES", "Entry", "Match", "Registry"]
+__all__ = ["Entry", "Match", "Registry"]
 
 
 class Registry:
@@ -126,16 +127,30 @@ class Registry:
         """
         if isinstance(name_or_path, str) and "\n" in name_or_path:
             return load_adapter(name_or_path, resolve=self.resolve, engine=engine)
-        if isinstance(name_or_path, str):
-            folder, _, name = name_or_path.rpartition("/")
-            if folder.replace("-", "_") in ENGINES and not name.endswith(SUFFIXES):
-                engine, name_or_path = folder.replace("-", "_"), name
-            if not is_path(name_or_path):
-                return self.entry(name_or_path, engine).spec_for(engine)
+        engine, name_or_path = of_engine(name_or_path, engine)
+        return self.find(name_or_path, engine).spec_for(engine)
+
+    def find(self, name_or_path: str | os.PathLike[str], engine: str | None = None) -> Entry:
+        """The file of an adapter.
+
+        Args:
+            name_or_path: as for :meth:`get`, but no text.
+            engine: the engine that asks.
+
+        Raises:
+            AdapterNotFoundError: there is no such adapter or file.
+            AdapterConflictError: two files of one source have this name.
+        """
+        engine, name_or_path = of_engine(name_or_path, engine)
+        if isinstance(name_or_path, str) and not is_path(name_or_path):
+            return self.entry(name_or_path, engine)
         path = Path(name_or_path).expanduser()
         if not path.exists():
             raise AdapterNotFoundError(f"no such adapter file: {path}")
-        return load_adapter(path, resolve=self.resolve, engine=engine)
+        known = self._by_file.get(os.path.realpath(path))
+        if known is not None:
+            return known
+        return Entry(Source("argument", len(self.sources), path, "argument"), path, self.resolve)
 
     def from_mapping(self, data: Mapping[str, Any]) -> AdapterSpec:
         """Build an adapter from a dict of the same keys.
@@ -265,6 +280,22 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     except OSError:
         return str(path), 0, 0
     return str(path), found.st_mtime_ns, found.st_size
+
+
+def of_engine(
+    name: str | os.PathLike[str], engine: str | None = None
+) -> tuple[str | None, str | os.PathLike[str]]:
+    """Take the engine off a name such as ``sglang/flux``.
+
+    Args:
+        name: a name or a path.
+        engine: the engine where the name has none.
+    """
+    if isinstance(name, str):
+        folder, _, rest = name.rpartition("/")
+        if folder.replace("-", "_") in NAMES and not rest.endswith(SUFFIXES):
+            return folder.replace("-", "_"), rest
+    return engine, name
 
 
 def is_path(text: str) -> bool:

@@ -50,9 +50,35 @@ class Claim(NamedTuple):
 
 
 class _View(NamedTuple):
+    """What is kept of an adapter in an engine: ten thousand merged documents would be too much."""
+
     spec: AdapterSpec | None
     diagnostics: list[Diagnostic]
-    document: Document
+    sources: Mapping[str, str]
+
+
+class _Places(Mapping[KeyPath, str]):
+    """``file:line`` by the keys that lead there, found when somebody asks."""
+
+    def __init__(self, adapter: Adapter, engine: str) -> None:
+        self._adapter = adapter
+        self._engine = engine
+
+    @cached_property
+    def _found(self) -> Mapping[KeyPath, str]:
+        return self._adapter.merged(self._engine).places()
+
+    def __getitem__(self, path: KeyPath) -> str:
+        return self._found[path]
+
+    def __iter__(self) -> Iterator[KeyPath]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return dict, (dict(self),)
 
 
 class Adapter:
@@ -81,7 +107,6 @@ class Adapter:
         self._standalone = standalone
         self._only = only
         self._views: dict[str, _View] = {}
-        self._own: dict[str, Document] = {}
         self._sound = True
 
     @property
@@ -118,9 +143,7 @@ class Adapter:
         if self.document.data is None:
             return
         engine = self.serving(engine)
-        if engine not in self._own:
-            self._own[engine] = own_view(self.document, engine)
-        own = self._own[engine]
+        own = own_view(self.document, engine)
         data = own.data or {}
         if what == "pipeline":
             names = data.get("pipelines")
@@ -147,10 +170,10 @@ class Adapter:
             SchemaVersionError: the file is written for another version of the language.
             AdapterError: the file is wrong; carries every error.
         """
-        spec, diagnostics, _ = self._view(self.serving(engine))
-        if spec is None:
-            raise adapter_error(diagnostics)
-        return spec
+        found = self._view(self.serving(engine))
+        if found.spec is None:
+            raise adapter_error(found.diagnostics)
+        return found.spec
 
     @cached_property
     def diagnostics(self) -> list[Diagnostic]:
@@ -175,12 +198,15 @@ class Adapter:
         return {
             name: text
             for engine in self.engines
-            for name, text in self.merged(engine).sources.items()
+            for name, text in self._view(engine).sources.items()
         }
 
     def merged(self, engine: str | None = None) -> Document:
         """The file together with what it extends and the defaults."""
-        return self._view(self.serving(engine)).document
+        chain = self._chain[0] if self.document.data is not None else []
+        if not chain:
+            return self.document
+        return view(chain, self.serving(engine), own_probe=True if self._only else None)
 
     @cached_property
     def _chain(self) -> tuple[list[Document], list[Diagnostic]]:
@@ -200,10 +226,8 @@ class Adapter:
         if any(item.code == "schema-version" for item in found):
             return [], found
         for each in (document, *bases):
-            data = {
-                "schema": 1,
-                **(each.data or {}),
-            }  # its lack is reported already, in better words
+            # That the key is missing is said already, in better words.
+            data = {"schema": 1, **(each.data or {})}
             problems = check(schema_of(AdapterSpec), data, each)
             self._sound = self._sound and not problems
             found += problems
@@ -217,11 +241,11 @@ class Adapter:
     def _make_view(self, engine: str) -> _View:
         document = self.document
         if document.data is None:
-            return _View(None, self.reading, document)
+            return _View(None, self.reading, document.sources)
         chain, found = self._chain
         if not chain:
-            return _View(None, _in_order(found, document), document)
-        merged = view(chain, engine, own_probe=True if self._only else None)
+            return _View(None, _in_order(found, document), document.sources)
+        merged = self.merged(engine)
         data = {"schema": 1, **(merged.data or {})}
         spec: AdapterSpec | None = None
         problems: list[Diagnostic] = []
@@ -235,16 +259,16 @@ class Adapter:
         ]
         found = _in_order(found, document)
         if spec is None or any(item.severity == "error" for item in found):
-            return _View(None, found, merged)
+            return _View(None, found, merged.sources)
         stem = document.path.stem if document.path is not None else "unnamed"
         spec = dataclasses.replace(
             spec,
             name=spec.name or stem,
             engine=engine,
             source=document.path,
-            places=merged.places(),
+            places=_Places(self, engine),
         )
-        return _View(spec, found, merged)
+        return _View(spec, found, merged.sources)
 
     def _placed(self, item: Diagnostic, engine: str) -> Diagnostic:
         """A finding with the keys that lead to it in the file itself."""
@@ -352,13 +376,11 @@ def _path_in(data: Mapping[str, Any], engine: str, path: KeyPath) -> KeyPath:
     there: Any = sections_of(data).get(engine)
     if not path or there is None:
         return path
-    for step in path:
-        if (isinstance(there, Mapping) and step in there) or (
-            isinstance(there, list) and isinstance(step, int) and step < len(there)
-        ):
+    try:
+        for step in path:
             there = there[step]
-        else:
-            return path
+    except (KeyError, IndexError, TypeError):
+        return path
     return ("engines", engine, *path)
 
 

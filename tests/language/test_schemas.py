@@ -1,4 +1,4 @@
-"""The published schemas: sound, the same in every file, and of one mind with what checks by them."""
+"""The published schemas: sound, alike in every file, of one mind with what checks by them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from language_documents import BAD_VALUES, GOOD, Bad
 
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language import spec
 from cachedit_yaml.language.build import build
 from cachedit_yaml.language.checker import iter_errors
-from cachedit_yaml.language.keys import ENGINES
 from cachedit_yaml.language.schemas import KINDS, load, schema_of, schema_path
 from cachedit_yaml.language.shapes import keys_of
 from cachedit_yaml.language.spec import AdapterSpec
@@ -117,9 +117,9 @@ def test_patterns_are_whole_and_say_in_words_what_they_ask_for() -> None:
 
 
 def test_the_engines_are_those_of_the_table() -> None:
-    assert tuple(ADAPTER["properties"]["engines"]["properties"]) == ENGINES
-    assert tuple(PUBLISHED["defaults"]["properties"]["engines"]["properties"]) == ENGINES
-    assert set(PUBLISHED["probe"]["properties"]) - {"schema"} == set(ENGINES) - {"cache_dit"}
+    assert tuple(ADAPTER["properties"]["engines"]["properties"]) == NAMES
+    assert tuple(PUBLISHED["defaults"]["properties"]["engines"]["properties"]) == NAMES
+    assert set(PUBLISHED["probe"]["properties"]) - {"schema"} == set(NAMES) - {"cache_dit"}
     kinds = ADAPTER["properties"]["kind"]["enum"]
     assert list(PUBLISHED["defaults"]["properties"]["kinds"]["properties"]) == kinds
 
@@ -306,7 +306,8 @@ def test_what_jsonschema_lets_pass_and_other_tools_do_not() -> None:
 
 
 def test_a_part_that_lacks_what_lies_below_is_told_from_a_whole() -> None:
-    data: dict[str, Any] = {"schema": 1, "transformers": {"t": {"blocks": {"b": {}}, "params": None}}}
+    lists = {"t": {"blocks": {"b": {}}, "params": None}}
+    data = {"schema": 1, "transformers": lists}
     _, missing = build(AdapterSpec, data)
     assert missing == [
         ("transformers", "t", "blocks", "b", "pattern"),
