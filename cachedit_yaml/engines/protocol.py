@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from cachedit_yaml.engines.configs import ConfigFiles
     from cachedit_yaml.registry.matching import Match
 
 
@@ -73,6 +74,10 @@ class Engine:
             match: how it serves the model's pipeline, if that is known.
         """
         raise NotImplementedError
+
+    def files(self) -> ConfigFiles | None:
+        """Its config files, which `validate` knows; None where it has none."""
+        return None
 
     def why_not(self, match: Match, pipeline: str) -> str | None:
         """Why an adapter serves a class of this engine's only where it is named, or None."""

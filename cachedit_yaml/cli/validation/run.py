@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cachedit_yaml.cli.validation.report import FileResult, Report
-from cachedit_yaml.engines.configs import check_config, recognise, split_sections
+from cachedit_yaml.engines.cache_dit.files import split_sections
+from cachedit_yaml.engines.configs import check_config, recognise
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.registry import Registry
@@ -123,7 +124,7 @@ class _Run:
             return False
         spec, found, merged = check_document(adapter, reading, resolve=self.registry.resolve)
         found = found + check_classes(adapter, None)
-        found += check_config("cache-dit", sections, self.registry)
+        found += check_config("cache_dit", sections, self.registry)
         found += self.looked_at(spec, merged)
         self.report.texts.update(merged.sources)
         self.add(name, "adapter", path, found, document)

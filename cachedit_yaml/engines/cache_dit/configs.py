@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.engines.configs import SECTIONS, check_config, split_sections
+from cachedit_yaml.engines.cache_dit.files import SECTIONS, split_sections
+from cachedit_yaml.engines.configs import check_config
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 from cachedit_yaml.rules.load import adapter_error, check_document, parse_settings
@@ -89,7 +90,7 @@ def read_config(source: object) -> Config | None:
     spec = None
     if adapter is not None:
         spec, found, _ = check_document(adapter, found, resolve=registry.resolve)
-    found = found + check_config("cache-dit", sections, registry) + _unknown(sections)
+    found = found + check_config("cache_dit", sections, registry) + _unknown(sections)
     found = list({(item.span, item.message): item for item in found}.values())
     if any(item.severity == "error" for item in found):
         raise adapter_error(found)

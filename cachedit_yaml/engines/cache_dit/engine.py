@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cachedit_yaml.engines.protocol import Engine
 
 if TYPE_CHECKING:
+    from cachedit_yaml.engines.configs import ConfigFiles
     from cachedit_yaml.registry.matching import Match
 
 
@@ -30,6 +31,12 @@ class CacheDit(Engine):
             f"cachedit_yaml.install({f'adapters=[{adapter!r}]' if mine else ''})\n"
             "cache_dit.enable_cache(pipe)"
         )
+
+    def files(self) -> ConfigFiles:
+        """Those of :mod:`cachedit_yaml.engines.cache_dit.files`."""
+        from cachedit_yaml.engines.cache_dit.files import FILES
+
+        return FILES
 
 
 ENGINE: Final = CacheDit()
