@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         load_adapter,
     )
     from cachedit_yaml.engines.cache_dit.register import install, uninstall
-    from cachedit_yaml.engines.diffusers import from_pretrained
+    from cachedit_yaml.engines.diffusers.loading import from_pretrained
     from cachedit_yaml.errors import (
         AdapterConflictError,
         AdapterError,
@@ -64,7 +64,7 @@ __all__ = [
 
 _HOMES = {
     "AdapterSpec": "language.spec",
-    "from_pretrained": "engines.diffusers",
+    "from_pretrained": "engines.diffusers.loading",
     "install": "engines.cache_dit.register",
     "uninstall": "engines.cache_dit.register",
 }

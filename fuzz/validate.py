@@ -11,7 +11,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["cachedit_yaml"]):
-    from cachedit_yaml.engines.engine_configs import check_config, recognise
+    from cachedit_yaml.engines.configs import check_config, recognise
     from cachedit_yaml.registry.registry import Registry
     from cachedit_yaml.rules.class_names import check_classes
     from cachedit_yaml.rules.fix import apply_edits, edits_for

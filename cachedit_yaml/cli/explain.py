@@ -194,8 +194,6 @@ def _render(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"guidance    {guidance}"
     for name, value in found["sets"].items():
         yield f"sets        pipeline.{name} = {flow(value)}"
-    for layer in found["layers"] or ():
-        yield f"settings    {layer['origin']}: {flow(layer['settings'])}"
     for note in found["notes"]:
         yield f"note        {note}"
 
@@ -230,9 +228,8 @@ def _transformer(found: Mapping[str, Any], total: int | None) -> Iterator[str]:
     # Lists with the same settings are told together.
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for item in lists:
-        if item["settings"] is not None:
-            key = repr([(n, s["value"], s["origin"]) for n, s in item["settings"].items()])
-            groups.setdefault(key, []).append(item)
+        key = repr([(n, s["value"], s["origin"]) for n, s in item["settings"].items()])
+        groups.setdefault(key, []).append(item)
     for group in groups.values():
         names = list(dict.fromkeys(item["path"] for item in group))
         yield f"  settings of {', '.join(names)}" if len(groups) > 1 else "  settings"

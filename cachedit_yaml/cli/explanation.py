@@ -10,13 +10,22 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from cachedit_yaml.compiler.cache_dit_source import config_fields
+from cachedit_yaml.compiler.settings import (
+    Layers,
+    Resolved,
+    cache_dit_defaults,
+    find_profile,
+    layers_for,
+)
 from cachedit_yaml.language.plain import to_data
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
+from cachedit_yaml.runtime.generation import share_steps
+from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.yaml.diagnostics import KeyPath
 
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.plan import Plan, TransformerPlan
-    from cachedit_yaml.compiler.settings import Layers, Resolved
 
 
 class Explainer:
@@ -42,8 +51,6 @@ class Explainer:
         self.spec, self.plan, self.profile = spec, plan, profile
         self.steps, self.settings = steps, settings
         self.notes = list(plan.notes) if plan is not None else []
-        #: Whether cache-dit is there, whose defaults the settings start from.
-        self.resolves = True
         self.shares: Mapping[str, int | None] = {}
 
     def explain(self) -> dict[str, Any]:
@@ -52,18 +59,11 @@ class Explainer:
         Raises:
             ConfigError: there is no such profile, or a mask does not cover the steps.
         """
-        try:
-            from cachedit_yaml.compiler.settings import find_profile
-        except ImportError as error:
-            self.resolves = False
-            self.notes.append(
-                f"{error}: without cache-dit its defaults are not known, so the settings stand "
-                "as the adapter gives them, the stronger below the weaker"
-            )
-        else:
-            if self.profile is not None:
-                find_profile(self.spec, self.profile)
-            self.shares = self._shares()
+        if not cache_dit_defaults():
+            self.notes.append("cache-dit is not installed, so its defaults are left out")
+        if self.profile is not None:
+            find_profile(self.spec, self.profile)
+        self.shares = self._shares()
         spec = self.spec
         split: Any = to_data(spec.step_split) if spec.step_split is not None else None
         guidance: dict[str, Any] = {"mode": "observed", **to_data(spec.guidance)}
@@ -78,14 +78,11 @@ class Explainer:
             "boundary_ratio": self.plan.ratio if self.plan is not None else None,
             "guidance": guidance,
             "sets": dict(spec.set or {}),
-            "layers": None if self.resolves else list(self._given()),
             "notes": self.notes,
         }
 
     def _shares(self) -> Mapping[str, int | None]:
         """Steps of each transformer; None where only the run can tell."""
-        from cachedit_yaml.runtime.generation import share_steps
-
         plan: Any = self.plan
         if plan is not None:
             return share_steps(plan, self._timesteps(), self.steps, plan.ratio)
@@ -148,19 +145,15 @@ class Explainer:
             layouts.append(("otherwise" if layouts else None, ("blocks",), declared.blocks))
         for shown, keys, blocks in layouts:
             for name, content in blocks.items():
-                layers = None
-                if self.resolves:
-                    from cachedit_yaml.compiler.settings import layers_for
-
-                    layers = layers_for(
-                        self.spec,
-                        path,
-                        name,
-                        content.params,
-                        layout=("transformers", path, *keys),
-                        profile=self.profile,
-                        cache_config=self.settings,
-                    )
+                layers = layers_for(
+                    self.spec,
+                    path,
+                    name,
+                    content.params,
+                    layout=("transformers", path, *keys),
+                    profile=self.profile,
+                    cache_config=self.settings,
+                )
                 yield {
                     "path": name,
                     "pattern": content.pattern,
@@ -171,9 +164,7 @@ class Explainer:
                     **self._settings(path, name, layers),
                 }
 
-    def _settings(self, transformer: str, path: str, layers: Layers | None) -> dict[str, Any]:
-        if layers is None:
-            return {"settings": None, "strip": None}
+    def _settings(self, transformer: str, path: str, layers: Layers) -> dict[str, Any]:
         resolved = layers.resolve(self.steps)
         steps = self.shares.get(transformer, self.steps)
         return {
@@ -188,26 +179,6 @@ class Explainer:
             "strip": _strip(resolved, steps, f"{transformer}.{path}") if steps else None,
         }
 
-    def _given(self) -> Iterator[dict[str, Any]]:
-        """What each layer says by itself, the weakest first."""
-        spec = self.spec
-        yield {"origin": "cache", "settings": to_data(spec.cache)}
-        for path, transformer in spec.transformers.items():
-            if transformer.params is not None:
-                yield {"origin": f"{path}: params", "settings": to_data(transformer.params)}
-        for item in sorted(spec.steps, key=lambda step: -step.max_steps):
-            data = to_data(item)
-            limit = data.pop("max_steps")
-            if self.steps is None or self.steps <= limit:
-                yield {"origin": f"steps up to {limit}", "settings": data}
-        if self.profile in spec.profiles:
-            yield {
-                "origin": f"profile {self.profile}",
-                "settings": to_data(spec.profiles[str(self.profile)]),
-            }
-        if self.settings is not None:
-            yield {"origin": "command line", "settings": to_data(self.settings)}
-
 
 def _origin(origin: str) -> str:
     """Where a value came from, as the person at the prompt would call it."""
@@ -218,22 +189,15 @@ def _origin(origin: str) -> str:
 
 def _strip(resolved: Resolved, steps: int, where: str) -> str:
     """One character a step: computed (1), may be cached (0), decided in the run (.)."""
-    from cachedit_yaml.runtime.masks import build_mask
-
     mask = build_mask(resolved.scm, steps, where)
     if mask is not None:
         return "".join(map(str, mask))
-    warm = range(0, resolved.values["max_warmup_steps"], resolved.values["warmup_interval"])
+    values = {"max_warmup_steps": 0, "warmup_interval": 1, **resolved.values}
+    warm = range(0, values["max_warmup_steps"], values["warmup_interval"])
     return "".join("1" if step in warm else "." for step in range(steps))
 
 
 def _prune_only() -> set[str]:
     """Settings that DBCache does not have."""
-    import dataclasses
-
-    from cache_dit import DBCacheConfig, DBPruneConfig
-
-    prune, plain = (
-        {item.name for item in dataclasses.fields(cls)} for cls in (DBPruneConfig, DBCacheConfig)
-    )
-    return prune - plain
+    fields = config_fields()
+    return set(fields.get("DBPruneConfig", ())) - set(fields.get("DBCacheConfig", ()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from cachedit_yaml.compiler.settings import Layers, cache_dit_version, has_calibrator
+from cachedit_yaml.compiler.cache_dit_source import cache_dit_version
+from cachedit_yaml.compiler.settings import Layers, has_calibrator
 from cachedit_yaml.compiler.signature import parameters_of, plain_forward
 from cachedit_yaml.language.spec import Transformer
 from cachedit_yaml.yaml.diagnostics import nearest

@@ -12,18 +12,9 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cache_dit
-from cache_dit import DBCacheConfig, DBPruneConfig
-from cache_dit.caching.cache_contexts.calibrators import (
-    CalibratorConfig,
-    DMDCalibratorConfig,
-    FoCaCalibratorConfig,
-    TaylorSeerCalibratorConfig,
-)
-
+from cachedit_yaml.compiler.cache_dit_source import cache_dit_version, config_fields
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import (
     AdapterSpec,
@@ -34,11 +25,10 @@ from cachedit_yaml.language.spec import (
 )
 from cachedit_yaml.yaml.diagnostics import KeyPath, nearest
 
-CALIBRATORS: Mapping[str, type[CalibratorConfig]] = {
-    "taylorseer": TaylorSeerCalibratorConfig,
-    "foca": FoCaCalibratorConfig,
-    "dmd": DMDCalibratorConfig,
-}
+if TYPE_CHECKING:
+    from cache_dit import DBCacheConfig, DBPruneConfig
+    from cache_dit.caching.cache_contexts.calibrators import CalibratorConfig
+
 #: Fields of cache-dit's configs that the language says in its own way, and where.
 EXPRESSED_ELSEWHERE: Mapping[str, str] = {
     "cache_type": "cache_type",
@@ -100,12 +90,12 @@ class Resolved:
     @property
     def prune(self) -> bool:
         """Whether this list is pruned block by block."""
-        return bool(self.values["cache_type"] == "DBPrune")
+        return bool(self.values.get("cache_type") == "DBPrune")
 
     @property
     def scm(self) -> StepMask | None:
         """The step computation mask, as declared."""
-        mask: StepMask | None = self.values["scm"]
+        mask: StepMask | None = self.values.get("scm")
         return mask
 
     def cache_config(
@@ -124,6 +114,8 @@ class Resolved:
             separate_cfg: whether two forwards make one step of this context.
             owns_refresh: leave ``force_refresh_step_hint`` to the loop execution.
         """
+        from cache_dit import CacheType, DBCacheConfig, DBPruneConfig
+
         cls = DBPruneConfig if self.prune else DBCacheConfig
         known = {item.name for item in dataclasses.fields(cls)}
         values = {name: value for name, value in self.values.items() if name in known}
@@ -132,7 +124,7 @@ class Resolved:
             values.pop("force_refresh_step_hint", None)
         config = cls().reset(
             **copy.deepcopy(values),
-            cache_type=cache_dit.CacheType.DBPrune if self.prune else cache_dit.CacheType.DBCache,
+            cache_type=CacheType.DBPrune if self.prune else CacheType.DBCache,
             enable_separate_cfg=separate_cfg,
             steps_computation_policy=self.scm.policy if self.scm is not None else "dynamic",
         )
@@ -147,7 +139,7 @@ class Resolved:
         calibrator: Calibrator | None = self.values["calibrator"]
         if calibrator is None or calibrator.type == "none":
             return None
-        cls = CALIBRATORS[calibrator.type]
+        cls = calibrators()[calibrator.type]
         known = {item.name for item in dataclasses.fields(cls)}
         values = {
             item.name: getattr(calibrator, item.name)
@@ -157,10 +149,15 @@ class Resolved:
         return cls().reset(calibrator_kwargs={}, calibrator_type=calibrator.type, **values)
 
 
-@functools.cache
-def cache_dit_version() -> str:
-    """The installed version; the module's own ``__version__`` is wrong in some wheels."""
-    return metadata.version("cache-dit")
+def calibrators() -> Mapping[str, type[CalibratorConfig]]:
+    """cache-dit's configs of calibrators, by their names in the language."""
+    from cache_dit.caching.cache_contexts import calibrators as theirs
+
+    return {
+        "taylorseer": theirs.TaylorSeerCalibratorConfig,
+        "foca": theirs.FoCaCalibratorConfig,
+        "dmd": theirs.DMDCalibratorConfig,
+    }
 
 
 @functools.cache
@@ -169,7 +166,7 @@ def has_calibrator(name: str) -> bool:
     from cache_dit.caching.cache_contexts.calibrators import Calibrator as Factory
 
     try:
-        Factory(CALIBRATORS[name]().reset(calibrator_type=name, calibrator_kwargs={}))
+        Factory(calibrators()[name]().reset(calibrator_type=name, calibrator_kwargs={}))
     except (AssertionError, ValueError):
         return False
     return True
@@ -177,14 +174,14 @@ def has_calibrator(name: str) -> bool:
 
 @functools.cache
 def cache_dit_defaults() -> Mapping[str, Any]:
-    """The installed cache-dit's own defaults, in the language's names."""
-    values: dict[str, Any] = {}
-    for cls in (DBPruneConfig, DBCacheConfig):
-        for item in dataclasses.fields(cls):
-            if item.name not in EXPRESSED_ELSEWHERE:
-                values[item.name] = getattr(cls(), item.name)
-    values.update(cache_type="DBCache", scm=None, calibrator=None)
-    return values
+    """The installed cache-dit's own defaults, in the language's names; none where it is not."""
+    values = {
+        name: value
+        for fields in config_fields().values()
+        for name, value in fields.items()
+        if name not in EXPRESSED_ELSEWHERE
+    }
+    return values and {**values, "cache_type": "DBCache", "scm": None, "calibrator": None}
 
 
 @dataclass(frozen=True)
@@ -200,13 +197,14 @@ class Layers:
 
     def resolve(self, num_steps: int | None) -> Resolved:
         """Merge the layers for a generation of ``num_steps`` executed steps (None: unknown)."""
-        values = dict(cache_dit_defaults())
-        origins = dict.fromkeys(values, f"cache-dit {cache_dit_version()}")
+        known = cache_dit_defaults()
+        values = dict(known)
+        origins = dict.fromkeys(values, f"cache-dit {cache_dit_version()}" if known else "")
         for layer in self.layers:
             if layer.max_steps is not None and (num_steps is None or num_steps > layer.max_steps):
                 continue
             for name, value in layer.settings.given():
-                if name in values:
+                if name in known or not known:
                     values[name] = value
                     origins[name] = layer.origin(name)
         return Resolved(values, origins)

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from cachedit_yaml.engines.cache_dit.against import against_cache_dit
+from cachedit_yaml.engines.sglang.probe import Sgl, build_sgl, close_sgl
+from cachedit_yaml.engines.vllm_omni.probe import Omni, build_omni, close_omni
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.against import Rival, against_cache_dit
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
-from cachedit_yaml.probe.omni import Omni, build_omni, close_omni
 from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.prove import Proof, Subject, prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
-from cachedit_yaml.probe.sgl import Sgl, build_sgl, close_sgl
+from cachedit_yaml.probe.rival import Rival
 from cachedit_yaml.probe.workers import Died, can_fork, side_by_side
 
 Status = Literal["proved", "failed", "skipped"]
@@ -123,8 +124,8 @@ def _rival(spec: AdapterSpec, recipe: Recipe) -> Rival:
     """What the code written by hand does on the same pipeline: cache-dit's, or the engine's."""
     if recipe.engine is None:
         return against_cache_dit(spec, recipe)
-    from cachedit_yaml.probe.against_engine import against_engine
-    from cachedit_yaml.probe.against_sgl import against_sgl
+    from cachedit_yaml.engines.sglang.against import against_sgl
+    from cachedit_yaml.engines.vllm_omni.against import against_engine
 
     try:
         built = _make(spec, recipe)

@@ -8,7 +8,6 @@ from typing import Any, Final, Literal
 
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.check import Checked
-from cachedit_yaml.probe.denoisers import Denoiser
 from cachedit_yaml.registry.registry import Entry
 
 Status = Literal["cached", "refused", "none"]
@@ -16,6 +15,19 @@ Status = Literal["cached", "refused", "none"]
 OTHER: Final = "other packages"
 #: What there is by hand already, by engine.
 _BY_HAND = {"vllm_omni": "vLLM-Omni's own", "sglang": "SGLang's own"}
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A pipeline class with a transformer denoiser.
+
+    Attributes:
+        pipeline: the pipeline's class.
+        components: its components that are transformers, by name, with their class.
+    """
+
+    pipeline: str
+    components: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.compiler.plan import Plan
 
 
 class Generation:

@@ -1,18 +1,49 @@
 """Step computation masks (SCM) of exactly the length of a run, for any number of steps.
 
-cache-dit's presets are taken where they are sound. Between 16 and 27 steps it cuts its 28-step
+They equal cache-dit's presets where those are sound. Between 16 and 27 steps it cuts its 28-step
 preset off at the end, so that 16 steps of ``ultra`` would compute 3 in all, and for 1, 2, 3, 5 and
 7 steps it raises; there the nearest sound preset is rescaled instead.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
-
-import cache_dit
+from collections.abc import Mapping, Sequence
+from itertools import groupby, zip_longest
+from typing import Final
 
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import StepMask
+
+#: cache-dit's presets from a number of steps on: runs of computed steps, and of cached ones
+#: between them.
+_PRESETS: Final[Mapping[int, Mapping[str, tuple[list[int], list[int]]]]] = {
+    28: {
+        "slow": ([8, 3, 3, 2, 1, 1], [1, 2, 2, 2, 3]),
+        "medium": ([6, 2, 2, 2, 2, 1], [1, 3, 3, 3, 3]),
+        "fast": ([6, 1, 1, 1, 1, 1], [1, 3, 4, 5, 4]),
+        "ultra": ([4, 1, 1, 1, 1], [2, 5, 6, 7]),
+    },
+    10: {
+        "slow": ([4, 2, 2, 2, 1], [1, 1, 1, 1]),
+        "medium": ([4, 2, 1, 1, 1], [1, 1, 2, 2]),
+        "fast": ([3, 1, 1, 1, 1], [1, 2, 2, 3]),
+        "ultra": ([2, 1, 1, 1, 1], [1, 2, 3, 3]),
+    },
+    9: {
+        "slow": ([5, 2, 1], [1]),
+        "medium": ([5, 1, 1], [1, 1]),
+        "fast": ([4, 1, 1], [1, 2]),
+        "ultra": ([3, 1, 1], [2, 2]),
+    },
+    8: {
+        "slow": ([5, 1, 1], [1]),
+        "medium": ([4, 1, 1], [1, 1]),
+        "fast": ([3, 1, 1], [1, 2]),
+        "ultra": ([2, 1, 1], [2, 2]),
+    },
+    6: dict.fromkeys(("slow", "medium", "fast", "ultra"), ([3, 1], [2])),
+    4: dict.fromkeys(("slow", "medium", "fast", "ultra"), ([2, 1], [1])),
+}
 
 
 def is_sound(steps: int) -> bool:
@@ -33,10 +64,44 @@ def preset_mask(preset: str, steps: int) -> list[int]:
     """
     if steps <= 3:
         return [1] * steps
-    if is_sound(steps):
-        return list(cache_dit.steps_mask(mask_policy=preset, total_steps=steps))
-    reference = list(cache_dit.steps_mask(mask_policy=preset, total_steps=28 if steps >= 16 else 8))
-    return rescale(reference, steps)
+    if not is_sound(steps):
+        return rescale(preset_mask(preset, 28 if steps >= 16 else 8), steps)
+    presets = next(presets for least, presets in _PRESETS.items() if steps >= least)
+    computed, cached = map(list, presets[preset])
+    _lengthen(computed, cached, steps)
+    _shorten(computed, cached, steps)
+    mask = _alternate(computed, cached)[:steps]
+    mask[-1] = 1
+    return mask
+
+
+def _lengthen(computed: list[int], cached: list[int], steps: int) -> None:
+    """Let each run grow in turn, by half its share of the steps, until they cover all of them."""
+    both = computed, cached
+    growth = [[max(int(run * (steps / 28 * 0.5)), 1) for run in runs] for runs in both]
+    while sum(computed) + sum(cached) < steps:
+        for index in range(len(cached)):
+            for runs, by in zip(both, growth, strict=True):
+                if sum(computed) + sum(cached) < steps:
+                    runs[index] += by[index]
+        if sum(computed) + sum(cached) < steps:
+            computed[-1] += 1
+
+
+def _shorten(computed: list[int], cached: list[int], steps: int) -> None:
+    """Take steps off the ends of both until no more than so many are left."""
+    while sum(computed) + sum(cached) > steps:
+        for runs in (cached, computed):
+            if runs and sum(computed) + sum(cached) > steps:
+                runs[-1] -= 1
+                if not runs[-1]:
+                    runs.pop()
+
+
+def _alternate(computed: Sequence[int], cached: Sequence[int]) -> list[int]:
+    """The mask of runs that are taken in turn."""
+    runs = zip_longest(computed, cached, fillvalue=0)
+    return [flag for one, zero in runs for flag in [1] * one + [0] * zero]
 
 
 def rescale(reference: list[int], steps: int) -> list[int]:
@@ -102,11 +167,7 @@ def build_mask(scm: StepMask | None, steps: int | None, where: str) -> list[int]
                 f"{steps} steps; give one entry a step, or a preset, which fits any number"
             )
         return list(scm.mask)
-    computed, cached = scm.compute_bins or (), scm.cache_bins or ()
-    mask: list[int] = []
-    for index in range(max(len(computed), len(cached))):
-        mask += [1] * (computed[index] if index < len(computed) else 0)
-        mask += [0] * (cached[index] if index < len(cached) else 0)
+    mask = _alternate(scm.compute_bins or (), scm.cache_bins or ())
     if len(mask) < steps:
         raise ConfigError(
             f"{where}: scm bins cover {len(mask)} steps and this generation executes {steps}; "

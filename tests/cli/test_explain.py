@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from cachedit_yaml.cli import main
-from cachedit_yaml.compiler.settings import cache_dit_version
+from cachedit_yaml.compiler.cache_dit_source import cache_dit_version
 from tests.tiny import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -223,6 +224,17 @@ def test_without_cache_dit() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "  transformer_blocks         Pattern_1: (h, e) -> (e, h)" in done.stdout
-    assert "settings    profile fast: {residual_diff_threshold: " in done.stdout
-    assert "settings    command line: {scm: {preset: slow}}" in done.stdout
-    assert "without cache-dit its defaults are not known" in done.stdout
+    assert re.search(r"residual_diff_threshold +0\.\d+ +flux\.yaml:\d+: profile fast", done.stdout)
+    assert re.search(r"scm +\{preset: slow\} +command line", done.stdout)
+    assert "note        cache-dit is not installed, so its defaults are left out" in done.stdout
+
+
+def test_it_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from cachedit_yaml.cli import main;"
+        "main(['explain', 'flux', '--profile', 'fast', '--steps', '28', '--set', 'scm=fast']);"
+        "heavy = {'torch', 'diffusers', 'cache_dit', 'numpy', 'importlib.metadata'};"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

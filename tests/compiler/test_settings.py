@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import sys
+from pathlib import Path
 from typing import Any
 
 import cache_dit
@@ -22,14 +24,14 @@ from cache_dit.caching.cache_contexts.calibrators import (
 
 from cachedit_yaml import CacheditYamlError, ConfigError, compile_adapter
 from cachedit_yaml.api import settings_from
+from cachedit_yaml.compiler.cache_dit_source import cache_dit_version, config_fields
 from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.compiler.settings import (
-    CALIBRATORS,
     EXPRESSED_ELSEWHERE,
     Layer,
     Resolved,
     cache_dit_defaults,
-    cache_dit_version,
+    calibrators,
     has_calibrator,
     layers_for,
 )
@@ -328,16 +330,35 @@ def test_fields_of_the_configs() -> None:
     assert cache_dit_defaults().keys() == ours
 
 
+def test_defaults_are_read_as_cache_dit_has_them() -> None:
+    """From its source, without importing it."""
+    for cls in (DBCacheConfig, DBPruneConfig):
+        theirs = dataclasses.asdict(cls())
+        assert config_fields()[cls.__name__] == {**theirs, "cache_type": str(theirs["cache_type"])}
+
+
+def test_a_cache_dit_whose_source_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache_dit").mkdir()
+    (tmp_path / "cache_dit" / "__init__.py").touch()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cache_dit"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ImportError, match=r"the defaults of cache-dit in .* cannot be read"):
+        config_fields.__wrapped__()
+
+
 def test_fields_of_the_calibrators() -> None:
-    theirs = set().union(*(fields_of(cls) for cls in CALIBRATORS.values()))
+    theirs = set().union(*(fields_of(cls) for cls in calibrators().values()))
     assert theirs - {"calibrator_type", "calibrator_kwargs"} == fields_of(Calibrator) - {"type"}
     # Every calibrator of cache-dit has a name here.
-    known = set(CALIBRATORS.values())
+    known = set(calibrators().values())
     subclasses = set(CalibratorConfig.__subclasses__())
     assert known == subclasses
 
 
-@pytest.mark.parametrize("name", list(CALIBRATORS))
+@pytest.mark.parametrize("name", list(calibrators()))
 def test_defaults_of_the_calibrators(name: str) -> None:
     """A calibrator that is only named is what cache-dit makes of its own defaults."""
     if not has_calibrator(name):
@@ -347,13 +368,13 @@ def test_defaults_of_the_calibrators(name: str) -> None:
     resolved = compiled((0,), {0: name}, "calibrator")
     config = resolved.calibrator_config()
     assert config is not None
-    theirs = dataclasses.asdict(CALIBRATORS[name]())
+    theirs = dataclasses.asdict(calibrators()[name]())
     ours = dataclasses.asdict(config)
     assert {key: ours[key] for key in theirs if key != "calibrator_kwargs"} == {
         key: value for key, value in theirs.items() if key != "calibrator_kwargs"
     }
     assert CacheDitCalibrator(config) is not None
-    assert config.to_kwargs() == CALIBRATORS[name]().to_kwargs()
+    assert config.to_kwargs() == calibrators()[name]().to_kwargs()
 
 
 def test_defaults_of_the_configs() -> None:

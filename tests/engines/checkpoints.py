@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 
 import cachedit_yaml
+from cachedit_yaml.engines.vllm_omni.probe import write_checkpoint
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe import recipe as recipes
-from cachedit_yaml.probe.omni import write_checkpoint
 from cachedit_yaml.probe.parts import build_part
 
 

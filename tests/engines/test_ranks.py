@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cachedit_yaml.probe.checkpoint import write_checkpoint
+from cachedit_yaml.engines.vllm_omni.checkpoint import write_checkpoint
 from cachedit_yaml.probe.recipe import recipe
 from cachedit_yaml.registry.registry import Registry
 from tests import processes

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from language_documents import BAD, GOOD
 
+from cachedit_yaml.cli.rendering import render_in
 from cachedit_yaml.rules.load import check_document
 from cachedit_yaml.yaml.reader import read_text
-from cachedit_yaml.yaml.rendering import render_in
 from tests.work import counted
 
 CORPUS = [*GOOD.values(), *(case.text for case in BAD if len(case.text) < 2000)]

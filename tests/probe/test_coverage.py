@@ -11,12 +11,12 @@ import pytest
 
 import cachedit_yaml
 from cachedit_yaml.cli import main
-from cachedit_yaml.probe.against import Rival, against_cache_dit
+from cachedit_yaml.engines.cache_dit.against import against_cache_dit
 from cachedit_yaml.probe.check import Checked
-from cachedit_yaml.probe.coverage import coverage, markdown, merge
-from cachedit_yaml.probe.denoisers import Denoiser
+from cachedit_yaml.probe.coverage import Denoiser, coverage, markdown, merge
 from cachedit_yaml.probe.prove import Proof
 from cachedit_yaml.probe.recipe import recipe
+from cachedit_yaml.probe.rival import Rival
 from cachedit_yaml.registry.registry import Registry
 
 FOUND = [

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from cachedit_yaml import AdapterError, load_adapter
+from cachedit_yaml.engines.vllm_omni.inside import Untouched, is_inside, put_inside
 from cachedit_yaml.language.probe_spec import Part
-from cachedit_yaml.probe.inside import Untouched, is_inside, put_inside
 from cachedit_yaml.probe.parts import build_part, on_top
 
 ADAPTER: dict[str, Any] = {

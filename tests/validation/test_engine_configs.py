@@ -12,12 +12,12 @@ import pytest
 import yaml
 from cache_dit import DBCacheConfig, DBPruneConfig, load_configs
 
-from cachedit_yaml.engines.engine_configs import recognise
-from cachedit_yaml.engines.engine_settings import (
+from cachedit_yaml.engines.config_settings import (
     OTHER_BACKENDS,
     CacheDitSettings,
     VllmOmniSettings,
 )
+from cachedit_yaml.engines.configs import recognise
 from cachedit_yaml.language.shapes import keys_of
 from tests.golden import cases
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.engines.engine_configs import SECTIONS, check_config, split_sections
+from cachedit_yaml.engines.configs import SECTIONS, check_config, split_sections
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 from cachedit_yaml.rules.load import adapter_error, check_document, parse_settings

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 
 import cachedit_yaml
+from cachedit_yaml.engines.sglang.probe import Sgl, build_sgl
 from cachedit_yaml.probe.recipe import GUIDED, PLAIN, Recipe, recipes
-from cachedit_yaml.probe.sgl import Sgl, build_sgl
 
 #: Steps of a generation in these tests.
 STEPS = 8

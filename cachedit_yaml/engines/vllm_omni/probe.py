@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import torch
 
+from cachedit_yaml.engines.vllm_omni.checkpoint import config_fields, write_checkpoint
+from cachedit_yaml.engines.vllm_omni.inside import Untouched, make_inside, put_inside
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.checkpoint import config_fields, write_checkpoint
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
-from cachedit_yaml.probe.inside import Untouched, make_inside, put_inside
 from cachedit_yaml.probe.parts import randomise
 from cachedit_yaml.probe.pipelines import STEPS, Built, quiet, silence, tensor_of
 from cachedit_yaml.probe.recipe import PLAIN, Recipe

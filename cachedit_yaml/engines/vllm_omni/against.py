@@ -14,8 +14,8 @@ from typing import Any, Final
 import torch
 
 import cachedit_yaml
-from cachedit_yaml.probe.against import Rival, error_of
-from cachedit_yaml.probe.omni import Omni
+from cachedit_yaml.engines.vllm_omni.probe import Omni
+from cachedit_yaml.probe.rival import Rival, error_of
 from cachedit_yaml.probe.watch import Watch
 
 #: Steps of a call. vLLM-Omni has masks for 4, 6, and 8 or more.

@@ -13,8 +13,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from cachedit_yaml.engines.engine_rules import check_settings
-from cachedit_yaml.engines.engine_settings import CacheDitSettings, VllmOmniSettings
+from cachedit_yaml.engines.config_rules import check_settings
+from cachedit_yaml.engines.config_settings import CacheDitSettings, VllmOmniSettings
 from cachedit_yaml.errors import CacheditYamlError
 from cachedit_yaml.language.shapes import keys_of
 from cachedit_yaml.language.spec import AdapterSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cachedit_yaml.engines.engine_settings import OTHER_BACKENDS
+from cachedit_yaml.engines.config_settings import OTHER_BACKENDS
 from cachedit_yaml.rules.checks.context import Context, is_count, items
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath
 from cachedit_yaml.yaml.document import Document

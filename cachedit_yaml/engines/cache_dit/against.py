@@ -9,38 +9,17 @@ from __future__ import annotations
 import logging
 import multiprocessing
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import Final
 
 import torch
 
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.recipe import Recipe
-
-Outcome = Literal["equal", "wrong", "refuses", "absent", "untried"]
+from cachedit_yaml.probe.rival import Rival, error_of
 
 #: Seconds that one pipeline may take.
 _PATIENCE: Final = 300
-
-
-@dataclass(frozen=True)
-class Rival:
-    """What cache-dit's own adapter does on one make of one pipeline.
-
-    Attributes:
-        outcome: ``equal``: exact in every case; ``wrong``: silently another output in some case;
-            ``refuses``: it raises when enabled or when run; ``absent``: it knows no adapter for the
-            class; ``untried``: the pipeline cannot be made here.
-        detail: the case and the mean error, or what was raised.
-    """
-
-    outcome: Outcome
-    detail: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
 
 
 def against_cache_dit(spec: AdapterSpec, recipe: Recipe) -> Rival:
@@ -90,14 +69,6 @@ def _try(spec: AdapterSpec, recipe: Recipe) -> Rival:
         worst, case = max(wrong)
         return Rival("wrong", f"{case}: mean error {worst:.2g} with no hit")
     return Rival("equal")
-
-
-def error_of(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The mean difference of two outputs, over the mean size of the second."""
-    if one.shape != other.shape:
-        return float("inf")
-    difference = (one.double() - other.double()).abs().mean()
-    return float(difference / other.double().abs().mean())
 
 
 def _apart(work: Callable[[], Rival]) -> Rival:

@@ -5,27 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
+from cachedit_yaml.probe.coverage import Denoiser
+
 #: Components of transformer classes that encode or control instead of denoising.
 _OTHER_NAMES: Final = re.compile(r"ControlNet|Vae|VAE|Connector|Encoder|Projection|Adapter")
 _TRANSFORMER: Final = re.compile(r"Transformer|DiT|U[Vv]i[tT]")
-
-
-@dataclass(frozen=True)
-class Denoiser:
-    """A pipeline class with a transformer denoiser.
-
-    Attributes:
-        pipeline: the pipeline's class.
-        components: its components that are transformers, by name, with their class.
-    """
-
-    pipeline: str
-    components: tuple[tuple[str, str], ...]
 
 
 def denoisers() -> Iterator[Denoiser]:

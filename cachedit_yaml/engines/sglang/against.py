@@ -14,9 +14,9 @@ from typing import Any, Final
 import torch
 
 import cachedit_yaml
-from cachedit_yaml.probe.against import Rival, error_of
+from cachedit_yaml.engines.sglang.probe import Sgl
 from cachedit_yaml.probe.recipe import GUIDED
-from cachedit_yaml.probe.sgl import Sgl
+from cachedit_yaml.probe.rival import Rival, error_of
 
 #: Steps of a call, and which of them run.
 _STEPS: Final = 8

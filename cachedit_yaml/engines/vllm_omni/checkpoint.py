@@ -13,10 +13,10 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from cachedit_yaml.engines.vllm_omni.inside import is_inside
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import ProbeError
-from cachedit_yaml.probe.inside import is_inside
 from cachedit_yaml.probe.parts import build_part
 from cachedit_yaml.probe.pipelines import STEPS, quiet
 from cachedit_yaml.probe.recipe import Recipe

@@ -1,0 +1,1 @@
+"""diffusers: load a pipeline and cache it, and which of its pipelines hold a transformer."""
