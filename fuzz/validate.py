@@ -11,8 +11,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["cachedit_yaml"]):
-    from cachedit_yaml.yaml.rendering import render_in
-
+    from cachedit_yaml.cli.rendering import render_in
     from cachedit_yaml.engines.configs import check_config, recognise
     from cachedit_yaml.registry.registry import Registry
     from cachedit_yaml.rules.class_names import check_classes
