@@ -69,13 +69,13 @@ def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> Adapter
 
 
 def _match(target: Any, adapters: Sequence[str | Path] = ()) -> Match:
-    from cachedit_yaml.registry.registry import ENGINES, Registry
+    from cachedit_yaml.engines import engine_of
+    from cachedit_yaml.registry.registry import Registry
 
     registry = Registry.load(extra=adapters)
     cls = target if isinstance(target, type) else type(target)
-    # An engine's own class comes from its package, and may have the name of one of diffusers'.
-    package = cls.__module__.partition(".")[0]
-    engine = package if package in ENGINES else None
+    # An engine's own class may have the name of one of diffusers'.
+    engine = engine_of(cls)
     try:
         return registry.match_pipeline(cls, engine)
     except AdapterNotFoundError:

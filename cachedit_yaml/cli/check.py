@@ -11,7 +11,9 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cachedit_yaml.cli.arguments import add_jobs
 from cachedit_yaml.cli.output import count, print_json, table
+from cachedit_yaml.engines import engines
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import yaml_files
 
@@ -147,23 +149,12 @@ def _check_real(args: argparse.Namespace, registry: Registry) -> Checked:
     return check_local(Local(spec, pipeline, call.arguments, call.seeds))
 
 
-def add_jobs(parser: argparse.ArgumentParser) -> None:
-    """Declare how many processes prove."""
-    parser.add_argument(
-        "--jobs",
-        metavar="N",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="work side by side; default: one for each core",
-    )
-
-
 def quiet_libraries() -> None:
     """Let the libraries and engines report errors only; before their first import."""
     for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "CACHE_DIT_LOG_LEVEL"):
         os.environ.setdefault(name, "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    for name in ("sglang", "vllm", "vllm_omni"):
+    for name in (name for item in engines() for name in item.loggers):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

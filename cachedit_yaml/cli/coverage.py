@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachedit_yaml.cli.check import add_jobs, quiet_libraries
+from cachedit_yaml.cli.arguments import add_engine, add_jobs
+from cachedit_yaml.cli.check import quiet_libraries
 from cachedit_yaml.cli.output import print_json, table
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.registry.entry import ENGINES
 from cachedit_yaml.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ examples:
   cachedit-yaml coverage                    every pipeline of diffusers that holds a transformer
   cachedit-yaml coverage --no-proof         what is named, without trying it
   cachedit-yaml coverage --format json
-  cachedit-yaml coverage --engine vllm_omni --format json > omni.json     where the engine is
-  cachedit-yaml coverage --engine sglang --format json > sglang.json      the same
-  cachedit-yaml coverage --merge omni.json sglang.json --format markdown > docs/models.md
+  cachedit-yaml coverage --engine NAME --format json > one.json     where an engine is
+  cachedit-yaml coverage --merge one.json other.json --format markdown > docs/models.md
 """
 
 
@@ -40,11 +39,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add(
-        "--engine",
-        choices=sorted(ENGINES),
-        help="only the adapters for the pipelines of one engine",
-    )
+    add_engine(parser, help="only the adapters for the pipelines of one engine")
     add(
         "--merge",
         metavar="FILE",

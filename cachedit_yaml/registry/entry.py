@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language.inherit import Resolver
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.search_path import Source, display_path
@@ -20,7 +21,7 @@ from cachedit_yaml.yaml.reading import MAX_BYTES
 #: Whether a text may have the key `name`; most adapters leave it out.
 _SAYS_NAME: Final = re.compile(r"""(?:^|[{,])\s*["']?name["']?\s*:|\\""", re.MULTILINE)
 #: Subfolders that hold the adapters of one engine only.
-ENGINES: Final = frozenset({"diffusers", "cache_dit", "vllm_omni", "sglang"})
+ENGINES: Final = frozenset(NAMES)
 
 
 class Entry:

@@ -211,8 +211,7 @@ class Registry:
 
         Args:
             pipeline: the class, its name, or the names of the class and its bases.
-            engine: the engine that asks: diffusers, cache_dit, vllm_omni or sglang. Without one,
-                files in no engine's folder come first.
+            engine: the engine that asks. Without one, files in no engine's folder come first.
 
         Raises:
             AdapterNotFoundError: no adapter names the class.

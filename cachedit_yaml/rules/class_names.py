@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
+from cachedit_yaml.engines import find_engine
+from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.rules.checks.context import items, mapping
 from cachedit_yaml.rules.classes import installed, misspelled
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath
@@ -54,7 +56,8 @@ def check_classes(document: Document, engine: str | None) -> list[Diagnostic]:
     if document.data is None:
         return []
     packages = installed()
-    if engine in ("vllm_omni", "sglang") and not any(p.engine == engine for p in packages):
+    wanted = engine is not None and find_engine(engine).class_index
+    if wanted and not any(item.engine == engine for item in packages):
         packages = ()
     found = []
     for name, what, path in class_names(document.data):
@@ -70,7 +73,7 @@ def check_classes(document: Document, engine: str | None) -> list[Diagnostic]:
                 else ("a pipeline", "under 'pipelines'")
             )
             found.append(
-                Diagnostic(
+                finding(
                     "misplaced-class",
                     f"{name!r} looks like the class of {is_a}",
                     path,
@@ -83,7 +86,7 @@ def check_classes(document: Document, engine: str | None) -> list[Diagnostic]:
         if near is not None:
             where = ", ".join(package.name for package in packages)
             found.append(
-                Diagnostic(
+                finding(
                     "misspelled-class",
                     f"no class is called {name!r} in {where}",
                     path,
