@@ -20,6 +20,7 @@ _MAGIC: Final = (
     (rb"GGUF", "weights (GGUF)"),
     (rb"\x7fELF", "a program"),
 )
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _SUFFIXES: Final = {
     ".py": "Python",
     ".md": "Markdown",
@@ -79,7 +80,7 @@ def _name(content: str | bytes, name: str) -> str | None:
                 return what
         text = start.decode("utf-8", "replace")
         control = len(re.findall("[\0-\x08\x0e-\x1a\x1c-\x1f]", text))
-        if control and "\ufffd" in text and control * 3 < len(text):
+        if control and "\ufffd" in text and not start.startswith(_UTF_16):
             return "binary data"
     else:
         text = start
