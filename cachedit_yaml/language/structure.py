@@ -32,6 +32,8 @@ T = TypeVar("T")
 #: Nobody reads more than this.
 _MOST: Final = 1000
 _MOST_HINTS: Final = 50
+#: What the names below some keys are of.
+_CALLED: Final[Mapping[str | int, str]] = {"engines": "engine", "kinds": "kind of model"}
 _LENGTHS: Final = frozenset({"minItems", "maxItems", "minProperties", "maxProperties"})
 
 
@@ -256,7 +258,7 @@ class _Report:
         few = len(self.found) < _MOST_HINTS
         advice = advise(schema, name, self.schema, self.foreign) if few else Advice(None)
         names = list(schema["properties"])
-        what = schema.get("title") if path else None
+        what = _CALLED.get(path[-1]) if path else None
         self.report(
             "unknown-key",
             f"no {what} is called {name!r}" if what else f"unknown key {name!r}",
@@ -273,7 +275,8 @@ class _Report:
         *parent, name = path
         wanted = at(self.schema, path)
         if self.stands(path):
-            self.wrong_type(wanted or {}, None, path)
+            hint = "nothing is inherited there that null could take away; remove the key"
+            self.wrong_type(wanted or {}, None, path, hint)
             return
         self.report(
             "missing-key",
@@ -321,11 +324,12 @@ class _Report:
             message = f"{self.label(path)} cannot be {show(value)}"
             self.report("out-of-range", message, path, expected=describe(schema))
 
-    def wrong_type(self, schema: Schema, value: object, path: KeyPath) -> None:
+    def wrong_type(
+        self, schema: Schema, value: object, path: KeyPath, hint: str | None = None
+    ) -> None:
         # That a file must give a value says nothing of which one.
         schema = at(self.schema, path) or schema if value is None else schema
         wanted = types_of(schema)
-        hint = type_hint(wanted, value)
         if value is None and schema.get("default") == {}:
             hint = "write '{}' where nothing differs there"
         self.report(
@@ -333,7 +337,7 @@ class _Report:
             f"{self.label(path)} {'has no value' if value is None else f'is {kind(value)}'}",
             path,
             expected=describe(schema),
-            hint=hint,
+            hint=hint or type_hint(wanted, value),
             replace=as_written(wanted, value),
         )
 

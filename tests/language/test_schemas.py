@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from language_documents import BAD_VALUES, GOOD, Bad
 
@@ -23,6 +23,7 @@ from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language import spec
 from cachedit_yaml.language.build import build
 from cachedit_yaml.language.checker import iter_errors
+from cachedit_yaml.language.defaults import DEFAULTS
 from cachedit_yaml.language.schemas import KINDS, load, schema_of, schema_path
 from cachedit_yaml.language.shapes import keys_of
 from cachedit_yaml.language.spec import AdapterSpec
@@ -145,18 +146,22 @@ def test_a_dataclass_has_the_keys_of_its_schema(cls: type) -> None:
             assert list(iter_errors(schema["properties"][key.name], data)) == [], key.name
 
 
-@pytest.mark.parametrize(
-    ("kind", "pattern"),
-    [("adapter", "*.yaml"), ("defaults", "defaults.yaml"), ("probe", "probes/*.yaml")],
-)
-def test_every_shipped_file_passes_check_jsonschema(kind: str, pattern: str) -> None:
-    files = set((ROOT / "adapters").glob(pattern)) - {
-        ROOT / "adapters" / "defaults.yaml" if kind == "adapter" else None
-    }
-    assert len(files) >= {"adapter": 60, "defaults": 1, "probe": 60}[kind]
+def kind_of(file: Path) -> str:
+    """Which schema a shipped file is written by."""
+    if file.parent.name == "probes":
+        return "probe"
+    return "defaults" if file.name == DEFAULTS else "adapter"
+
+
+@pytest.mark.parametrize(("kind", "least"), [("adapter", 60), ("defaults", 1), ("probe", 0)])
+def test_every_shipped_file_passes_check_jsonschema(kind: str, least: int) -> None:
+    files = [file for file in (ROOT / "adapters").rglob("*.yaml") if kind_of(file) == kind]
+    assert len(files) >= least
+    if not files:
+        return
     command = [sys.executable, "-m", "check_jsonschema", "--schemafile", str(schema_path(kind))]
     done = subprocess.run(
-        [*command, *map(str, sorted(files))], capture_output=True, text=True, check=False
+        [*command, *map(str, files)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
 
@@ -254,7 +259,7 @@ def paths(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.data())
 def test_of_one_mind_on_mutations(data: st.DataObject) -> None:
     """Our checker says what jsonschema says of the published file, and what passes can be built."""
@@ -288,7 +293,7 @@ def test_of_one_mind_on_mutations(data: st.DataObject) -> None:
         assert (found is None) == bool(missing)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_of_one_mind_on_settings(data: st.DataObject) -> None:
     keys = sorted(ADAPTER["$defs"]["CacheSettings"]["properties"])
