@@ -14,7 +14,6 @@ from cache_dit import DBCacheConfig, DBPruneConfig, load_configs
 
 from cachedit_yaml.engines.cache_dit.files import SETTINGS as CACHE_DIT
 from cachedit_yaml.engines.configs import recognise
-from cachedit_yaml.engines.vllm_omni.files import FILES
 from cachedit_yaml.engines.vllm_omni.files import SETTINGS as VLLM_OMNI
 from tests.golden import cases
 
