@@ -76,11 +76,11 @@ def run(args: argparse.Namespace) -> int:
     entries = Registry.load(args.adapters).adapters()
     found = list(denoisers())
     if args.engine is not None:
-        entries = [entry for entry in entries if (entry.engine or "diffusers") == args.engine]
+        entries = [entry for entry in entries if args.engine in entry.engines]
         found = found if args.engine == "diffusers" else []
-    specs = [entry.spec for entry in entries]
+    specs = [spec for entry in entries for spec in entry.to_prove(args.engine)]
     results = [] if args.no_proof else list(check(specs, against=True, jobs=args.jobs))
-    rows = merge(coverage(entries, found, results), merged)
+    rows = merge(coverage(entries, found, results, args.engine and [args.engine]), merged)
     if args.format == "json":
         print_json([row.as_dict() for row in rows])
     elif args.format == "markdown":
