@@ -1,4 +1,4 @@
-"""The adapter of a live pipeline or transformer, and what to do where no adapter names its class."""
+"""The adapter of something live, and what to do where no adapter names its class."""
 
 from __future__ import annotations
 

@@ -109,6 +109,6 @@ def test_what_forwards_its_attributes_is_cached_where_no_class_is_asked_for() ->
     with start(pipe, **NEVER):
         exact = pipe(4)
     assert torch.equal(exact, pipe(4))
-    with start(pipe, **ALWAYS) as handle:
+    with start(pipe, **{**ALWAYS, "max_continuous_cached_steps": -1}) as handle:
         pipe(4)
         assert row(handle).cached_steps == (1, 2, 3)
