@@ -7,13 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from cachedit_yaml.engines.cache_dit.against import against_cache_dit
-from cachedit_yaml.engines.sglang.probe import Sgl, build_sgl, close_sgl
-from cachedit_yaml.engines.vllm_omni.probe import Omni, build_omni, close_omni
+from cachedit_yaml.engines import find_engine
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
-from cachedit_yaml.probe.pipelines import build
-from cachedit_yaml.probe.prove import Proof, Subject, prove
+from cachedit_yaml.probe.prove import Proof, prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
 from cachedit_yaml.probe.rival import Rival
 from cachedit_yaml.probe.workers import Died, can_fork, side_by_side
@@ -107,7 +104,7 @@ def _check(work: _Work) -> list[Checked]:
     spec, recipe, against = work
     if recipe is not None:
         results = list(check_recipe(spec, recipe))
-        if against and (recipe.pipeline or recipe.engine == "sglang"):
+        if against:
             results[0] = replace(results[0], rival=_rival(spec, recipe))
         gc.collect()
         return results
@@ -120,40 +117,25 @@ def _check(work: _Work) -> list[Checked]:
     return [replace(nothing, status="failed", detail=text)]
 
 
-def _rival(spec: AdapterSpec, recipe: Recipe) -> Rival:
+def _rival(spec: AdapterSpec, recipe: Recipe) -> Rival | None:
     """What the code written by hand does on the same pipeline: cache-dit's, or the engine's."""
-    if recipe.engine is None:
-        return against_cache_dit(spec, recipe)
-    from cachedit_yaml.engines.sglang.against import against_sgl
-    from cachedit_yaml.engines.vllm_omni.against import against_engine
-
+    engine = find_engine(recipe.engine)
     try:
-        built = _make(spec, recipe)
-        if isinstance(built, Sgl):
-            return against_sgl(built)
-        assert isinstance(built, Omni)
-        return against_engine(built)
+        return engine.compare(spec, recipe)
     except (NotInstalledError, ProbeError) as error:
         return Rival("untried", str(error))
     finally:
-        close_omni()
-        close_sgl()
-
-
-def _make(spec: AdapterSpec, recipe: Recipe) -> Subject:
-    if recipe.engine is None:
-        return build(spec, recipe)
-    if recipe.engine == "sglang":
-        return build_sgl(spec, recipe)
-    return build_omni(spec, recipe)
+        engine.close()
 
 
 def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
     """Prove every case of one make of one pipeline."""
-    adapter = spec.name if recipe.engine is None else f"{recipe.engine}/{spec.name}"
+    home = recipe.engine == "diffusers"
+    adapter = spec.name if home else f"{recipe.engine}/{spec.name}"
     names = adapter, recipe.pipeline, recipe.variant
+    engine = find_engine(recipe.engine)
     try:
-        built = _make(spec, recipe)
+        built = engine.build(spec, recipe)
     except NotInstalledError as error:
         yield Checked(*names, "", "skipped", str(error))
         return
@@ -168,5 +150,4 @@ def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
             failed = any(item.verdict == "failed" for item in proofs)
             yield Checked(*names, case, "failed" if failed else "proved", proofs=tuple(proofs))
     finally:
-        close_omni()
-        close_sgl()
+        engine.close()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cachedit_yaml.engines import find_engine
+from cachedit_yaml.engines.protocol import Engine
 from cachedit_yaml.language.probe_spec import Part, Probe, ProbePipeline, ProbeVariant
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.classes import find_pipeline
 from cachedit_yaml.probe.parts import on_top
 
 #: The case that calls a pipeline with the inputs as they are.
 PLAIN = "plain"
-#: The case of SGLang's transformers that calls them twice a step, as guidance does.
+#: The case of transformers alone that calls them twice a step, as guidance does.
 GUIDED = "guided"
 
 
@@ -33,7 +33,8 @@ class Recipe:
         steps: the argument that takes the number of steps.
         skip: why it cannot be made, or None.
         needs: packages to import.
-        engine: whose pipeline it is; None for diffusers.
+        engine: whose pipeline it is.
+        twice: the cases that call the transformer twice a step.
         files: more files of the checkpoint, for an engine.
     """
 
@@ -47,12 +48,13 @@ class Recipe:
     steps: str
     skip: str | None
     needs: tuple[str, ...]
-    engine: str | None = None
+    engine: str = "diffusers"
     files: Mapping[str, Any] = field(default_factory=dict)
+    twice: tuple[str, ...] = ()
 
     def branches(self, case: str) -> int:
         """How many forwards a step of a transformer alone has."""
-        return 2 if self.engine == "sglang" and case == GUIDED else 1
+        return 2 if case in self.twice else 1
 
 
 def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Recipe:
@@ -68,7 +70,7 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
     """
     probe = spec.probe or Probe()
     own = (probe.pipelines or {}).get(pipeline, ProbePipeline())
-    layers = [_accepted(probe, pipeline), own]
+    layers = [_accepted(spec, pipeline), own]
     if variant is not None:
         layers.append(_variants(probe, own)[variant])
     parts: dict[str, Part | None] = {}
@@ -95,8 +97,9 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
             files[name] = {**files[name], **content} if both else content
         for name in layer.without or ():
             cases.pop(name, None)
-    if probe.engine == "sglang":
-        # Its probes have no pipelines: everything is about the transformer.
+    alone = _engine(spec).transformers_alone
+    if alone:
+        # Everything is about the transformer.
         inputs = {**(probe.forward or {}), **inputs}
         if spec.guidance.mode != "fused" and GUIDED not in without:
             cases.setdefault(GUIDED, {})
@@ -113,8 +116,9 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
         steps=own.steps or probe.steps or "num_inference_steps",
         skip=own.skip or probe.skip,
         needs=needs,
-        engine=probe.engine,
+        engine=_engine(spec).name,
         files=files,
+        twice=(GUIDED,) if alone else (),
     )
 
 
@@ -131,7 +135,7 @@ def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
     """
     if spec.probe is None:
         return
-    if spec.probe.engine == "sglang":
+    if _engine(spec).transformers_alone:
         for variant in (None, *variants(spec, "")):
             yield recipe(spec, "", variant)
         return
@@ -157,11 +161,10 @@ def config_of(spec: AdapterSpec, path: str) -> Mapping[str, Any] | None:
 def unused(spec: AdapterSpec) -> list[str]:
     """Names on the probe's outer level that no pipeline takes: misspelled, or left over."""
     probe = spec.probe or Probe()
-    if probe.engine is not None:
-        return []  # the engine itself refuses what it does not take
-    pairs = [found for name in spec.pipelines if (found := signatures(name)) is not None]
+    takes = _engine(spec).takes
+    pairs = [found for name in spec.pipelines if (found := takes(name)) is not None]
     if not pairs:
-        return []
+        return []  # an engine that does not say it refuses by itself what it does not take
     made = set[str]().union(*(taken for taken, _ in pairs))
     called = set[str]().union(*(taken for _, taken in pairs))
     wrong = [f"probe.parts.{name}" for name in probe.parts or {} if name not in made]
@@ -172,21 +175,15 @@ def unused(spec: AdapterSpec) -> list[str]:
     return wrong
 
 
-def signatures(pipeline: str) -> tuple[set[str], set[str]] | None:
-    """What a pipeline class takes: the arguments of its constructor, and those of its call.
-
-    None where the class is not installed.
-    """
-    cls = find_pipeline(pipeline)
-    if cls is None:
-        return None
-    call: Any = cls.__call__
-    return set(inspect.signature(cls).parameters), set(inspect.signature(call).parameters)
+def _engine(spec: AdapterSpec) -> Engine:
+    """The engine whose pipelines an adapter's probe makes."""
+    return find_engine((spec.probe and spec.probe.engine) or "diffusers")
 
 
-def _accepted(probe: Probe, pipeline: str) -> ProbeVariant:
+def _accepted(spec: AdapterSpec, pipeline: str) -> ProbeVariant:
     """What of the probe's outer level one pipeline takes."""
-    found = signatures(pipeline) if pipeline and probe.engine is None else None
+    probe = spec.probe or Probe()
+    found = _engine(spec).takes(pipeline) if pipeline else None
     if found is None:
         return probe
     made, called = found
