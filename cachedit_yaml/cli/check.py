@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.cli.arguments import add_jobs
 from cachedit_yaml.cli.output import count, print_json, quiet_libraries, table
-from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.registry.registry import Registry, of_engine
 from cachedit_yaml.registry.search_path import yaml_files
 
 if TYPE_CHECKING:
@@ -147,18 +147,20 @@ def _check_real(args: argparse.Namespace, registry: Registry) -> Checked:
 
 
 def specs_of(registry: Registry, names: Sequence[str]) -> list[AdapterSpec]:
-    """The adapters that are named, or all.
+    """The adapters that are named, or all, with their probes, once for each engine.
 
     Raises:
         AdapterNotFoundError: there is none of that name.
         AdapterError: one of them is wrong.
     """
     if not names:
-        return [entry.spec for entry in registry.adapters()]
+        return [spec for entry in registry.adapters() for spec in entry.to_prove()]
     found: list[AdapterSpec] = []
     for name in names:
         files = yaml_files(Path(name)) if Path(name).is_dir() else [name]
-        found += [registry.get(file) for file in files]
+        for file in files:
+            engine, _ = of_engine(file)
+            found += registry.find(file).to_prove(engine)
     return found
 
 

@@ -77,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
     asked = engines() if args.engine is None else [find_engine(args.engine)]
     found = [item for engine in asked for item in engine.denoisers()]
     if args.engine is not None:
-        entries = [entry for entry in entries if (entry.engine or "diffusers") == args.engine]
-    specs = [entry.spec for entry in entries]
+        entries = [entry for entry in entries if args.engine in entry.engines]
+    specs = [spec for entry in entries for spec in entry.to_prove(args.engine)]
     results = [] if args.no_proof else list(check(specs, against=True, jobs=args.jobs))
-    rows = merge(coverage(entries, found, results), merged)
+    rows = merge(coverage(entries, found, results, args.engine and [args.engine]), merged)
     if args.format == "json":
         print_json([row.as_dict() for row in rows])
     elif args.format == "markdown":

@@ -208,18 +208,18 @@ def choose(registry: Registry, pipeline: str, engine: Engine) -> tuple[Choice, M
 
 def _why_not(entry: Entry, taken: Entry | None, chain: Sequence[str], engine: str) -> str | None:
     """Why an adapter that claims the class, too, is not taken; None if it does not claim it."""
-    names = [name for name, _ in entry.claims("pipeline")]
+    names = [claim.name for claim in entry.claims("pipeline", engine)]
     claimed = next((x for x in names if x in chain or ("*" in x and fits(x, chain[0]))), None)
     if claimed is None:
         return None
     if not entry.diagnostics or all(item.severity != "error" for item in entry.diagnostics):
-        if entry.engine not in (None, engine):
-            return f"made for {entry.engine}"
+        if not entry.right(engine):
+            return f"made for {entry.engines[0]}"
         if taken is not None and entry.source.rank < taken.source.rank:
             return f"{taken.shown} ({taken.kind}) comes before {entry.kind}"
         if taken is not None and claimed != chain[0]:
             return f"claims {claimed!r}, which is less exact"
-        if taken is not None and taken.engine == engine and entry.engine is None:
+        if taken is not None and taken.right(engine) > entry.right(engine):
             return f"{taken.label} is made for {engine}"
         return "claims it with the same right"
     return "does not load"

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from cachedit_yaml.engines import find_engine
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
 from cachedit_yaml.probe.prove import Proof, prove
@@ -94,10 +95,15 @@ def check(
             yield from _check(item)
 
 
+def label(spec: AdapterSpec) -> str:
+    """An adapter as it is called in an engine; by its name alone for diffusers."""
+    return spec.name if spec.engine in HOME else f"{spec.engine}/{spec.name}"
+
+
 def _died(died: Died[_Work]) -> Checked:
     spec, recipe, _ = died.item
     pipeline, variant = (recipe.pipeline, recipe.variant) if recipe is not None else ("", None)
-    return Checked(spec.name, pipeline, variant, "", "failed", died.why)
+    return Checked(label(spec), pipeline, variant, "", "failed", died.why)
 
 
 def _check(work: _Work) -> list[Checked]:
@@ -108,7 +114,7 @@ def _check(work: _Work) -> list[Checked]:
             results[0] = replace(results[0], rival=_rival(spec, recipe))
         gc.collect()
         return results
-    nothing = Checked(spec.name, "", None, "", "skipped", "it has no probe")
+    nothing = Checked(label(spec), "", None, "", "skipped", "it has no probe")
     if spec.refuse is not None:
         return [replace(nothing, detail=f"refuses: {spec.refuse}")]
     if spec.probe is None:
@@ -130,9 +136,7 @@ def _rival(spec: AdapterSpec, recipe: Recipe) -> Rival | None:
 
 def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
     """Prove every case of one make of one pipeline."""
-    home = recipe.engine == "diffusers"
-    adapter = spec.name if home else f"{recipe.engine}/{spec.name}"
-    names = adapter, recipe.pipeline, recipe.variant
+    names = label(spec), recipe.pipeline, recipe.variant
     engine = find_engine(recipe.engine)
     try:
         built = engine.build(spec, recipe)

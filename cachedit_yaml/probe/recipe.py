@@ -8,6 +8,7 @@ from typing import Any
 
 from cachedit_yaml.engines import find_engine
 from cachedit_yaml.engines.protocol import Engine
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.probe_spec import Part, Probe, ProbePipeline, ProbeVariant
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.parts import on_top
@@ -177,7 +178,7 @@ def unused(spec: AdapterSpec) -> list[str]:
 
 def _engine(spec: AdapterSpec) -> Engine:
     """The engine whose pipelines an adapter's probe makes."""
-    return find_engine((spec.probe and spec.probe.engine) or "diffusers")
+    return find_engine(HOME[0] if spec.engine in HOME else spec.engine)
 
 
 def _accepted(spec: AdapterSpec, pipeline: str) -> ProbeVariant:

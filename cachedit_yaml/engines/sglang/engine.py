@@ -34,7 +34,7 @@ class SGLang(Engine):
     def snippet(self, model: str, adapter: str | None, match: Match | None) -> str:
         """A command line for its own transformers, or for its diffusers back end."""
         command = f"sglang generate --model-path {shlex.quote(model)}"
-        if adapter is None or match is None or match.entry.engine == self.name:
+        if adapter is None or match is None or self.name in match.entry.engines:
             return (
                 "# SGLang's own transformers find their adapters by class\n"
                 f"SGLANG_CACHE_DIT_ENABLED=true {command}"
@@ -51,7 +51,7 @@ class SGLang(Engine):
 
     def remark(self, match: Match) -> str:
         """Its own class is left to it where the adapter was made for diffusers'."""
-        if match.entry.engine is None and match.entry.kind == "shipped":
+        if self.name not in match.entry.engines and match.entry.kind == "shipped":
             return " of diffusers, for SGLang's diffusers back end; its own class is left to SGLang"
         return ""
 
