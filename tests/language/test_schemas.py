@@ -160,9 +160,7 @@ def test_every_shipped_file_passes_check_jsonschema(kind: str, least: int) -> No
     if not files:
         return
     command = [sys.executable, "-m", "check_jsonschema", "--schemafile", str(schema_path(kind))]
-    done = subprocess.run(
-        [*command, *map(str, files)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
