@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.engines.protocol import Config
     from cachedit_yaml.registry.matching import Match
     from cachedit_yaml.registry.registry import Entry
     from cachedit_yaml.runtime.handle import Handle
@@ -110,8 +111,6 @@ def compile_adapter(
             f"caching needs the package {error.name}, which is not installed: "
             "pip install 'cachedit-yaml[run]'"
         ) from error
-    from cachedit_yaml.engines.cache_dit.configs import read_config
-
     notes = remarks_on_config(cache_config)
     settings = settings_from(cache_config)
     config = read_config(adapter)
@@ -146,6 +145,22 @@ def overrides_of(adapter: AdapterSource) -> list[str]:
         return []
     note = Registry.load().note_on(adapter)
     return [note] if note else []
+
+
+def read_config(source: object) -> Config | None:
+    """Read the config of an engine that a caller gave in the place of an adapter.
+
+    Returns:
+        What it says; None if it is no such file, whatever else it is.
+
+    Raises:
+        AdapterError: it is one, and wrong; carries every error.
+        ConfigError: a section has a key that the engine does not know.
+    """
+    from cachedit_yaml.engines import engines
+
+    found = (item.read_config(source) for item in engines())
+    return next((config for config in found if config is not None), None)
 
 
 def _is_transformer(spec: AdapterSpec, target: Any) -> bool:
@@ -185,16 +200,14 @@ def enable(
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
     plan = compile_adapter(adapter, pipeline, cache_config=cache_config, profile=profile)
-    from cachedit_yaml.engines.cache_dit.configs import apply, load, read_config
-
     config = read_config(adapter)
     if config is None or not config.sections:
         return start(plan, execution)
-    load(config.sections)  # what is wrong in it is said before anything is touched
+    config.load()  # what is wrong in it is said before anything is touched
     handle = start(plan, execution)
     try:
         # After the cache, as cache-dit has it: its hooks go around ours.
-        apply(config.sections, plan)
+        config.apply(plan)
     except BaseException:
         handle.disable()
         raise

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
-import os
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.cli.arguments import add_jobs
-from cachedit_yaml.cli.output import count, print_json, table
-from cachedit_yaml.engines import engines
+from cachedit_yaml.cli.output import count, print_json, quiet_libraries, table
 from cachedit_yaml.registry.registry import Registry, of_engine
 from cachedit_yaml.registry.search_path import yaml_files
 
@@ -147,15 +144,6 @@ def _check_real(args: argparse.Namespace, registry: Registry) -> Checked:
     wishes = Wishes(prompts=args.prompt, labels=args.label, steps=args.steps, more=more)
     call = build_call(pipeline, wishes)
     return check_local(Local(spec, pipeline, call.arguments, call.seeds))
-
-
-def quiet_libraries() -> None:
-    """Let the libraries and engines report errors only; before their first import."""
-    for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "CACHE_DIT_LOG_LEVEL"):
-        os.environ.setdefault(name, "error")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    for name in (name for item in engines() for name in item.loggers):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def specs_of(registry: Registry, names: Sequence[str]) -> list[AdapterSpec]:

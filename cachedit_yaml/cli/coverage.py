@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.cli.arguments import add_engine, add_jobs
-from cachedit_yaml.cli.check import quiet_libraries
-from cachedit_yaml.cli.output import print_json, table
+from cachedit_yaml.cli.output import print_json, quiet_libraries, table
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry.registry import Registry
 

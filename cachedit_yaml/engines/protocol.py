@@ -6,10 +6,14 @@ That module imports nothing that takes long: methods import what they need.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.engines.configs import ConfigFiles
+    from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
     from cachedit_yaml.registry.matching import Match
 
 
@@ -26,6 +30,30 @@ class Plugin:
     groups: tuple[str, ...]
     variable: str
     empty_is_all: bool = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config file of an engine, which may hold an adapter too.
+
+    Attributes:
+        adapter: the adapter, or None where it is found by the pipeline's class.
+        settings: the cache settings, which win over profile and adapter.
+        sections: what else the engine is to do.
+        notes: remarks for people.
+    """
+
+    adapter: AdapterSpec | None
+    settings: CacheSettings
+    sections: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    def load(self) -> Mapping[str, Any]:
+        """Find out what is wrong in the sections, before anything is touched."""
+        return self.sections
+
+    def apply(self, plan: Plan) -> None:
+        """Let the engine do what the sections say, for the transformers of a plan."""
 
 
 class Engine:
@@ -73,6 +101,19 @@ class Engine:
             match: how it serves the model's pipeline, if that is known.
         """
         raise NotImplementedError
+
+    def read_config(self, source: object) -> Config | None:
+        """Read what a caller gave in the place of an adapter; None for no config of this engine's.
+
+        Raises:
+            AdapterError: it is one, and wrong; carries every error.
+            ConfigError: a section has a key that the engine does not know.
+        """
+        return None
+
+    def files(self) -> ConfigFiles | None:
+        """Its config files, which `validate` knows; None where it has none."""
+        return None
 
     def why_not(self, match: Match, pipeline: str) -> str | None:
         """Why an adapter serves a class of this engine's only where it is named, or None."""

@@ -152,7 +152,7 @@ def test_lines_of_keys() -> None:
 NUMBERS = st.one_of(st.integers(), st.floats(), st.booleans(), st.none(), st.text(max_size=8))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.recursive(
         NUMBERS,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cachedit_yaml.cli.validation.report import FileResult, Report
-from cachedit_yaml.engines.configs import check_config, recognise, split_sections
+from cachedit_yaml.engines.cache_dit.files import split_sections
+from cachedit_yaml.engines.configs import check_config, recognise
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import Source, find_sources
@@ -121,7 +122,7 @@ class _Run:
         if adapter is None:
             return False
         loaded = Adapter(adapter, reading, resolve=self.registry.resolve)
-        found = check_config("cache-dit", sections, self.registry)
+        found = check_config("cache_dit", sections, self.registry)
         self.adapter(name, path, loaded, found, document)
         return True
 

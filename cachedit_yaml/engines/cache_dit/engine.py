@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cachedit_yaml.engines.protocol import Engine
+from cachedit_yaml.engines.protocol import Config, Engine
 
 if TYPE_CHECKING:
+    from cachedit_yaml.engines.configs import ConfigFiles
     from cachedit_yaml.registry.matching import Match
 
 
@@ -30,6 +31,18 @@ class CacheDit(Engine):
             f"cachedit_yaml.install({f'adapters=[{adapter!r}]' if mine else ''})\n"
             "cache_dit.enable_cache(pipe)"
         )
+
+    def read_config(self, source: object) -> Config | None:
+        """A file with sections of cache-dit, alone or beside an adapter."""
+        from cachedit_yaml.engines.cache_dit.configs import read_config
+
+        return read_config(source)
+
+    def files(self) -> ConfigFiles:
+        """Those of :mod:`cachedit_yaml.engines.cache_dit.files`."""
+        from cachedit_yaml.engines.cache_dit.files import FILES
+
+        return FILES
 
 
 ENGINE: Final = CacheDit()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cachedit_yaml.engines.protocol import Engine, Plugin
 
 if TYPE_CHECKING:
+    from cachedit_yaml.engines.configs import ConfigFiles
     from cachedit_yaml.registry.matching import Match
 
 
@@ -48,6 +49,12 @@ class SGLang(Engine):
         if self.name not in match.entry.engines and match.entry.kind == "shipped":
             return " of diffusers, for SGLang's diffusers back end; its own class is left to SGLang"
         return ""
+
+    def files(self) -> ConfigFiles:
+        """Those of :mod:`cachedit_yaml.engines.sglang.files`."""
+        from cachedit_yaml.engines.sglang.files import FILES
+
+        return FILES
 
 
 ENGINE: Final = SGLang()

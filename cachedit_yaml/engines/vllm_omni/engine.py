@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from cachedit_yaml.engines.protocol import Engine, Plugin
 
 if TYPE_CHECKING:
+    from cachedit_yaml.engines.configs import ConfigFiles
     from cachedit_yaml.registry.matching import Match
 
 
@@ -44,6 +45,12 @@ class VllmOmni(Engine):
             f"no adapter for vLLM-Omni's {pipeline}; the engine's own code serves it, "
             f"unless cache_config names one: adapter: {match.entry.label}"
         )
+
+    def files(self) -> ConfigFiles:
+        """Those of :mod:`cachedit_yaml.engines.vllm_omni.files`."""
+        from cachedit_yaml.engines.vllm_omni.files import FILES
+
+        return FILES
 
 
 ENGINE: Final = VllmOmni()
