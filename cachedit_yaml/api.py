@@ -25,12 +25,15 @@ AdapterSource = str | os.PathLike[str] | Mapping[str, Any] | AdapterSpec
 ExecutionName = Literal["loop", "native"]
 
 
-def load_adapter(source: AdapterSource, *, adapters: Sequence[str | Path] = ()) -> AdapterSpec:
+def load_adapter(
+    source: AdapterSource, *, adapters: Sequence[str | Path] = (), engine: str | None = None
+) -> AdapterSpec:
     """Load and validate one adapter.
 
     Args:
         source: a name, the path of a YAML file, or plain data.
         adapters: more folders or files to look names up in.
+        engine: the engine that asks; default: diffusers, or the first that the adapter serves.
 
     Raises:
         AdapterError: the YAML is wrong; carries every problem with its place.
@@ -44,8 +47,8 @@ def load_adapter(source: AdapterSource, *, adapters: Sequence[str | Path] = ()) 
 
     registry = Registry.load(extra=adapters)
     if isinstance(source, Mapping):
-        return registry.from_mapping(source)
-    return registry.get(source)
+        return registry.from_mapping(source, engine)
+    return registry.get(source, engine)
 
 
 def list_adapters(*, adapters: Sequence[str | Path] = ()) -> list[Entry]:

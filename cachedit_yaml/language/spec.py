@@ -343,8 +343,6 @@ class AdapterSpec(Section, Heading):
         "What differs for an engine, laid over the rest as `extends` does it: diffusers, "
         "cache_dit, vllm_omni or sglang. `{}`: served there too, as it is.",
         key_pattern=ENGINE,
-        min_items=1,
-        max_items=16,
     )
     #: Not a key of the language: the engine for which the adapter was resolved.
     engine: str = field(default="diffusers", metadata={"internal": True}, compare=False)

@@ -152,13 +152,13 @@ class Registry:
             return known
         return Entry(Source("argument", len(self.sources), path, "argument"), path, self.resolve)
 
-    def from_mapping(self, data: Mapping[str, Any]) -> AdapterSpec:
+    def from_mapping(self, data: Mapping[str, Any], engine: str | None = None) -> AdapterSpec:
         """Build an adapter from a dict of the same keys.
 
         Raises:
             AdapterError: the adapter is wrong.
         """
-        return load_adapter(data, resolve=self.resolve)
+        return load_adapter(data, resolve=self.resolve, engine=engine)
 
     def entry(self, name: str, engine: str | None = None) -> Entry:
         """The file that holds the adapter of this name.

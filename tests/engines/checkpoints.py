@@ -60,9 +60,9 @@ def described(name: str) -> tuple[AdapterSpec, recipes.Recipe]:
     """The adapter of a model, and what its probe says of the checkpoint."""
     model = MODELS[name]
     (spec,) = (
-        entry.spec
+        entry.with_probe("vllm_omni")
         for entry in cachedit_yaml.list_adapters()
-        if entry.kind == "shipped" and (entry.engine, entry.name) == ("vllm_omni", model.adapter)
+        if entry.kind == "shipped" and "vllm_omni" in entry.engines and entry.name == model.adapter
     )
     return spec, recipes.recipe(spec, model.pipeline, model.variant)
 

@@ -21,9 +21,11 @@ RECIPES = 110
 SHIPPED = [
     entry
     for entry in cachedit_yaml.list_adapters()
-    if entry.kind == "shipped" and entry.engine == "vllm_omni"
+    if entry.kind == "shipped" and "vllm_omni" in entry.engines
 ]
-MADE = [(entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.spec)]
+MADE = [
+    (entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.with_probe("vllm_omni"))
+]
 
 
 def _id(value: object) -> str:
@@ -35,7 +37,7 @@ def _id(value: object) -> str:
 
 @pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
 def test_proofs(adapter: str, recipe: Recipe) -> None:
-    spec = next(entry.spec for entry in SHIPPED if entry.name == adapter)
+    spec = next(entry for entry in SHIPPED if entry.name == adapter).with_probe("vllm_omni")
     assert_proved(spec, recipe)
 
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def run(folder: Path, label: str, parallel: dict[str, int]) -> list[dict[str, Any]]:
     """What each rank did."""
     folder.mkdir()
-    spec = next(item.spec for item in Registry.load().adapters() if item.label == label)
+    (spec,) = Registry.load().find(label).to_prove("vllm_omni")
     (folder / "model").mkdir()
     made = recipe(spec, spec.pipelines[0])
     write_checkpoint(folder / "model", spec, made, spec.pipelines[0])

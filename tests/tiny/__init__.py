@@ -36,9 +36,7 @@ __all__ = [
 @functools.cache
 def _probes() -> list[AdapterSpec]:
     shipped = [
-        entry
-        for entry in cachedit_yaml.list_adapters()
-        if entry.kind == "shipped" and entry.engine in (None, "diffusers")
+        entry for entry in cachedit_yaml.list_adapters() if entry.kind == "shipped" and entry.home
     ]
     return [entry.spec for entry in shipped if entry.spec.probe is not None]
 

@@ -10,6 +10,7 @@ import pytest
 
 import cachedit_yaml
 from cachedit_yaml.engines.diffusers.denoisers import denoisers
+from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.check import check_recipe
 from cachedit_yaml.probe.classes import find_pipeline
 from cachedit_yaml.probe.coverage import coverage
@@ -27,14 +28,19 @@ NEWEST = INSTALLED == "0.42.1"
 
 #: Adapters for the pipelines of another engine are tried by ``make test-engines``.
 SHIPPED = [
-    entry
-    for entry in cachedit_yaml.list_adapters()
-    if entry.kind == "shipped" and entry.engine in (None, "diffusers")
+    entry for entry in cachedit_yaml.list_adapters() if entry.kind == "shipped" and entry.home
 ]
 #: Adapter and pipeline class, for every class that an adapter names.
-DECLARED = [(entry.name, name) for entry in SHIPPED for name in entry.spec.pipelines]
+DECLARED = [
+    (entry.name, name) for entry in SHIPPED for name in entry.spec_for("diffusers").pipelines
+]
 CACHED = [entry.name for entry in SHIPPED if entry.spec.refuse is None]
-MADE = [(entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.spec)]
+MADE = [(entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.with_probe())]
+
+
+def spec_of(adapter: str) -> AdapterSpec:
+    """An adapter together with its probe."""
+    return next(entry for entry in SHIPPED if entry.name == adapter).with_probe()
 
 
 def _id(value: object) -> str:
@@ -46,7 +52,7 @@ def _id(value: object) -> str:
 
 @pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
 def test_proofs(adapter: str, recipe: Recipe) -> None:
-    spec = cachedit_yaml.load_adapter(adapter)
+    spec = spec_of(adapter)
     results = list(check_recipe(spec, recipe))
     wrong = [line for item in results for line in item.failures()]
     if not NEWEST:
@@ -75,13 +81,13 @@ def lacking(recipe: Recipe) -> bool:
 
 
 def adapter_is_for_diffusers(adapter: str) -> bool:
-    """Whether it lies in no engine's folder."""
-    return next(entry for entry in SHIPPED if entry.name == adapter).engine in (None, "diffusers")
+    """Whether it serves diffusers' pipelines."""
+    return spec_of(adapter).engine == "diffusers"
 
 
 @pytest.mark.parametrize("adapter", CACHED)
 def test_every_adapter_has_a_probe_that_says_nothing_in_vain(adapter: str) -> None:
-    spec = cachedit_yaml.load_adapter(adapter)
+    spec = spec_of(adapter)
     assert spec.probe is not None
     assert unused(spec) == []
     assert set(spec.probe.pipelines or {}) <= set(spec.pipelines)
@@ -90,7 +96,7 @@ def test_every_adapter_has_a_probe_that_says_nothing_in_vain(adapter: str) -> No
 @pytest.mark.parametrize("adapter", CACHED)
 def test_profiles(adapter: str) -> None:
     """Each profile, and the settings for few steps, fit the small models and can run."""
-    spec = cachedit_yaml.load_adapter(adapter)
+    spec = spec_of(adapter)
     assert list(spec.profiles) == ["quality", "balanced", "fast"]
     assert spec.steps
     made = next(
@@ -152,12 +158,10 @@ def test_found_by_transformer(adapter: str) -> None:
             if not hasattr(diffusers, name):
                 pytest.skip(f"diffusers {INSTALLED} has no {name} among its public classes")
             cls = getattr(diffusers, name)
-            if len(claimants(name)) > 1:
-                # Nothing but the pipeline tells which of them is meant.
-                with pytest.raises(cachedit_yaml.AdapterConflictError, match=adapter):
-                    cachedit_yaml.find_adapter(cls)
-                continue
-            assert cachedit_yaml.find_adapter(cls).name == adapter
+            match = Registry.load().match_transformer(cls)
+            # Several pipelines have it, and any of their adapters does the same to it.
+            assert adapter in (match.entry.name, *(entry.name for entry in match.alike))
+            assert {match.entry.name, *(entry.name for entry in match.alike)} == {*claimants(name)}
             if name in tiny.transformers():
                 model = tiny.transformer(name)
                 with cachedit_yaml.enable_transformer(model, adapter) as handle:
@@ -169,7 +173,7 @@ def claimants(transformer: str) -> list[str]:
     return [
         entry.name
         for entry in SHIPPED
-        if any(name == transformer for name, _ in entry.claims("transformer"))
+        if any(claim.name == transformer for claim in entry.claims("transformer"))
     ]
 
 

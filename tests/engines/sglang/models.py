@@ -54,11 +54,11 @@ class Model:
 SHIPPED = [
     entry
     for entry in cachedit_yaml.list_adapters()
-    if entry.kind == "shipped" and entry.engine == "sglang"
+    if entry.kind == "shipped" and "sglang" in entry.engines
 ]
 #: By the name of the adapter.
 MODELS = {
-    entry.name: Model(entry.spec, next(recipes(entry.spec)))
-    for entry in SHIPPED
-    if entry.spec.probe is not None and entry.spec.probe.skip is None
+    spec.name: Model(spec, next(recipes(spec)))
+    for spec in (entry.with_probe("sglang") for entry in SHIPPED)
+    if spec.probe is not None and spec.probe.skip is None
 }

@@ -17,7 +17,7 @@ ADAPTERS = 36
 RECIPES = 28
 REFUSED = 8
 
-MADE = [(entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.spec)]
+MADE = [(entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.with_probe("sglang"))]
 
 
 def _id(value: object) -> str:
@@ -26,17 +26,17 @@ def _id(value: object) -> str:
 
 @pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
 def test_proofs(adapter: str, recipe: Recipe) -> None:
-    spec = next(entry.spec for entry in SHIPPED if entry.name == adapter)
+    spec = next(entry for entry in SHIPPED if entry.name == adapter).with_probe("sglang")
     assert_proved(spec, recipe)
 
 
 def test_number_of_adapters() -> None:
     assert len(SHIPPED) == ADAPTERS
     assert len(MADE) == RECIPES
-    assert sum(entry.spec.refuse is not None for entry in SHIPPED) == REFUSED
+    assert sum(entry.spec_for("sglang").refuse is not None for entry in SHIPPED) == REFUSED
     # Every other one has a probe, and none is skipped.
     assert {name for name, _ in MADE} == {
-        entry.name for entry in SHIPPED if entry.spec.refuse is None
+        entry.name for entry in SHIPPED if entry.spec_for("sglang").refuse is None
     }
     assert not [recipe.skip for _, recipe in MADE if recipe.skip is not None]
     assert all(recipe.engine == "sglang" for _, recipe in MADE)
