@@ -87,8 +87,8 @@ RULES: Final = (
         "The warm-up takes all steps of the runs that these settings are for.",
         "Distilled models run 4 or 8 steps; a warm-up made for 50 leaves nothing to cache there.",
         "Write a shorter `max_warmup_steps` in the same entry of `steps`.",
-        ADAPTER + "cache: {max_warmup_steps: 8}\nsteps: [{max_steps: 8, scm: fast}]\n",
-        ADAPTER + "cache: {max_warmup_steps: 8}\n"
+        ADAPTER + "cache: {max_warmup_steps: 10}\nsteps: [{max_steps: 8, scm: fast}]\n",
+        ADAPTER + "cache: {max_warmup_steps: 10}\n"
         "steps: [{max_steps: 8, max_warmup_steps: 2, scm: fast}]\n",
     ),
     Rule(
