@@ -58,9 +58,10 @@ test-engines: $(ENGINES)/.ready $(SGLANG)/.ready ## Run the tests that need vLLM
 	$(ENGINES)/bin/python -m pytest $(ENGINE_TESTS) --cov-report= tests/engines
 	$(SGLANG)/bin/python -m pytest $(ENGINE_TESTS) --cov-append --cov-fail-under=80 tests/engines/sglang
 
-lint: $(VENV)/.ready ## ruff
+lint: $(VENV)/.ready ## ruff, and import-linter for the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: $(VENV)/.ready ## mypy --strict
 	$(BIN)/mypy
