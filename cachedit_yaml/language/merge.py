@@ -84,6 +84,7 @@ def lay_over(
     *,
     below: KeyPath = (),
     without: Iterable[str] = (),
+    keep: Iterable[str] = (),
 ) -> Document:
     """Lay a part of a document over another document.
 
@@ -93,6 +94,7 @@ def lay_over(
         cls: what the language has here.
         below: the keys that lead to the part.
         without: keys of the part that are left out.
+        keep: keys of the base that `null` does not take away.
 
     Returns:
         A document of the child's name with the merged data and the place of each value.
@@ -103,8 +105,10 @@ def lay_over(
     skipped = frozenset(without)
     own = {name: value for name, value in part.items() if name not in skipped}
     merging = _Merging()
+    shape = _shape_of(cls)
+    shape = shape._replace(null=(shape.null or frozenset()) | frozenset(keep))
     merged = Document(child.name, path=child.path, sources={**base.sources, **child.sources})
-    merged.data = merging.mapping(own, base.data or {}, _shape_of(cls), ())
+    merged.data = merging.mapping(own, base.data or {}, shape, ())
     merged.positions = merging.positions(base)
     size = len(below)
     for path, place in child.positions.items():

@@ -16,7 +16,7 @@ from cachedit_yaml.language.defaults import defaults_for
 from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.merge import lay_over
 from cachedit_yaml.language.shapes import keys_of
-from cachedit_yaml.language.spec import AdapterSpec, Heading
+from cachedit_yaml.language.spec import AdapterSpec, DefaultSettings, Heading
 from cachedit_yaml.yaml.diagnostics import KeyPath
 from cachedit_yaml.yaml.document import Document
 
@@ -85,6 +85,8 @@ def view(chain: Sequence[Document], engine: str, *, own_probe: bool | None = Non
             "image",
         )
         result = defaults_for(kind, engine)
+    # To say that a whole part of the defaults is nothing is more likely to be a slip.
+    keep = [] if bases else list(keys_of(DefaultSettings))
     for index, layer in enumerate(layers):
         if index == refusal:
             result = _only_whom(result)
@@ -94,6 +96,7 @@ def view(chain: Sequence[Document], engine: str, *, own_probe: bool | None = Non
             AdapterSpec,
             below=layer.below,
             without=layer.without,
+            keep=() if layer.below else keep,
         )
     return result
 

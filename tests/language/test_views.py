@@ -298,12 +298,7 @@ def test_null_takes_away_what_is_inherited(tmp_path: Path, child: str, gone: Any
     assert not gone(section.spec_for("diffusers"))
 
 
-def test_null_takes_away_what_the_defaults_say(tmp_path: Path) -> None:
-    text = HOME.replace("cache: {Fn_compute_blocks: 2}", "cache: null\nsteps: null\nprofiles: null")
-    adapter = read(tmp_path, text)
-    assert errors(adapter) == []
-    spec = adapter.spec_for()
-    assert (given(spec), spec.steps, spec.profiles) == ({}, (), {})
+def test_null_takes_away_a_profile_of_the_defaults(tmp_path: Path) -> None:
     adapter = read(tmp_path, HOME + "profiles: {fast: null, mine: {scm: fast}}\n")
     assert set(adapter.spec_for().profiles) == {"mine"}
 
@@ -317,7 +312,7 @@ def test_null_of_a_setting_is_a_value(tmp_path: Path) -> None:
     assert ["wrong-type" in item for item in errors(wrong)] == [True]
 
 
-@pytest.mark.parametrize("key", ["set", "scheduler", "step_split", "transformers"])
+@pytest.mark.parametrize("key", ["cache", "steps", "profiles", "step_split", "transformers"])
 def test_null_that_takes_nothing_away_is_a_slip(tmp_path: Path, key: str) -> None:
     text = "schema: 1\npipelines: [A]\n"
     if key != "transformers":
