@@ -22,7 +22,7 @@ transformers:
   transformer: {blocks: {transformer_blocks: pattern_1}}
 schema: 1   # of the language
 cache:
-    residual_diff_treshold: '0.12'     # tried on 28 steps
+    residual_diff_treshold: '0.1'     # tried on 28 steps
     cfg_compute_first: no
     scm: fst
     max_warmup_steps: 1_0
@@ -38,7 +38,7 @@ transformers:
   # its only list
   transformer: {blocks: {transformer_blocks: Pattern_1}}
 cache:
-    residual_diff_threshold: 0.12     # tried on 28 steps
+    residual_diff_threshold: 0.1     # tried on 28 steps
     cfg_compute_first: false
     scm: fast
     max_warmup_steps: 10
