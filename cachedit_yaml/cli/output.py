@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
+from cachedit_yaml.cli.rendering import render_in
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.reading import MAX_BYTES
-from cachedit_yaml.yaml.rendering import render_in
 
 
 def use_color(stream: TextIO) -> bool:

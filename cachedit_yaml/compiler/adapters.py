@@ -7,11 +7,14 @@ modifier, made from a ``reset`` config on copies.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cache_dit
 from cache_dit import BlockAdapter, DBCacheConfig, DBPruneConfig, ForwardPattern, ParamsModifier
 from cache_dit.caching.block_adapters import FakeDiffusionPipeline
 
-from cachedit_yaml.compiler.plan import Plan, TransformerPlan
+if TYPE_CHECKING:
+    from cachedit_yaml.compiler.plan import Plan, TransformerPlan
 
 
 def block_adapters(plan: Plan, num_inference_steps: int | None = None) -> list[BlockAdapter]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from cachedit_yaml.compiler.plan import Plan
-from cachedit_yaml.compiler.settings import Resolved
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.compiler.settings import Resolved
 
 
 def describe(plan: Plan, num_inference_steps: int | None) -> str:

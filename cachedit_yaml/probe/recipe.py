@@ -143,6 +143,17 @@ def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
         yield recipe(spec, "")
 
 
+def config_of(spec: AdapterSpec, path: str) -> Mapping[str, Any] | None:
+    """The config that a probe has for the transformer at a path; None where it has none."""
+    if spec.probe is None:
+        return None
+    for pipeline in [name for name in spec.pipelines if "*" not in name] or [""]:
+        part = recipe(spec, pipeline).parts.get(path)
+        if part is not None and part.config:
+            return part.config
+    return None
+
+
 def unused(spec: AdapterSpec) -> list[str]:
     """Names on the probe's outer level that no pipeline takes: misspelled, or left over."""
     probe = spec.probe or Probe()

@@ -23,6 +23,7 @@ from typing import Final, Literal, TypeAlias
 
 from cachedit_yaml.errors import AdapterNotFoundError
 from cachedit_yaml.registry.entry_points import packages_with_adapters
+from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 
 SourceKind: TypeAlias = Literal["shipped", "entry-point", "environment", "argument"]
@@ -131,4 +132,4 @@ def display_path(path: Path) -> str:
 
 
 def _warning(name: str, message: str) -> Diagnostic:
-    return Diagnostic("search-path", message, (name,))
+    return finding("search-path", message, (name,))

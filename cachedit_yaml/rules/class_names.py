@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
+from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.rules.checks.context import items, mapping
 from cachedit_yaml.rules.classes import installed, misspelled
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath
@@ -70,7 +71,7 @@ def check_classes(document: Document, engine: str | None) -> list[Diagnostic]:
                 else ("a pipeline", "under 'pipelines'")
             )
             found.append(
-                Diagnostic(
+                finding(
                     "misplaced-class",
                     f"{name!r} looks like the class of {is_a}",
                     path,
@@ -83,7 +84,7 @@ def check_classes(document: Document, engine: str | None) -> list[Diagnostic]:
         if near is not None:
             where = ", ".join(package.name for package in packages)
             found.append(
-                Diagnostic(
+                finding(
                     "misspelled-class",
                     f"no class is called {name!r} in {where}",
                     path,

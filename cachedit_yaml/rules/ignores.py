@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from cachedit_yaml.rules.catalogue import RULES, Level, Rule, find_rule
+from cachedit_yaml.rules.catalogue import RULES, Level, Rule, find_rule, finding
 from cachedit_yaml.yaml.diagnostics import Diagnostic, Edit, Span, nearest
 from cachedit_yaml.yaml.document import Document
 
@@ -62,7 +62,7 @@ def apply_ignores(
     for ignore in ignores:
         if not ignore.used and ignore.rule.level in levels:
             found.append(
-                Diagnostic(
+                finding(
                     "unused-ignore",
                     f"nothing to silence here: {ignore.rule.id} ({ignore.rule.name}) is not found",
                     span=ignore.span,
@@ -103,7 +103,7 @@ def _ignores(document: Document, found: list[Diagnostic]) -> Iterator[_Ignore]:
         span = Span(document.name, row, match.start() + 1, row, len(line.rstrip()) + 1)
         if not match[3].strip():
             found.append(
-                Diagnostic(
+                finding(
                     "ignore-without-reason",
                     "the comment does not say why",
                     span=span,
@@ -121,7 +121,7 @@ def _ignores(document: Document, found: list[Diagnostic]) -> Iterator[_Ignore]:
                 # Nobody reads a thousand hints, and looking for near names takes its time.
                 near = nearest(code, _names()) if len(found) < _MOST_HINTS else []
                 found.append(
-                    Diagnostic(
+                    finding(
                         "unknown-ignore",
                         f"there is no rule {code!r}",
                         span=span,
@@ -132,7 +132,7 @@ def _ignores(document: Document, found: list[Diagnostic]) -> Iterator[_Ignore]:
                 )
             elif not rule.ignorable:
                 found.append(
-                    Diagnostic(
+                    finding(
                         "error-ignored",
                         f"{rule.id} ({rule.name}) is an error, which no comment can silence",
                         span=span,

@@ -1,7 +1,7 @@
 """What is wrong, where, and what to do about it.
 
 A :class:`Diagnostic` carries the path of keys first and the place in the file second, so that
-the same check serves YAML files and plain Python dicts. :data:`CODES` lists every code.
+the same check serves YAML files and plain Python dicts.
 """
 
 from __future__ import annotations
@@ -10,17 +10,10 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
-
-from cachedit_yaml.rules.catalogue import RULES, Rule, Severity
+from typing import Literal, NamedTuple, TypeAlias
 
 KeyPath: TypeAlias = tuple[str | int, ...]
-
-#: Every code that a diagnostic may have, and the sentence that explains it.
-CODES: Final[Mapping[str, str]] = MappingProxyType(
-    {rule.name: rule.title for rule in RULES.values()}
-)
+Severity: TypeAlias = Literal["error", "warning", "hint"]
 
 _short = reprlib.Repr()
 _short.maxstring = 60
@@ -57,7 +50,7 @@ class Diagnostic:
         message: what is wrong, in one sentence without a full stop.
         key_path: the keys that lead there.
         span: the place in the file; None for plain Python data.
-        severity: ``error``, ``warning`` or ``hint``; default: the rule's.
+        severity: ``error`` (cannot be used), ``warning`` (surely not meant) or ``hint``.
         expected: what is allowed in this place.
         hint: what to do.
         related: other places that matter, each with a word on why.
@@ -68,27 +61,11 @@ class Diagnostic:
     message: str
     key_path: KeyPath = ()
     span: Span | None = None
-    severity: Severity = ""  # type: ignore[assignment]
+    severity: Severity = "error"
     expected: str | None = None
     hint: str | None = None
     related: tuple[tuple[str, Span], ...] = ()
     fix: tuple[Edit, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.code not in RULES:
-            raise ValueError(f"no such code of a diagnostic: {self.code!r}")
-        if not self.severity:
-            object.__setattr__(self, "severity", RULES[self.code].severity)
-
-    @property
-    def rule(self) -> Rule:
-        """What the catalogue says about this kind of finding."""
-        return RULES[self.code]
-
-    @property
-    def id(self) -> str:
-        """The stable code of the rule, such as ``CY101``."""
-        return self.rule.id
 
     @property
     def location(self) -> str:
@@ -113,34 +90,6 @@ class Diagnostic:
             lines.append(f"    {self.advice}")
         lines += [f"    {span}: {text}" for text, span in self.related]
         return "\n".join(lines)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON output."""
-        return {
-            "id": self.id,
-            "code": self.code,
-            "severity": self.severity,
-            "message": self.message,
-            "key_path": list(self.key_path),
-            "span": _span_dict(self.span),
-            "expected": self.expected,
-            "hint": self.hint,
-            "related": [{"message": text, **_span_dict(s)} for text, s in self.related],
-            "fix": [{"text": edit.text, **_span_dict(edit.span)} for edit in self.fix],
-            "documentation": self.rule.address,
-        }
-
-
-def _span_dict(span: Span | None) -> dict[str, Any]:
-    if span is None:
-        return {}
-    return {
-        "path": span.path,
-        "line": span.line,
-        "column": span.column,
-        "end_line": span.end_line,
-        "end_column": span.end_column,
-    }
 
 
 def split_lines(text: str) -> list[str]:

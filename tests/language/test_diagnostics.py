@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cachedit_yaml.cli.rendering import render_in
+from cachedit_yaml.cli.validation.formats import json_report
+from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.rules.load import check_document
 from cachedit_yaml.yaml.diagnostics import (
     Diagnostic,
@@ -15,7 +18,12 @@ from cachedit_yaml.yaml.diagnostics import (
     show,
 )
 from cachedit_yaml.yaml.reader import read_text
-from cachedit_yaml.yaml.rendering import render, render_in
+
+
+def render(item: Diagnostic, text: str = "", color: bool = False) -> str:
+    """With the line of the only file, where a text is given."""
+    return render_in(item, {item.span.path: text} if item.span and text else {}, color)
+
 
 HEAD = "schema: 1\npipelines: [A]\ntransformers: {t: {blocks: {b: Pattern_1}}}\n"
 
@@ -148,17 +156,14 @@ def test_a_long_line_is_cut_around_the_mark() -> None:
     assert lines[1][start : start + 4] == "HERE"
 
 
-def test_as_dict_is_plain() -> None:
+def test_a_finding_is_plain_data_for_json() -> None:
     span = Span("f", 1, 2, 3, 4)
-    data = Diagnostic("conflict", "m", ("a",), span, related=(("there", span),)).as_dict()
+    found = Diagnostic("conflict", "m", ("a",), span, related=(("there", span),))
+    data = json_report.as_data(Report(problems=[found]))["problems"][0]
+    assert data["id"] == "CY301"
     assert data["span"] == {"path": "f", "line": 1, "column": 2, "end_line": 3, "end_column": 4}
     assert data["related"][0]["message"] == "there"
     assert data["key_path"] == ["a"]
-
-
-def test_an_unknown_code_is_a_mistake_of_ours() -> None:
-    with pytest.raises(ValueError, match="no-such-code"):
-        Diagnostic("no-such-code", "m")
 
 
 @pytest.mark.parametrize(

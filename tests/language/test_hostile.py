@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from language_documents import BAD, GOOD
 
+from cachedit_yaml.cli.rendering import render_in
 from cachedit_yaml.rules.load import check_document
 from cachedit_yaml.yaml.reader import read_text
-from cachedit_yaml.yaml.rendering import render_in
 
 CORPUS = [*GOOD.values(), *(case.text for case in BAD if len(case.text) < 2000)]
 FRAGMENTS = [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cachedit_yaml.cli.validation.report import FileResult, Report
 from cachedit_yaml.engines.configs import check_config, recognise, split_sections
+from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import Source, find_sources
@@ -123,10 +124,7 @@ class _Run:
         spec, found, merged = check_document(adapter, reading, resolve=self.registry.resolve)
         found = found + check_classes(adapter, None)
         found += check_config("cache-dit", sections, self.registry)
-        if self.deep:
-            from cachedit_yaml.rules.deep import check_deep
-
-            found += check_deep(spec, merged, None)
+        found += self.looked_at(spec, merged)
         self.report.texts.update(merged.sources)
         self.add(name, "adapter", path, found, document)
         return True
@@ -134,12 +132,18 @@ class _Run:
     def adapter(self, entry: Entry, found: list[Diagnostic]) -> None:
         """Check an adapter, beyond what loading it checks."""
         found = found + check_classes(entry.document, entry.engine)
-        if self.deep:
-            from cachedit_yaml.rules.deep import check_deep
-
-            found += check_deep(entry.checked_spec, entry.merged, entry.engine)
+        found += self.looked_at(entry.checked_spec, entry.merged)
         self.report.texts.update(entry.sources)
         self.add(entry.shown, "adapter", entry.path, found, entry.document)
+
+    def looked_at(self, spec: AdapterSpec | None, merged: Document) -> list[Diagnostic]:
+        """What the classes themselves say of an adapter, where that is asked for."""
+        if not self.deep:
+            return []
+        from cachedit_yaml.probe.recipe import config_of
+        from cachedit_yaml.rules.deep import check_deep
+
+        return check_deep(spec, merged, config_of)
 
     def stdin(self, content: bytes) -> None:
         """Check what comes from another program."""
@@ -153,10 +157,7 @@ class _Run:
             return
         spec, found, merged = check_document(document, found, resolve=self.registry.resolve)
         found = found + check_classes(document, None)
-        if self.deep:
-            from cachedit_yaml.rules.deep import check_deep
-
-            found += check_deep(spec, merged, None)
+        found += self.looked_at(spec, merged)
         self.report.texts.update(merged.sources)
         self.add("<stdin>", kind, None, found, document)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from cachedit_yaml.rules.catalogue import (
     deep,
@@ -18,9 +18,10 @@ from cachedit_yaml.rules.catalogue import (
     names,
     schema,
 )
-from cachedit_yaml.rules.catalogue.rule import Level, Rule, Severity
+from cachedit_yaml.rules.catalogue.rule import Level, Rule
+from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, Span
 
-__all__ = ["RETIRED", "RULES", "Level", "Rule", "Severity", "find_rule"]
+__all__ = ["RETIRED", "RULES", "Level", "Rule", "find_rule", "finding"]
 
 #: Every rule by name, in the order of the codes.
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
@@ -39,3 +40,10 @@ def find_rule(text: str) -> Rule | None:
     if text in RULES:
         return RULES[text]
     return next((rule for rule in RULES.values() if rule.id == text.upper()), None)
+
+
+def finding(
+    code: str, message: str, path: KeyPath = (), span: Span | None = None, **more: Any
+) -> Diagnostic:
+    """A diagnostic that weighs what the catalogue says; the fields are those of the class."""
+    return Diagnostic(code, message, path, span, RULES[code].severity, **more)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-Severity: TypeAlias = Literal["error", "warning", "hint"]
+from cachedit_yaml.yaml.diagnostics import Severity
+
 #: What has to be looked at before the rule can say anything.
 Level: TypeAlias = Literal["file", "schema", "meaning", "names", "deep", "engine", "ignores"]
 
@@ -28,7 +29,7 @@ class Rule:
     Attributes:
         id: the stable code; never used again for anything else.
         name: the stable name, which messages show.
-        severity: ``error`` (cannot be used), ``warning`` (surely not meant), ``hint``.
+        severity: of its findings.
         level: what the rule looks at.
         title: what is wrong, in one sentence.
         why: why it matters.

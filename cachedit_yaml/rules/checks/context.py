@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, Span
 from cachedit_yaml.yaml.document import Document
 
@@ -76,7 +77,7 @@ class Context:
         if replace is not None and self.document is not None:
             more["fix"] = self.document.replacement(path, replace, key=key)
         self.diagnostics.append(
-            Diagnostic(code, message, (*self.prefix, *path), span, related=others, **more)
+            finding(code, message, (*self.prefix, *path), span, related=others, **more)
         )
 
     def lists(self) -> Iterator[BlockListAt]:

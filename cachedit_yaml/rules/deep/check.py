@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import torch
 
 from cachedit_yaml.compiler.matching import class_matches
 from cachedit_yaml.compiler.paths import condition_holds
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, Transformer
-from cachedit_yaml.probe.recipe import recipe
 from cachedit_yaml.rules.checks.context import Context
 from cachedit_yaml.rules.deep.guidance import call_sites
 from cachedit_yaml.rules.deep.lists import ListChecker
@@ -19,28 +18,30 @@ from cachedit_yaml.rules.deep.models import build, components, find_class, may_b
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, nearest, one_of
 from cachedit_yaml.yaml.document import Document
 
+#: The config that makes a small model of the class at a path, where anybody knows one.
+Config: TypeAlias = Callable[[AdapterSpec, str], Mapping[str, Any] | None]
 
-def check_deep(
-    spec: AdapterSpec | None, document: Document, engine: str | None
-) -> list[Diagnostic]:
+
+def check_deep(spec: AdapterSpec | None, document: Document, small: Config) -> list[Diagnostic]:
     """Check an adapter against the classes that it names.
 
     Args:
         spec: the adapter; None where it is wrong, so that there is nothing to check.
         document: the adapter together with what it extends.
-        engine: the engine whose folder it lies in; only the classes of diffusers are looked at.
+        small: for classes that cannot be made from their defaults.
     """
     if spec is None or spec.refuse is not None:
         return []
-    checker = _Checker(spec, document)
+    checker = _Checker(spec, document, small)
     checker.run()
     # Several pipelines or classes may lead to the same remark in one place.
     return list(dict.fromkeys(checker.context.diagnostics))
 
 
 class _Checker:
-    def __init__(self, spec: AdapterSpec, document: Document) -> None:
+    def __init__(self, spec: AdapterSpec, document: Document, small: Config) -> None:
         self.spec = spec
+        self.small = small
         self.context = Context(document.data or {}, document)
         self.lists = ListChecker(spec, self.context)
         self.unknown: dict[str, KeyPath] = {}
@@ -147,8 +148,8 @@ class _Checker:
     def transformer(self, path: str, declared: Transformer, cls: type, where: KeyPath) -> None:
         model, whole = build(cls), True
         if isinstance(model, str):
-            # The probe's config makes a small one, with the same attributes.
-            config = self.probed(path)
+            # A small one has the same attributes.
+            config = self.small(self.spec, path)
             model, whole = build(cls, config) if config else model, False
         if isinstance(model, str):
             self.unknown.setdefault(cls.__name__, where)
@@ -156,16 +157,6 @@ class _Checker:
         for base, blocks in _layouts(path, declared, model):
             for name, block_list in blocks.items():
                 self.lists.check(path, name, block_list, model, (*base, name), whole)
-
-    def probed(self, path: str) -> Mapping[str, Any] | None:
-        """The config that the adapter's probe has for a transformer."""
-        if self.spec.probe is None:
-            return None
-        for pipeline in [name for name in self.spec.pipelines if "*" not in name] or [""]:
-            part = recipe(self.spec, pipeline).parts.get(path)
-            if part is not None and part.config:
-                return part.config
-        return None
 
 
 def _layouts(

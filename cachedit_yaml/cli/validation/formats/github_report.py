@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, TextIO
 
 from cachedit_yaml.cli.validation.report import Report
+from cachedit_yaml.rules.catalogue import RULES
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 
 _COMMANDS: Final = {"error": "error", "warning": "warning", "hint": "notice"}
@@ -26,7 +27,7 @@ def command(item: Diagnostic) -> str:
         if item.span.line == item.span.end_line:
             # GitHub refuses columns for findings of several lines.
             values |= {"col": item.span.column, "endColumn": item.span.end_column}
-    values["title"] = f"{item.id} {item.code}"
+    values["title"] = f"{RULES[item.code].id} {item.code}"
     shown = ",".join(f"{name}={_property(str(value))}" for name, value in values.items())
     return f"::{_COMMANDS[item.severity]} {shown}::{_data(text)}"
 

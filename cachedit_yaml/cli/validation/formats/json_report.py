@@ -6,6 +6,8 @@ import json
 from typing import Any, Final, TextIO
 
 from cachedit_yaml.cli.validation.report import Report
+from cachedit_yaml.rules.catalogue import RULES
+from cachedit_yaml.yaml.diagnostics import Diagnostic, Span
 
 #: Raised when a field changes its meaning or goes; new fields do not raise it.
 VERSION: Final = 1
@@ -20,11 +22,11 @@ def as_data(report: Report) -> dict[str, Any]:
             {
                 "path": file.name,
                 "kind": file.kind,
-                "diagnostics": [item.as_dict() for item in file.diagnostics],
+                "diagnostics": [_finding(item) for item in file.diagnostics],
             }
             for file in report.files
         ],
-        "problems": [item.as_dict() for item in report.problems],
+        "problems": [_finding(item) for item in report.problems],
         "summary": {
             "files": len(report.files),
             "errors": found["error"],
@@ -33,6 +35,27 @@ def as_data(report: Report) -> dict[str, Any]:
             "fixed": report.fixed,
         },
     }
+
+
+def _finding(item: Diagnostic) -> dict[str, Any]:
+    rule = RULES[item.code]
+    return {
+        "id": rule.id,
+        "code": item.code,
+        "severity": item.severity,
+        "message": item.message,
+        "key_path": list(item.key_path),
+        "span": _place(item.span),
+        "expected": item.expected,
+        "hint": item.hint,
+        "related": [{"message": text, **_place(span)} for text, span in item.related],
+        "fix": [{"text": edit.text, **_place(edit.span)} for edit in item.fix],
+        "documentation": rule.address,
+    }
+
+
+def _place(span: Span | None) -> dict[str, Any]:
+    return {} if span is None else span._asdict()
 
 
 def write(report: Report, stream: TextIO) -> None:

@@ -8,6 +8,7 @@ from typing import Final, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
 from cachedit_yaml.cli.validation.report import Report
+from cachedit_yaml.rules.catalogue import RULES
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 
 #: What XML 1.0 cannot hold, not even escaped.
@@ -40,8 +41,8 @@ def _case(name: str, found: Iterable[Diagnostic]) -> str:
         first = f"{errors[0].location}: {errors[0].message}"
         text = "\n".join(item.summary() for item in errors)
         lines.append(
-            f"      <failure type={_attribute(errors[0].id)} message={_attribute(first)}>"
-            f"{_text(text)}</failure>\n"
+            f"      <failure type={_attribute(RULES[errors[0].code].id)} "
+            f"message={_attribute(first)}>{_text(text)}</failure>\n"
         )
     if others:
         text = "\n".join(item.summary() for item in others)

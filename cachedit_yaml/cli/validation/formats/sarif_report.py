@@ -62,7 +62,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
 def _result(item: Diagnostic, index: int) -> dict[str, Any]:
     text = f"{item.message}; {item.advice}" if item.advice else item.message
     result: dict[str, Any] = {
-        "ruleId": item.id,
+        "ruleId": RULES[item.code].id,
         "ruleIndex": index,
         "level": _LEVELS[item.severity],
         "message": {"text": text},

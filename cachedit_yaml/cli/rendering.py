@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
+from cachedit_yaml.rules.catalogue import RULES
 from cachedit_yaml.yaml.diagnostics import Diagnostic, Span, split_lines
 
 _COLORS: Final = {
@@ -17,20 +18,6 @@ _COLORS: Final = {
 }
 _RESET: Final = "\x1b[0m"
 _WIDTH: Final = 120
-
-
-def render(diagnostic: Diagnostic, source_text: str | None = None, color: bool = False) -> str:
-    """Show a diagnostic with the line of the file that it is about.
-
-    Args:
-        diagnostic: what to show.
-        source_text: the text of the file; without it only the message and the advice.
-        color: whether to use ANSI colours; meant for terminals only.
-
-    Returns:
-        Several lines without a final line break.
-    """
-    return render_in(diagnostic, _sources(diagnostic, source_text), color)
 
 
 def render_in(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = False) -> str:
@@ -49,7 +36,8 @@ def render_in(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = 
         return f"{_COLORS[style]}{text}{_RESET}" if color else text
 
     label = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
-    out = [f"{paint(diagnostic.location, 'bold')}: {label}: {diagnostic.message} ({diagnostic.id})"]
+    where, code = paint(diagnostic.location, "bold"), RULES[diagnostic.code].id
+    out = [f"{where}: {label}: {diagnostic.message} ({code})"]
     spans = [s for s in (diagnostic.span, *(s for _, s in diagnostic.related)) if s is not None]
     gutter = max((len(str(s.line)) for s in spans), default=1) + 3
     pad = " " * gutter
@@ -67,16 +55,6 @@ def render_in(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = 
         if shown is not None:
             out += [shown[0], f"{pad} | {shown[1].replace('^', '-')}"]
     return "\n".join(out)
-
-
-def _sources(diagnostic: Diagnostic, source_text: str | None) -> Mapping[str, str]:
-    """The mapping that :func:`render_in` wants, for one text.
-
-    Related places of other files are left without their line.
-    """
-    if source_text is None or diagnostic.span is None:
-        return {}
-    return {diagnostic.span.path: source_text}
 
 
 def _snippet(span: Span | None, sources: Mapping[str, str], gutter: int) -> tuple[str, str] | None:
