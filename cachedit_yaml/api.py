@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.engines.protocol import Config
     from cachedit_yaml.registry.matching import Match
     from cachedit_yaml.registry.registry import Entry
     from cachedit_yaml.runtime.handle import Handle
@@ -24,12 +25,15 @@ AdapterSource = str | os.PathLike[str] | Mapping[str, Any] | AdapterSpec
 ExecutionName = Literal["loop", "native"]
 
 
-def load_adapter(source: AdapterSource, *, adapters: Sequence[str | Path] = ()) -> AdapterSpec:
+def load_adapter(
+    source: AdapterSource, *, adapters: Sequence[str | Path] = (), engine: str | None = None
+) -> AdapterSpec:
     """Load and validate one adapter.
 
     Args:
         source: a name, the path of a YAML file, or plain data.
         adapters: more folders or files to look names up in.
+        engine: the engine that asks; default: diffusers, or the first that the adapter serves.
 
     Raises:
         AdapterError: the YAML is wrong; carries every problem with its place.
@@ -43,8 +47,8 @@ def load_adapter(source: AdapterSource, *, adapters: Sequence[str | Path] = ()) 
 
     registry = Registry.load(extra=adapters)
     if isinstance(source, Mapping):
-        return registry.from_mapping(source)
-    return registry.get(source)
+        return registry.from_mapping(source, engine)
+    return registry.get(source, engine)
 
 
 def list_adapters(*, adapters: Sequence[str | Path] = ()) -> list[Entry]:
@@ -69,13 +73,13 @@ def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> Adapter
 
 
 def _match(target: Any, adapters: Sequence[str | Path] = ()) -> Match:
-    from cachedit_yaml.registry.registry import ENGINES, Registry
+    from cachedit_yaml.engines import engine_of
+    from cachedit_yaml.registry.registry import Registry
 
     registry = Registry.load(extra=adapters)
     cls = target if isinstance(target, type) else type(target)
-    # An engine's own class comes from its package, and may have the name of one of diffusers'.
-    package = cls.__module__.partition(".")[0]
-    engine = package if package in ENGINES else None
+    # An engine's own class may have the name of one of diffusers'.
+    engine = engine_of(cls)
     try:
         return registry.match_pipeline(cls, engine)
     except AdapterNotFoundError:
@@ -110,8 +114,6 @@ def compile_adapter(
             f"caching needs the package {error.name}, which is not installed: "
             "pip install 'cachedit-yaml[run]'"
         ) from error
-    from cachedit_yaml.engines.cache_dit.configs import read_config
-
     notes = remarks_on_config(cache_config)
     settings = settings_from(cache_config)
     config = read_config(adapter)
@@ -146,6 +148,22 @@ def overrides_of(adapter: AdapterSource) -> list[str]:
         return []
     note = Registry.load().note_on(adapter)
     return [note] if note else []
+
+
+def read_config(source: object) -> Config | None:
+    """Read the config of an engine that a caller gave in the place of an adapter.
+
+    Returns:
+        What it says; None if it is no such file, whatever else it is.
+
+    Raises:
+        AdapterError: it is one, and wrong; carries every error.
+        ConfigError: a section has a key that the engine does not know.
+    """
+    from cachedit_yaml.engines import engines
+
+    found = (item.read_config(source) for item in engines())
+    return next((config for config in found if config is not None), None)
 
 
 def _is_transformer(spec: AdapterSpec, target: Any) -> bool:
@@ -185,16 +203,14 @@ def enable(
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
     plan = compile_adapter(adapter, pipeline, cache_config=cache_config, profile=profile)
-    from cachedit_yaml.engines.cache_dit.configs import apply, load, read_config
-
     config = read_config(adapter)
     if config is None or not config.sections:
         return start(plan, execution)
-    load(config.sections)  # what is wrong in it is said before anything is touched
+    config.load()  # what is wrong in it is said before anything is touched
     handle = start(plan, execution)
     try:
         # After the cache, as cache-dit has it: its hooks go around ours.
-        apply(config.sections, plan)
+        config.apply(plan)
     except BaseException:
         handle.disable()
         raise

@@ -11,6 +11,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["cachedit_yaml"]):
+    from cachedit_yaml.cli.rendering import render_in
     from cachedit_yaml.engines.configs import check_config, recognise
     from cachedit_yaml.registry.registry import Registry
     from cachedit_yaml.rules.class_names import check_classes
@@ -18,7 +19,6 @@ with atheris.instrument_imports(include=["cachedit_yaml"]):
     from cachedit_yaml.rules.ignores import apply_ignores
     from cachedit_yaml.rules.load import check_document
     from cachedit_yaml.yaml.reader import read_text
-    from cachedit_yaml.yaml.rendering import render_in
 
 LEVELS = frozenset({"file", "schema", "meaning", "names", "engine", "ignores"})
 REGISTRY = Registry([])

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
-import os
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachedit_yaml.cli.output import count, print_json, table
-from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.cli.arguments import add_jobs
+from cachedit_yaml.cli.output import count, print_json, quiet_libraries, table
+from cachedit_yaml.registry.registry import Registry, of_engine
 from cachedit_yaml.registry.search_path import yaml_files
 
 if TYPE_CHECKING:
@@ -147,39 +146,21 @@ def _check_real(args: argparse.Namespace, registry: Registry) -> Checked:
     return check_local(Local(spec, pipeline, call.arguments, call.seeds))
 
 
-def add_jobs(parser: argparse.ArgumentParser) -> None:
-    """Declare how many processes prove."""
-    parser.add_argument(
-        "--jobs",
-        metavar="N",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="work side by side; default: one for each core",
-    )
-
-
-def quiet_libraries() -> None:
-    """Let the libraries and engines report errors only; before their first import."""
-    for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "CACHE_DIT_LOG_LEVEL"):
-        os.environ.setdefault(name, "error")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    for name in ("sglang", "vllm", "vllm_omni"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
 def specs_of(registry: Registry, names: Sequence[str]) -> list[AdapterSpec]:
-    """The adapters that are named, or all.
+    """The adapters that are named, or all, with their probes, once for each engine.
 
     Raises:
         AdapterNotFoundError: there is none of that name.
         AdapterError: one of them is wrong.
     """
     if not names:
-        return [entry.spec for entry in registry.adapters()]
+        return [spec for entry in registry.adapters() for spec in entry.to_prove()]
     found: list[AdapterSpec] = []
     for name in names:
         files = yaml_files(Path(name)) if Path(name).is_dir() else [name]
-        found += [registry.get(file) for file in files]
+        for file in files:
+            engine, _ = of_engine(file)
+            found += registry.find(file).to_prove(engine)
     return found
 
 

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachedit_yaml.cli.check import add_jobs, quiet_libraries
-from cachedit_yaml.cli.output import print_json, table
+from cachedit_yaml.cli.arguments import add_engine, add_jobs
+from cachedit_yaml.cli.output import print_json, quiet_libraries, table
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.registry.entry import ENGINES
 from cachedit_yaml.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -22,9 +21,8 @@ examples:
   cachedit-yaml coverage                    every pipeline of diffusers that holds a transformer
   cachedit-yaml coverage --no-proof         what is named, without trying it
   cachedit-yaml coverage --format json
-  cachedit-yaml coverage --engine vllm_omni --format json > omni.json     where the engine is
-  cachedit-yaml coverage --engine sglang --format json > sglang.json      the same
-  cachedit-yaml coverage --merge omni.json sglang.json --format markdown > docs/models.md
+  cachedit-yaml coverage --engine NAME --format json > one.json     where an engine is
+  cachedit-yaml coverage --merge one.json other.json --format markdown > docs/models.md
 """
 
 
@@ -40,11 +38,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add(
-        "--engine",
-        choices=sorted(ENGINES),
-        help="only the adapters for the pipelines of one engine",
-    )
+    add_engine(parser, help="only the adapters for the pipelines of one engine")
     add(
         "--merge",
         metavar="FILE",
@@ -82,11 +76,11 @@ def run(args: argparse.Namespace) -> int:
     entries = Registry.load(args.adapters).adapters()
     found = list(denoisers())
     if args.engine is not None:
-        entries = [entry for entry in entries if (entry.engine or "diffusers") == args.engine]
+        entries = [entry for entry in entries if args.engine in entry.engines]
         found = found if args.engine == "diffusers" else []
-    specs = [entry.spec for entry in entries]
+    specs = [spec for entry in entries for spec in entry.to_prove(args.engine)]
     results = [] if args.no_proof else list(check(specs, against=True, jobs=args.jobs))
-    rows = merge(coverage(entries, found, results), merged)
+    rows = merge(coverage(entries, found, results, args.engine and [args.engine]), merged)
     if args.format == "json":
         print_json([row.as_dict() for row in rows])
     elif args.format == "markdown":

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -17,27 +17,15 @@ from packaging.version import Version
 
 from cachedit_yaml import __version__
 from cachedit_yaml.compiler.versions import installed_version
+from cachedit_yaml.engines import engines, find_engine
+from cachedit_yaml.engines.protocol import Engine, Plugin
 from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError, ConfigError
 from cachedit_yaml.registry.matching import Match, class_names, fits
 from cachedit_yaml.registry.registry import Entry, Registry
 
-#: Distribution: what is supported, the versions that the tests run with, needed to cache.
-VERSIONS: Final[dict[str, tuple[str, tuple[str, ...], bool]]] = {
-    "torch": (">=2.7.1", ("2.13.0",), True),
-    "cache-dit": (">=1.5.0,<1.6", ("1.5.0", "1.5.1", "1.5.3"), True),
-    "diffusers": (">=0.40", ("0.40.0", "0.41.0", "0.42.1"), True),
-    "vllm-omni": ("", ("0.30.0",), False),
-    "sglang": ("", ("0.5.23",), False),
-}
+#: What is supported of torch, and the versions that the tests run with.
+TORCH: Final = (">=2.7.1", ("2.13.0",))
 PLUGIN: Final = "cachedit_yaml"
-#: Entry-point groups of an engine, and the variable that names the plugins it may load.
-PLUGINS: Final = {
-    "vllm-omni": (
-        ("vllm_omni.general_plugins", "vllm_omni.platform_plugins"),
-        "VLLM_PLUGINS",
-    ),
-    "sglang": (("sglang.multimodal_gen.plugins",), "SGLANG_PLUGINS"),
-}
 
 
 @dataclass
@@ -93,7 +81,7 @@ def diagnose(
     """Look at the installation, the adapters, and what serves one pipeline.
 
     Args:
-        engine: ``diffusers``, ``vllm-omni`` or ``sglang``.
+        engine: the name of what runs the pipeline.
         pipeline: a pipeline class.
         model: the folder of a model, which names its pipeline class.
         adapters: more folders and files to look in.
@@ -102,10 +90,11 @@ def diagnose(
         ConfigError: the folder does not say which pipeline it holds.
     """
     registry = Registry.load(adapters)
-    packages = [package(name) for name in VERSIONS]
+    runs = find_engine(engine)
+    packages = list(installed())
     problems = [item.problem for item in packages if item.problem is not None]
-    if engine != "diffusers" and installed_version(engine) is None:
-        problems.append(f"{engine} is not installed in this environment")
+    if not runs.needed and installed_version(runs.distribution) is None:
+        problems.append(f"{runs.distribution} is not installed in this environment")
     counted: Counter[str] = Counter()
     for entry in registry.adapters():
         errors = [item for item in entry.diagnostics if item.severity == "error"]
@@ -116,17 +105,19 @@ def diagnose(
     problems += [str(item) for item in registry.source_problems]
     if model is not None:
         pipeline = class_of(model)
-    choice = None
+    choice, match, adapter = None, None, None
     if pipeline is not None:
-        choice = choose(registry, pipeline, engine)
-        if choice.adapter is None:
+        choice, match = choose(registry, pipeline, runs)
+        if match is None:
             problems.append(choice.why)
+        else:
+            # No name finds what only this call was told of.
+            given = match.entry.kind == "argument"
+            adapter = str(match.entry.path.resolve()) if given else match.entry.label
     plugin = ""
-    if engine in PLUGINS:
-        plugin, problem = look_at_plugin(engine)
+    if runs.plugin is not None:
+        plugin, problem = look_at_plugin(runs.plugin)
         problems += [problem] if problem else []
-    from cachedit_yaml.cli.snippets import snippet
-
     return Diagnosis(
         engine=engine,
         python=platform.python_version(),
@@ -135,14 +126,20 @@ def diagnose(
         adapters=sorted(counted.items()),
         choice=choice,
         plugin=plugin,
-        snippet=snippet(engine, model, choice.adapter if choice is not None else None),
+        snippet=runs.snippet(model or "MODEL", adapter, match),
         problems=problems,
     )
 
 
-def package(name: str) -> Package:
+def installed() -> Iterator[Package]:
+    """torch and every engine, against what is supported and tested."""
+    yield package("torch", *TORCH, needed=True)
+    for item in sorted(engines(), key=lambda item: not item.needed):
+        yield package(item.distribution, item.supported, item.tested, item.needed)
+
+
+def package(name: str, supported: str, tested: Sequence[str], needed: bool) -> Package:
     """One package against what is supported and tested."""
-    supported, tested, needed = VERSIONS[name]
     version = installed_version(name)
     if version is None:
         problem = f"{name} is not installed: pip install 'cachedit-yaml[run]'" if needed else None
@@ -175,62 +172,54 @@ def class_of(model: str) -> str:
     return name
 
 
-def choose(registry: Registry, pipeline: str, engine: str) -> Choice:
+def choose(registry: Registry, pipeline: str, engine: Engine) -> tuple[Choice, Match | None]:
     """Find the adapter as the engine's door does, and say why the others are not taken."""
-    from cachedit_yaml.engines.vllm_omni.own import is_ours
-
-    folder = engine.replace("-", "_")
     choice = Choice(pipeline)
     match: Match | None = None
     chain: Sequence[str] = [pipeline]
     try:
         try:
-            match = registry.match_pipeline(pipeline, folder)
+            match = registry.match_pipeline(pipeline, engine.name)
         except AdapterNotFoundError:
             # One for a base class may serve it, which only the class tells.
             chain = _bases(pipeline)
-            match = registry.match_pipeline(chain, folder)
+            match = registry.match_pipeline(chain, engine.name)
     except CacheditYamlError as error:
         choice.why = str(error)
     taken = match.entry if match is not None else None
-    if taken is not None and engine == "vllm-omni" and not is_ours(taken):
-        choice.why = (
-            f"no adapter for vLLM-Omni's {pipeline}; the engine's own code serves it, unless "
-            f"cache_config names one: adapter: {taken.label}"
-        )
-        choice.others.append((taken.label, "made for diffusers' class of this name"))
+    if match is not None and (reason := engine.why_not(match, pipeline)) is not None:
+        choice.why = reason
+        choice.others.append((match.entry.label, "made for diffusers' class of this name"))
         match = None
-    if match is not None and taken is not None:
-        choice.adapter, choice.file = taken.label, taken.shown
-        how = "it names the class"
+    if match is not None:
+        choice.adapter, choice.file = match.entry.label, match.entry.shown
+        choice.why = "it names the class"
         if match.how != "exact":
-            how = f"{'its base class' if match.how == 'base' else 'the pattern'} "
-            how += f"{match.matched_name!r} fits"
-        if engine == "sglang" and taken.engine is None and taken.kind == "shipped":
-            how += " of diffusers, for SGLang's diffusers back end; its own class is left to SGLang"
-        choice.why = how
+            what = "its base class" if match.how == "base" else "the pattern"
+            choice.why = f"{what} {match.matched_name!r} fits"
+        choice.why += engine.remark(match)
         if match.spec.refuse is not None:
             choice.why += f"; it refuses to be cached: {match.spec.refuse}"
     for entry in registry.adapters():
-        if entry is not taken and (why := _why_not(entry, taken, chain, folder)) is not None:
+        if entry is not taken and (why := _why_not(entry, taken, chain, engine.name)) is not None:
             choice.others.append((entry.label, why))
-    return choice
+    return choice, match
 
 
 def _why_not(entry: Entry, taken: Entry | None, chain: Sequence[str], engine: str) -> str | None:
     """Why an adapter that claims the class, too, is not taken; None if it does not claim it."""
-    names = [name for name, _ in entry.claims("pipeline")]
+    names = [claim.name for claim in entry.claims("pipeline", engine)]
     claimed = next((x for x in names if x in chain or ("*" in x and fits(x, chain[0]))), None)
     if claimed is None:
         return None
     if not entry.diagnostics or all(item.severity != "error" for item in entry.diagnostics):
-        if entry.engine not in (None, engine):
-            return f"made for {entry.engine}"
+        if not entry.right(engine):
+            return f"made for {entry.engines[0]}"
         if taken is not None and entry.source.rank < taken.source.rank:
             return f"{taken.shown} ({taken.kind}) comes before {entry.kind}"
         if taken is not None and claimed != chain[0]:
             return f"claims {claimed!r}, which is less exact"
-        if taken is not None and taken.engine == engine and entry.engine is None:
+        if taken is not None and taken.right(engine) > entry.right(engine):
             return f"{taken.label} is made for {engine}"
         return "claims it with the same right"
     return "does not load"
@@ -246,19 +235,19 @@ def _bases(pipeline: str) -> Sequence[str]:
     return class_names(found) if isinstance(found, type) else [pipeline]
 
 
-def look_at_plugin(engine: str) -> tuple[str, str | None]:
+def look_at_plugin(plugin: Plugin) -> tuple[str, str | None]:
     """Whether an engine loads us: what there is to say, and what is wrong."""
-    groups, variable = PLUGINS[engine]
+    variable = plugin.variable
     missing = [
         group
-        for group in groups
+        for group in plugin.groups
         if all(item.name != PLUGIN for item in metadata.entry_points(group=group))
     ]
     if missing:
         problem = f"no entry point {PLUGIN} in {', '.join(missing)}: install cachedit-yaml anew"
         return f"not registered in {', '.join(missing)}", problem
     allowed = os.environ.get(variable)
-    if not allowed and (allowed is None or engine == "sglang"):
+    if not allowed and (allowed is None or plugin.empty_is_all):
         return f"registered; {variable} is not set, so every plugin is loaded", None
     if PLUGIN in [name.strip() for name in (allowed or "").split(",")]:
         return f"registered, and allowed by {variable}={allowed}", None

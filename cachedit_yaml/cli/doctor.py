@@ -7,14 +7,16 @@ import dataclasses
 import textwrap
 from typing import Any
 
+from cachedit_yaml.cli.arguments import add_engine
 from cachedit_yaml.cli.diagnosis import Diagnosis, diagnose
 from cachedit_yaml.cli.output import count, print_json
+from cachedit_yaml.engines import find_engine
 
 _EPILOG = """\
 examples:
   cachedit-yaml doctor
   cachedit-yaml doctor --pipeline FluxPipeline
-  cachedit-yaml doctor --model ./Wan2.2-T2V-A14B-Diffusers --engine vllm-omni
+  cachedit-yaml doctor --model ./Wan2.2-T2V-A14B-Diffusers --engine NAME
   cachedit-yaml doctor --format json
 """
 
@@ -32,12 +34,7 @@ def add_parser(subparsers: Any) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--pipeline", metavar="CLASS", help="the class of a pipeline")
     which.add_argument("--model", metavar="DIR", help="the folder of a pipeline")
-    parser.add_argument(
-        "--engine",
-        choices=("diffusers", "vllm-omni", "sglang"),
-        default="diffusers",
-        help="what runs the pipeline (default: diffusers)",
-    )
+    add_engine(parser, default="diffusers", help="what runs the pipeline (default: diffusers)")
     parser.add_argument("--format", choices=("human", "json"), default="human")
 
 
@@ -73,7 +70,7 @@ def render(found: Diagnosis) -> str:
         parts.append(_part(f"pipeline {choice.pipeline}", lines))
     if found.plugin:
         parts.append(_part("plugin", [found.plugin]))
-    parts.append(_part(f"config for {found.engine}", found.snippet.splitlines()))
+    parts.append(_part(f"config for {find_engine(found.engine).title}", found.snippet.splitlines()))
     if found.problems:
         lines = [line for text in found.problems for line in f"- {text}".splitlines()]
         parts.append(_part(count(len(found.problems), "problem"), lines))

@@ -91,8 +91,7 @@ def _layouts(transformer: Transformer) -> list[Any]:
 
 
 def _spec(entry: Entry) -> AdapterSpec | None:
-    errors = any(item.severity == "error" for item in entry.diagnostics)
-    return None if errors else entry.spec
+    return entry.checked_spec
 
 
 def _row(entry: Entry) -> tuple[str, str, str, str]:
@@ -103,7 +102,7 @@ def _row(entry: Entry) -> tuple[str, str, str, str]:
         lists = "(refused)"
     else:
         lists = ", ".join(f"{name}:{pattern[-1]}" for name, pattern in list_names(spec))
-    serves = spec.pipelines or [name for name, _ in entry.claims("transformer")]
+    serves = spec.pipelines or [name for name, *_ in entry.claims("transformer")]
     return entry.label, entry.kind, lists, _some(serves)
 
 
@@ -117,7 +116,7 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
     spec = _spec(entry)
     result: dict[str, Any] = {
         "name": entry.name,
-        "engine": entry.engine,
+        "engines": list(entry.engines),
         "path": str(entry.path),
         "source": entry.kind,
         "valid": spec is not None,
@@ -128,7 +127,7 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
     return {
         **result,
         "pipelines": list(spec.pipelines),
-        "transformers": [name for name, _ in entry.claims("transformer")],
+        "transformers": [name for name, *_ in entry.claims("transformer")],
         "models": list(spec.models),
         "lists": dict(list_names(spec)),
         "profiles": list(spec.profiles),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from cachedit_yaml.cli.rendering import render_in
+from cachedit_yaml.engines import engines
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.reading import MAX_BYTES
 
@@ -20,6 +22,15 @@ def use_color(stream: TextIO) -> bool:
     if os.environ.get("FORCE_COLOR"):
         return True
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def quiet_libraries() -> None:
+    """Let the libraries and engines report errors only; before their first import."""
+    for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "CACHE_DIT_LOG_LEVEL"):
+        os.environ.setdefault(name, "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    for name in (name for item in engines() for name in item.loggers):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def print_diagnostics(

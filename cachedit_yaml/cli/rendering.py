@@ -59,7 +59,7 @@ def render_in(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = 
 
 def _snippet(span: Span | None, sources: Mapping[str, str], gutter: int) -> tuple[str, str] | None:
     text = sources.get(span.path) if span is not None else None
-    if span is None or text is None:
+    if span is None or not text:
         return None
     lines = _lines(text)
     if not 1 <= span.line <= len(lines):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib
 import os
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from cachedit_yaml.cli.output import quiet_libraries
 from cachedit_yaml.cli.validation.formats import human
 from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.cli.validation.run import validate, validate_and_fix
@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if args.explain:
         return _explain(args.explain)
     if args.deep:
+        quiet_libraries()
         try:
             importlib.import_module("cachedit_yaml.rules.deep")
         except ImportError as error:
@@ -95,12 +96,7 @@ def run(args: argparse.Namespace) -> int:
         paths = expand(args.paths) if args.paths else None
     except NothingFoundError as error:
         return _wrong_use(str(error))
-    # What is read is kept until the end, so looking for garbage only takes time.
-    gc.disable()
-    try:
-        report = _check(args, paths, stdin)
-    finally:
-        gc.enable()
+    report = _check(args, paths, stdin)
     if not report.files:
         return _wrong_use("no adapter files found; name some, or a folder")
     if args.output:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cachedit_yaml.engines.config_settings import OTHER_BACKENDS
 from cachedit_yaml.rules.checks.context import Context, is_count, items
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath
 from cachedit_yaml.yaml.document import Document
@@ -37,7 +36,7 @@ _LIMITS: Final = ("max_cached_steps", "max_continuous_cached_steps")
 
 
 def check_settings(
-    settings: Mapping[str, Any], path: KeyPath, document: Document, backend: object
+    settings: Mapping[str, Any], path: KeyPath, document: Document, others: Mapping[str, str]
 ) -> list[Diagnostic]:
     """Check one mapping of cache settings.
 
@@ -45,7 +44,7 @@ def check_settings(
         settings: the mapping.
         path: the keys that lead there.
         document: the file.
-        backend: the cache backend that reads it.
+        others: settings that only another cache backend reads, and its name.
     """
     context = Context(settings, document)
 
@@ -62,13 +61,12 @@ def check_settings(
                 "config-ignored", f"{name!r} has no effect without {needed[0]!r}", at(name),
                 key=True, hint=f"add '{needed[0]}', or remove it",
             )  # fmt: skip
-    if backend in ("cache_dit", None):
-        for name in settings:
-            if name in OTHER_BACKENDS:
-                context.report(
-                    "config-ignored", f"{name!r} is a setting of {OTHER_BACKENDS[name]}, which "
-                    "cache_dit does not read", at(name), key=True, hint="remove it",
-                )  # fmt: skip
+    for name in settings:
+        if name in others:
+            context.report(
+                "config-ignored", f"{name!r} is a setting of {others[name]}, which cache_dit does "
+                "not read", at(name), key=True, hint="remove it",
+            )  # fmt: skip
     _mask(context, settings, path)
     for name, why in _NEVER.items():
         value = settings.get(name)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from cachedit_yaml.language.keys import ATTRIBUTE_PATH, UNSET, Unset, key
+from cachedit_yaml.language.keys import ATTRIBUTE_PATH, NAME, UNSET, Unset, key
 
 MaskPreset = Literal["slow", "medium", "fast", "ultra"]
 MaskPolicy = Literal["dynamic", "static"]
@@ -188,14 +188,49 @@ class CacheSettings:
 
     def given(self) -> Iterator[tuple[str, Any]]:
         """Yield name and value of each setting that this layer mentions."""
-        for item in fields(self):
+        for item in fields(CacheSettings):
             value = getattr(self, item.name)
             if value is not UNSET:
                 yield item.name, value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile(CacheSettings):
+class Quality:
+    """How near a cached result came to the uncached one: PSNR in dB over several images."""
+
+    pooled: float | None = key("Over all pixels of all images.")
+    mean: float | None = key("The mean of the images.")
+    worst: float | None = key("The worst image.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Where the settings beside it come from. Only people read it; it changes nothing."""
+
+    model: str = key("The model, by its id.", required=True)
+    steps: int = key("Steps of each generation.", required=True, minimum=1)
+    prompts: int | None = key("How many prompts or labels were tried.", minimum=1)
+    blocks: float | None = key("The share of the blocks that was computed.", above=0, maximum=1)
+    psnr: Quality | None = key("PSNR against the uncached result, in dB.")
+    ssim: float | None = key("SSIM against the uncached result.", minimum=-1, maximum=1)
+    versions: Mapping[str, str] | None = key("Versions, by distribution.", key_pattern=NAME)
+    device: str | None = key("What it ran on.")
+    date: str | None = key(
+        "The day, as 2026-01-31.", pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredSettings(CacheSettings):
+    """Settings that may say where they were measured."""
+
+    measured: Measured | None = key(
+        "Where the settings beside it were measured, and how near they came."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile(MeasuredSettings):
     """A named set of settings that a user picks by name."""
 
     description: str | None = key("What this profile trades for what.")

@@ -7,6 +7,8 @@ from dataclasses import field
 from enum import Enum
 from typing import Any, Final
 
+from cachedit_yaml.engines import NAMES
+
 #: The version of the language that this package reads.
 LANGUAGE_VERSION: Final = 1
 
@@ -25,6 +27,11 @@ VERSION_RANGE: Final = (
 )
 #: The only attributes with a leading underscore that an adapter may set.
 CACHE_FLAG: Final = r"^_cache_dit_[a-z][a-z0-9_]*$"
+
+#: An engine that an adapter may have a section for.
+ENGINE: Final = f"^({'|'.join(NAMES)})$"
+#: The engines that an adapter serves without a section: they run the pipelines of diffusers.
+HOME: Final = ("diffusers", "cache_dit")
 
 
 class Unset(Enum):

@@ -21,6 +21,8 @@ from cachedit_yaml.language.cache_spec import (
     Calibrator,
     MaskPolicy,
     MaskPreset,
+    Measured,
+    MeasuredSettings,
     Profile,
     StepDefaults,
     StepMask,
@@ -30,6 +32,7 @@ from cachedit_yaml.language.keys import (
     CACHE_FLAG,
     CLASS_NAME,
     CONDITION,
+    ENGINE,
     LANGUAGE_VERSION,
     NAME,
     UNSET,
@@ -57,14 +60,20 @@ __all__ = [
     "Boundary",
     "CacheSettings",
     "Calibrator",
+    "DefaultSettings",
+    "Defaults",
     "Denoising",
     "ForwardPatternName",
     "Guidance",
     "MaskPolicy",
     "MaskPreset",
+    "Measured",
+    "MeasuredSettings",
     "Probe",
+    "Probes",
     "Profile",
     "Roles",
+    "Section",
     "StepDefaults",
     "StepMask",
     "StepSplit",
@@ -258,17 +267,26 @@ class Guidance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterSpec:
-    """One adapter: everything that one YAML file says."""
+class Heading:
+    """What only a file as a whole can say, not its section for an engine."""
 
     schema: int = key("Version of the language: 1.", required=True, const=LANGUAGE_VERSION)
     name: str = key("Name of the adapter. Default: the file's name.", default="", pattern=NAME)
-    description: str | None = key("One sentence on the model.")
     extends: str | None = key(
         "An adapter to start from, by name or by path relative to this file: mappings merge, "
-        "everything else is replaced. schema, name, description, pipelines, models and extends "
-        "are not inherited.",
+        "everything else is replaced, null takes away. schema, name, description, pipelines, "
+        "models, probe and extends are not inherited.",
     )
+    kind: Literal["image", "video", "audio", "3d", "text", "other"] = key(
+        "What the model makes; the defaults of settings may differ by it.", default="image"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What an adapter says, for all engines or in its section for one."""
+
+    description: str | None = key("One sentence on the model.")
     pipelines: tuple[str, ...] = key(
         "Class names of the pipelines; `*` matches any part of a name.",
         default=(),
@@ -282,9 +300,9 @@ class AdapterSpec:
         pattern=VERSION_RANGE,
     )
     refuse: str | None = key("These pipelines must not be cached: the reason, in one sentence.")
-    cache: CacheSettings = key(
+    cache: MeasuredSettings = key(
         "Settings that a profile, the engine and the request may override.",
-        default=CacheSettings(),
+        default=MeasuredSettings(),
     )
     steps: tuple[StepDefaults, ...] = key(
         "Settings by number of steps; the smallest `max_steps` that holds the run wins.",
@@ -315,9 +333,56 @@ class AdapterSpec:
     probe: Probe | None = key(
         "How to make a small model without weights, so that `cachedit-yaml check` can try this."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSpec(Section, Heading):
+    """One adapter: everything that one YAML file says, as one engine sees it."""
+
+    engines: Mapping[str, Section] | None = key(
+        "What differs for an engine, laid over the rest as `extends` does it: diffusers, "
+        "cache_dit, vllm_omni or sglang. `{}`: served there too, as it is.",
+        key_pattern=ENGINE,
+    )
+    #: Not a key of the language: the engine for which the adapter was resolved.
+    engine: str = field(default="diffusers", metadata={"internal": True}, compare=False)
     #: Not a key of the language: where the adapter was read from, for messages.
     source: Path | None = field(default=None, metadata={"internal": True}, compare=False)
     #: Not a key of the language: ``(path of keys) -> file:line`` for `explain`.
     places: Mapping[tuple[str | int, ...], str] = field(
         default_factory=dict, metadata={"internal": True}, compare=False, repr=False
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefaultSettings:
+    """Settings that hold where no adapter says another thing."""
+
+    cache: CacheSettings = key("Settings of every list.", default=CacheSettings())
+    steps: tuple[StepDefaults, ...] = key("Settings by number of steps.", default=(), max_items=16)
+    profiles: Mapping[str, Profile] = key(
+        "Named settings to pick from.", factory=dict, key_pattern=NAME
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults(DefaultSettings):
+    """``adapters/defaults.yaml``: what lies under every adapter, until something else is known."""
+
+    schema: int = key("Version of the language: 1.", required=True, const=LANGUAGE_VERSION)
+    kinds: Mapping[str, DefaultSettings] = key(
+        "What differs by the kind of model.", factory=dict, key_pattern=NAME
+    )
+    engines: Mapping[str, DefaultSettings] = key(
+        "What differs by the engine.", factory=dict, key_pattern=ENGINE
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """``probes/NAME.yaml``: the probes of the adapter NAME beside it, by engine."""
+
+    schema: int = key("Version of the language: 1.", required=True, const=LANGUAGE_VERSION)
+    diffusers: Probe | None = key("For the pipelines of diffusers.")
+    vllm_omni: Probe | None = key("For vLLM-Omni's pipelines.")
+    sglang: Probe | None = key("For SGLang's transformers.")

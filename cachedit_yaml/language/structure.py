@@ -90,8 +90,14 @@ class _Walker(Values):
         few = len(self.diagnostics) < _MOST_HINTS
         advice = advise(cls, name, self.root) if few else Advice(None)
         expected = None if advice.hint else known(list(keys_of(cls)))
-        # Never mend one key into another that is given too.
-        replace = advice.replace if advice.replace not in data else None
+        # Never mend one key into another that is given too, but for one that is inherited.
+        replace = advice.replace
+        if (
+            replace is not None
+            and replace in data
+            and self.same_file((*path, name), (*path, replace))
+        ):
+            replace = None
         self.report(
             "unknown-key",
             f"unknown key {name!r}",
@@ -101,6 +107,12 @@ class _Walker(Values):
             expected=expected,
             replace=replace,
         )
+
+    def same_file(self, one: KeyPath, other: KeyPath) -> bool:
+        if self.document is None:
+            return True
+        spans = self.document.key_span(one), self.document.key_span(other)
+        return len({span.path for span in spans if span is not None}) < 2
 
     def alternatives(self, cls: type, data: Mapping[Any, Any], path: KeyPath) -> None:
         any_of: Sequence[str] = getattr(cls, "ANY_OF", ())

@@ -14,7 +14,7 @@ from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
 from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.prove import Proof, Subject, prove
-from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
+from cachedit_yaml.probe.recipe import PLAIN, Recipe, engine_of, recipes, unused
 from cachedit_yaml.probe.rival import Rival
 from cachedit_yaml.probe.workers import Died, can_fork, side_by_side
 
@@ -97,10 +97,15 @@ def check(
             yield from _check(item)
 
 
+def label(spec: AdapterSpec) -> str:
+    """An adapter as it is called in an engine: ``sglang/flux``; by its name alone for diffusers."""
+    return spec.name if engine_of(spec) is None else f"{spec.engine}/{spec.name}"
+
+
 def _died(died: Died[_Work]) -> Checked:
     spec, recipe, _ = died.item
     pipeline, variant = (recipe.pipeline, recipe.variant) if recipe is not None else ("", None)
-    return Checked(spec.name, pipeline, variant, "", "failed", died.why)
+    return Checked(label(spec), pipeline, variant, "", "failed", died.why)
 
 
 def _check(work: _Work) -> list[Checked]:
@@ -111,7 +116,7 @@ def _check(work: _Work) -> list[Checked]:
             results[0] = replace(results[0], rival=_rival(spec, recipe))
         gc.collect()
         return results
-    nothing = Checked(spec.name, "", None, "", "skipped", "it has no probe")
+    nothing = Checked(label(spec), "", None, "", "skipped", "it has no probe")
     if spec.refuse is not None:
         return [replace(nothing, detail=f"refuses: {spec.refuse}")]
     if spec.probe is None:
@@ -150,8 +155,7 @@ def _make(spec: AdapterSpec, recipe: Recipe) -> Subject:
 
 def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
     """Prove every case of one make of one pipeline."""
-    adapter = spec.name if recipe.engine is None else f"{recipe.engine}/{spec.name}"
-    names = adapter, recipe.pipeline, recipe.variant
+    names = label(spec), recipe.pipeline, recipe.variant
     try:
         built = _make(spec, recipe)
     except NotInstalledError as error:

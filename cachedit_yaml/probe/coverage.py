@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.check import Checked
+from cachedit_yaml.probe.check import Checked, label
 from cachedit_yaml.registry.registry import Entry
 
 Status = Literal["cached", "refused", "none"]
@@ -64,7 +65,10 @@ class Row:
 
 
 def coverage(
-    entries: Sequence[Entry], found: Iterable[Denoiser], results: Sequence[Checked]
+    entries: Sequence[Entry],
+    found: Iterable[Denoiser],
+    results: Sequence[Checked],
+    engines: Collection[str] | None = None,
 ) -> list[Row]:
     """One row for each pipeline that the installed diffusers has or an adapter names.
 
@@ -72,12 +76,16 @@ def coverage(
         entries: the adapters.
         found: the pipelines of the installed diffusers that hold a transformer denoiser.
         results: what `check` found; empty where nothing was tried.
+        engines: only the classes of these engines; default: of all.
     """
     components = {item.pipeline: item.components for item in found}
-    homes: dict[tuple[str, str], Entry] = {}
+    homes: dict[tuple[str, str], AdapterSpec] = {}
     for entry in entries:
-        for name in entry.spec.pipelines:
-            homes.setdefault((entry.engine or _package(name), name), entry)
+        for engine in entry.engines if engines is None else {*entry.engines} & {*engines}:
+            spec = entry.spec_for(engine)
+            for name in spec.pipelines if engine != "cache_dit" else ():
+                place = engine if engine not in HOME else _package(name)
+                homes.setdefault((place, name), spec)
     classes = sorted({*homes, *(("diffusers", name) for name in components)})
     rows = [
         _row(name, engine, homes.get((engine, name)), components.get(name), results)
@@ -96,27 +104,26 @@ def _package(pipeline: str) -> str:
 def _row(
     name: str,
     engine: str,
-    entry: Entry | None,
+    spec: AdapterSpec | None,
     components: Sequence[tuple[str, str]] | None,
     results: Sequence[Checked],
 ) -> Row:
     # These are of diffusers' class; an engine's class of the same name has its own.
     classes = [cls for _, cls in components or () if engine == "diffusers"]
-    if entry is None:
+    if spec is None:
         return Row(name, ", ".join(classes), None, {}, "none", None, None, engine, "")
-    spec = entry.spec
+    adapter = label(spec)
     lists = _lists(spec)
     classes = classes or [
         cls for item in spec.transformers.values() for cls in item.transformer_class or ()
     ]
-    own = [item for item in results if item.adapter == entry.label and item.pipeline == name]
+    own = [item for item in results if item.adapter == adapter and item.pipeline == name]
     if engine != "diffusers" and not spec.refuse:
         # A pipeline that cannot be made small is tried by its transformer alone.
         own = (
             own
             if any(item.status != "skipped" for item in own)
-            else own
-            + [item for item in results if item.adapter == entry.label and not item.pipeline]
+            else own + [item for item in results if item.adapter == adapter and not item.pipeline]
         )
     tried = [item for item in own if item.status != "skipped"]
     failed = next((line for item in tried for line in item.failures()), "")
@@ -134,7 +141,7 @@ def _row(
     return Row(
         pipeline=name,
         transformer=", ".join(dict.fromkeys(classes)),
-        adapter=entry.label,
+        adapter=adapter,
         lists=lists,
         status="refused" if spec.refuse is not None else "cached",
         exact=all(item.status == "proved" for item in tried) if tried else None,

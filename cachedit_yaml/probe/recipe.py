@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.probe_spec import Part, Probe, ProbePipeline, ProbeVariant
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import find_pipeline
@@ -55,20 +56,23 @@ class Recipe:
         return 2 if self.engine == "sglang" and case == GUIDED else 1
 
 
-def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Recipe:
+def recipe(
+    spec: AdapterSpec, pipeline: str, variant: str | None = None, *, alone: bool = False
+) -> Recipe:
     """Merge the layers of an adapter's probe for one pipeline class and one make of it.
 
     Args:
         spec: the adapter; it has a probe.
         pipeline: one of its pipeline classes; empty for the transformer alone.
         variant: one of :func:`variants`, or None.
+        alone: only the transformer of that pipeline class.
 
     Raises:
         KeyError: the probe has no such variant.
     """
     probe = spec.probe or Probe()
     own = (probe.pipelines or {}).get(pipeline, ProbePipeline())
-    layers = [_accepted(probe, pipeline), own]
+    layers = [_accepted(spec, pipeline), own]
     if variant is not None:
         layers.append(_variants(probe, own)[variant])
     parts: dict[str, Part | None] = {}
@@ -95,16 +99,17 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
             files[name] = {**files[name], **content} if both else content
         for name in layer.without or ():
             cases.pop(name, None)
-    if probe.engine == "sglang":
+    engine = engine_of(spec)
+    if engine == "sglang":
         # Its probes have no pipelines: everything is about the transformer.
         inputs = {**(probe.forward or {}), **inputs}
         if spec.guidance.mode != "fused" and GUIDED not in without:
             cases.setdefault(GUIDED, {})
-    elif not pipeline:
-        inputs, cases = dict(probe.forward or {}), {PLAIN: {}}
+    elif alone or not pipeline:
+        inputs, cases = dict(own.forward or probe.forward or {}), {PLAIN: {}}
     return Recipe(
-        pipeline=pipeline,
-        variant=variant,
+        pipeline="" if alone else pipeline,
+        variant=pipeline if alone else variant,
         parts=parts,
         config=config,
         attributes=attributes,
@@ -113,7 +118,7 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
         steps=own.steps or probe.steps or "num_inference_steps",
         skip=own.skip or probe.skip,
         needs=needs,
-        engine=probe.engine,
+        engine=engine,
         files=files,
     )
 
@@ -125,13 +130,13 @@ def variants(spec: AdapterSpec, pipeline: str) -> list[str]:
 
 
 def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
-    """Every make of every pipeline class that an adapter names, and of its transformer alone.
+    """Every make of every pipeline class that an adapter names, and its transformers alone.
 
     Patterns among the names are left out: they name no class.
     """
     if spec.probe is None:
         return
-    if spec.probe.engine == "sglang":
+    if engine_of(spec) == "sglang":
         for variant in (None, *variants(spec, "")):
             yield recipe(spec, "", variant)
         return
@@ -141,6 +146,9 @@ def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
                 yield recipe(spec, pipeline, variant)
     if spec.probe.forward is not None:
         yield recipe(spec, "")
+    for pipeline, own in (spec.probe.pipelines or {}).items():
+        if own.forward is not None:
+            yield recipe(spec, pipeline, alone=True)
 
 
 def config_of(spec: AdapterSpec, path: str) -> Mapping[str, Any] | None:
@@ -157,7 +165,7 @@ def config_of(spec: AdapterSpec, path: str) -> Mapping[str, Any] | None:
 def unused(spec: AdapterSpec) -> list[str]:
     """Names on the probe's outer level that no pipeline takes: misspelled, or left over."""
     probe = spec.probe or Probe()
-    if probe.engine is not None:
+    if engine_of(spec) is not None:
         return []  # the engine itself refuses what it does not take
     pairs = [found for name in spec.pipelines if (found := signatures(name)) is not None]
     if not pairs:
@@ -184,9 +192,15 @@ def signatures(pipeline: str) -> tuple[set[str], set[str]] | None:
     return set(inspect.signature(cls).parameters), set(inspect.signature(call).parameters)
 
 
-def _accepted(probe: Probe, pipeline: str) -> ProbeVariant:
+def engine_of(spec: AdapterSpec) -> str | None:
+    """The engine whose pipelines an adapter's probe makes; None for diffusers."""
+    return None if spec.engine in HOME else spec.engine
+
+
+def _accepted(spec: AdapterSpec, pipeline: str) -> ProbeVariant:
     """What of the probe's outer level one pipeline takes."""
-    found = signatures(pipeline) if pipeline and probe.engine is None else None
+    probe = spec.probe or Probe()
+    found = signatures(pipeline) if pipeline and engine_of(spec) is None else None
     if found is None:
         return probe
     made, called = found

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language.inherit import Resolver
-from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.registry.search_path import Source, display_path
-from cachedit_yaml.rules.load import adapter_error, check_document
-from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, Span
+from cachedit_yaml.language.keys import HOME
+from cachedit_yaml.language.spec import AdapterSpec, Probe, Probes
+from cachedit_yaml.language.structure import structure
+from cachedit_yaml.registry.search_path import PROBES, Source, display_path
+from cachedit_yaml.rules.load import Adapter, Claim, adapter_error
+from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_file
 from cachedit_yaml.yaml.reading import MAX_BYTES
 
 #: Whether a text may have the key `name`; most adapters leave it out.
 _SAYS_NAME: Final = re.compile(r"""(?:^|[{,])\s*["']?name["']?\s*:|\\""", re.MULTILINE)
-#: Subfolders that hold the adapters of one engine only.
-ENGINES: Final = frozenset({"diffusers", "cache_dit", "vllm_omni", "sglang"})
 
 
 class Entry:
@@ -42,42 +44,43 @@ class Entry:
         return f"Entry({self.name!r}, {self.source.kind}, {self.shown!r})"
 
     @cached_property
-    def _read(self) -> tuple[Document, list[Diagnostic]]:
-        return read_file(self.path, self.shown)
+    def adapter(self) -> Adapter:
+        """What the file holds."""
+        return Adapter(*read_file(self.path, self.shown), resolve=self._resolve, only=self._folder)
 
-    @cached_property
-    def _checked(self) -> tuple[AdapterSpec | None, list[Diagnostic], Document]:
-        return check_document(*self._read, resolve=self._resolve)
+    @property
+    def _folder(self) -> str | None:
+        """The engine whose subfolder the file lies in."""
+        if not self.source.root.is_dir():
+            return None
+        folders = self.path.relative_to(self.source.root).parts[:-1]
+        names = (name.replace("-", "_") for name in folders)
+        return next((name for name in names if name in NAMES), None)
 
     @property
     def data(self) -> Mapping[str, Any]:
         """What the file itself says, without what it extends; empty if it cannot be read."""
-        return self._read[0].data or {}
+        return self.adapter.data
 
     @property
     def document(self) -> Document:
         """The file itself, without what it extends."""
-        return self._read[0]
+        return self.adapter.document
 
     @property
     def reading(self) -> list[Diagnostic]:
         """What is wrong before the language comes in."""
-        return self._read[1]
-
-    @property
-    def merged(self) -> Document:
-        """The file together with what it extends."""
-        return self._checked[2]
+        return self.adapter.reading
 
     @property
     def readable(self) -> bool:
         """Whether the file is YAML at all."""
-        return self._read[0].data is not None
+        return self.document.data is not None
 
     @property
     def text(self) -> str:
         """The file's text."""
-        return self._read[0].text
+        return self.document.text
 
     @cached_property
     def raw(self) -> str:
@@ -103,74 +106,109 @@ class Entry:
         """How the file came into the search: shipped, entry-point, environment or argument."""
         return self.source.kind
 
+    # --- engines ---
+
     @property
-    def engine(self) -> str | None:
-        """The engine whose subfolder the file lies in."""
-        if not self.source.root.is_dir():
-            return None
-        folders = self.path.relative_to(self.source.root).parts[:-1]
-        names = (name.replace("-", "_") for name in folders)
-        return next((name for name in names if name in ENGINES), None)
+    def engines(self) -> tuple[str, ...]:
+        """The engines that the adapter serves."""
+        return self.adapter.engines
+
+    @property
+    def home(self) -> bool:
+        """Whether it serves diffusers' pipelines, and any engine that finds nothing better."""
+        return self.adapter.home
+
+    def right(self, engine: str | None) -> int:
+        """How good its right to serve an engine is: 2 by its section, 1 at home, 0 as another's."""
+        if engine in self.adapter.sections:
+            return 2
+        return 1 if self.home else 0
 
     @property
     def label(self) -> str:
-        """The name that means this file alone: with its engine, if it is for one only."""
-        return self.name if self.engine is None else f"{self.engine}/{self.name}"
+        """The name, with the engine where it does not serve diffusers' pipelines: ``sglang/x``."""
+        engine = self.engines[0]
+        return self.name if engine in HOME else f"{engine}/{self.name}"
 
     @property
     def spec(self) -> AdapterSpec:
-        """The adapter.
+        """The adapter for the first engine that it serves.
 
         Raises:
             AdapterError: the file is wrong.
         """
-        spec, diagnostics, _ = self._checked
-        if spec is None:
-            raise adapter_error(diagnostics)
-        return spec
+        return self.spec_for(None)
+
+    def spec_for(self, engine: str | None) -> AdapterSpec:
+        """The adapter as an engine sees it.
+
+        Raises:
+            AdapterError: the file is wrong.
+        """
+        return self.adapter.spec_for(engine)
+
+    def claims(self, what: str, engine: str | None = None) -> Iterator[Claim]:
+        """Names of the pipelines or transformers that the file itself claims for an engine.
+
+        What it inherits is claimed by the file that it extends.
+        """
+        return self.adapter.claims(what, engine)
+
+    # --- probes ---
+
+    def probe(self, engine: str | None = None) -> Probe | None:
+        """How to make a small model for an engine: its own probe, or the one in ``probes/``.
+
+        Raises:
+            AdapterError: the file of the probe is wrong.
+        """
+        spec = self.spec_for(engine)
+        if spec.probe is not None:
+            return spec.probe
+        path = self.path.with_name(PROBES) / f"{self.path.stem}.yaml"
+        if not path.is_file():
+            return None
+        document, found = read_file(path, display_path(path))
+        if document.data is not None:
+            probes, problems = structure(Probes, document.data, document)
+            found = found + problems
+            if probes is not None:
+                key = "diffusers" if spec.engine in HOME else spec.engine
+                probe: Probe | None = getattr(probes, key)
+                return probe
+        raise adapter_error(found)
+
+    def with_probe(self, engine: str | None = None) -> AdapterSpec:
+        """The adapter as an engine sees it, together with its probe.
+
+        Raises:
+            AdapterError: the file is wrong, or that of the probe.
+        """
+        return dataclasses.replace(self.spec_for(engine), probe=self.probe(engine))
+
+    def to_prove(self, engine: str | None = None) -> list[AdapterSpec]:
+        """The adapter with its probe, for each engine that runs pipelines of its own.
+
+        Args:
+            engine: only for this one.
+
+        Raises:
+            AdapterError: the file is wrong, or that of the probe.
+        """
+        if engine is not None:
+            return [self.with_probe(engine)]
+        # cache-dit runs the pipelines of diffusers.
+        engines = [name for name in self.engines if name != "cache_dit"] or self.engines
+        return [self.with_probe(name) for name in engines]
+
+    # --- what is wrong ---
 
     @property
     def checked_spec(self) -> AdapterSpec | None:
         """The adapter, or None where the file is wrong."""
-        return self._checked[0]
+        return self.spec if self.adapter.valid else None
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
         """Everything that is wrong or odd in the file."""
-        return self._checked[1]
-
-    @property
-    def sources(self) -> Mapping[str, str]:
-        """The texts of the file and of what it extends, by the names that messages use."""
-        return self._checked[2].sources
-
-    def claims(self, what: str) -> Iterator[tuple[str, KeyPath]]:
-        """Names of the pipelines or transformers that the file itself claims.
-
-        What it inherits is claimed by the file that it extends.
-        """
-        if what == "pipeline":
-            yield from _names(self.data.get("pipelines"), ("pipelines",))
-            return
-        for name, value in _mapping(self.data.get("transformers")).items():
-            path: KeyPath = ("transformers", name)
-            yield from _names(_mapping(value).get("class"), (*path, "class"))
-            variants = _mapping(value).get("variants")
-            for index, variant in enumerate(variants if isinstance(variants, list) else ()):
-                yield from _names(
-                    _mapping(variant).get("class"), (*path, "variants", index, "class")
-                )
-
-    def span(self, path: KeyPath) -> Span | None:
-        """Where something stands in the file."""
-        return self._read[0].value_span(path)
-
-
-def _names(value: object, path: KeyPath) -> Iterator[tuple[str, KeyPath]]:
-    for index, item in enumerate(value if isinstance(value, list) else ()):
-        if isinstance(item, str):
-            yield item, (*path, index)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+        return self.adapter.diagnostics

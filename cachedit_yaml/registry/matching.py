@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from cachedit_yaml.errors import AdapterConflictError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.entry import Entry
-from cachedit_yaml.yaml.diagnostics import KeyPath
+from cachedit_yaml.yaml.diagnostics import Span
 
 How: TypeAlias = Literal["exact", "base", "pattern"]
 #: A class or names of classes, the most derived one first.
@@ -26,6 +26,8 @@ class Match:
         how: by the class's own name, by a base class or by a pattern.
         matched_name: the name or pattern in the adapter.
         entry: the file.
+        engine: the engine as which it serves: the one that asked, unless it is for others only.
+        alike: adapters that serve a transformer's class in the same way.
         overridden: adapters of weaker sources that say the same name.
     """
 
@@ -33,6 +35,8 @@ class Match:
     how: How
     matched_name: str
     entry: Entry
+    engine: str = "diffusers"
+    alike: list[Entry] = field(default_factory=list)
     overridden: list[Entry] = field(default_factory=list)
 
     @property
@@ -42,6 +46,9 @@ class Match:
         if self.how != "exact":
             by = "its base class" if self.how == "base" else "the pattern"
             notes.append(f"matched by {by} {self.matched_name!r}")
+        if self.alike:
+            names = ", ".join(other.name for other in self.alike)
+            notes.append(f"{names} would cache {self.matched_name} in the same way")
         if self.overridden:
             notes.append(overriding(self.entry, *self.overridden))
         return "; ".join(notes) or None
@@ -54,42 +61,32 @@ def overriding(entry: Entry, *others: Entry) -> str:
     )
 
 
-def strongest(
-    entries: Sequence[Entry],
-    what: str,
-    claims: Mapping[Entry, KeyPath] | KeyPath,
-    engine: str | None = None,
-) -> list[Entry]:
-    """Order by right, the strongest first.
+def strongest(entries: Sequence[Entry], engine: str) -> tuple[list[Entry], list[Entry]]:
+    """The entries of the best right to serve an engine, and those that they override.
 
-    Of two files of one source, that of the engine that asks is stronger; for a caller who names
-    no engine, the one that lies in no engine's folder.
-
-    Raises:
-        AdapterConflictError: two are equally strong.
+    A stronger source comes first; of one source, a file with a section for the engine, then one
+    that serves diffusers' pipelines, then one that is for other engines only.
     """
 
     def right(entry: Entry) -> tuple[int, int]:
-        fits = (entry.engine == engine) - (entry.engine not in (None, engine))
-        return entry.source.rank, fits
+        return entry.source.rank, entry.right(engine)
 
     ordered = sorted(entries, key=right, reverse=True)
-    equal = [entry for entry in ordered if right(entry) == right(ordered[0])]
-    if len(equal) > 1:
-        places = []
-        for entry in sorted(equal, key=lambda e: e.shown):
-            path = claims[entry] if isinstance(claims, Mapping) else claims
-            places.append(str(entry.span(path) or entry.shown))
-        raise AdapterConflictError(
-            f"{len(equal)} adapters {what} with the same right:\n  "
-            + "\n  ".join(places)
-            + "\n  remove it from all but one of them, or ask for an adapter by its path"
-        )
-    return [
-        entry
-        for entry in ordered
-        if entry.source.rank < ordered[0].source.rank or entry is ordered[0]
-    ]
+    best = right(ordered[0])
+    return (
+        [entry for entry in ordered if right(entry) == best],
+        [entry for entry in ordered if entry.source.rank < best[0]],
+    )
+
+
+def conflict(places: Iterable[Span | str], what: str) -> AdapterConflictError:
+    """Several adapters claim the same with the same right."""
+    shown = sorted(map(str, places))
+    return AdapterConflictError(
+        f"{len(shown)} adapters {what} with the same right:\n  "
+        + "\n  ".join(shown)
+        + "\n  remove it from all but one of them, or ask for an adapter by its path"
+    )
 
 
 def class_names(target: ClassLike) -> list[str]:

@@ -12,14 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.errors import AdapterNotFoundError
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.by_class import ByClass
 from cachedit_yaml.registry.conflicts import conflicts
-from cachedit_yaml.registry.entry import ENGINES, Entry
+from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.matching import (
     ClassLike,
     Match,
+    conflict,
     overriding,
     strongest,
 )
@@ -33,7 +36,7 @@ from cachedit_yaml.registry.search_path import (
 from cachedit_yaml.rules.load import load_adapter
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 
-__all__ = ["ENGINES", "Entry", "Match", "Registry"]
+__all__ = ["Entry", "Match", "Registry"]
 
 
 class Registry:
@@ -115,7 +118,7 @@ class Registry:
         Args:
             name_or_path: a name, or ``engine/name``; a path (anything else with a folder, or with
                 the suffix of a YAML file); or YAML text (anything with a line break).
-            engine: the engine that asks, whose own adapter of this name comes first.
+            engine: the engine that asks; default: diffusers, or the first that it serves.
 
         Raises:
             AdapterNotFoundError: there is no such adapter or file.
@@ -123,25 +126,39 @@ class Registry:
             AdapterError: the adapter is wrong.
         """
         if isinstance(name_or_path, str) and "\n" in name_or_path:
-            return load_adapter(name_or_path, resolve=self.resolve)
-        if isinstance(name_or_path, str):
-            folder, _, name = name_or_path.rpartition("/")
-            if folder.replace("-", "_") in ENGINES and not name.endswith(SUFFIXES):
-                engine, name_or_path = folder.replace("-", "_"), name
-            if not is_path(name_or_path):
-                return self.entry(name_or_path, engine).spec
+            return load_adapter(name_or_path, resolve=self.resolve, engine=engine)
+        engine, name_or_path = of_engine(name_or_path, engine)
+        return self.find(name_or_path, engine).spec_for(engine)
+
+    def find(self, name_or_path: str | os.PathLike[str], engine: str | None = None) -> Entry:
+        """The file of an adapter.
+
+        Args:
+            name_or_path: as for :meth:`get`, but no text.
+            engine: the engine that asks.
+
+        Raises:
+            AdapterNotFoundError: there is no such adapter or file.
+            AdapterConflictError: two files of one source have this name.
+        """
+        engine, name_or_path = of_engine(name_or_path, engine)
+        if isinstance(name_or_path, str) and not is_path(name_or_path):
+            return self.entry(name_or_path, engine)
         path = Path(name_or_path).expanduser()
         if not path.exists():
             raise AdapterNotFoundError(f"no such adapter file: {path}")
-        return load_adapter(path, resolve=self.resolve)
+        known = self._by_file.get(os.path.realpath(path))
+        if known is not None:
+            return known
+        return Entry(Source("argument", len(self.sources), path, "argument"), path, self.resolve)
 
-    def from_mapping(self, data: Mapping[str, Any]) -> AdapterSpec:
+    def from_mapping(self, data: Mapping[str, Any], engine: str | None = None) -> AdapterSpec:
         """Build an adapter from a dict of the same keys.
 
         Raises:
             AdapterError: the adapter is wrong.
         """
-        return load_adapter(data, resolve=self.resolve)
+        return load_adapter(data, resolve=self.resolve, engine=engine)
 
     def entry(self, name: str, engine: str | None = None) -> Entry:
         """The file that holds the adapter of this name.
@@ -163,14 +180,14 @@ class Registry:
             AdapterNotFoundError: there is none.
             AdapterConflictError: two files of one source have this name.
         """
-        return overriding(*self._named(name)) or None
+        return overriding(*self._named(name, None)) or None
 
-    def _named(self, name: str, engine: str | None = None) -> list[Entry]:
+    def _named(self, name: str, engine: str | None) -> list[Entry]:
         """The files with the adapter's name, the strongest first."""
         found = [entry for entry in self.entries if entry.name == name]
         if not found:
             raise no_such_name(name, self.entries, self.sources)
-        return strongest(found, f"have the name {name!r}", ("name",), engine)
+        return _the_strongest(found, engine)
 
     def resolve(self, name: str, origin: Path | None) -> Path:
         """Find the file that an `extends` means.
@@ -198,7 +215,7 @@ class Registry:
                     return path
         if not found:
             raise no_such_name(name, self.entries, self.sources)
-        return strongest(found, f"have the name {name!r}", ("name",))[0].path
+        return _the_strongest(found, None)[0].path
 
     # --- by class ---
 
@@ -206,13 +223,12 @@ class Registry:
         """Find the adapter for a pipeline class.
 
         The class's own name comes first, then its bases in the order of the MRO, then patterns
-        with ``*``, the longest first. Among the same names the strongest source wins, then the
-        files in the engine's own subfolder.
+        with ``*``, the longest first. Among the same names the strongest source wins, then a file
+        with a section for the engine, then one for diffusers' pipelines.
 
         Args:
             pipeline: the class, its name, or the names of the class and its bases.
-            engine: the engine that asks: diffusers, cache_dit, vllm_omni or sglang. Without one,
-                files in no engine's folder come first.
+            engine: the engine that asks; default: diffusers.
 
         Raises:
             AdapterNotFoundError: no adapter names the class.
@@ -248,6 +264,15 @@ class Registry:
 _LAST: tuple[object, Registry] | None = None
 
 
+def _the_strongest(entries: Sequence[Entry], engine: str | None) -> list[Entry]:
+    """The strongest of some entries of one name, and those that it overrides."""
+    best, others = strongest(entries, engine or HOME[0])
+    if len(best) > 1:
+        places = [entry.document.value_span(("name",)) or entry.shown for entry in best]
+        raise conflict(places, f"have the name {best[0].name!r}")
+    return [*best, *others]
+
+
 def _stamp(path: Path) -> tuple[str, int, int]:
     """What changes when a file does."""
     try:
@@ -255,6 +280,22 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     except OSError:
         return str(path), 0, 0
     return str(path), found.st_mtime_ns, found.st_size
+
+
+def of_engine(
+    name: str | os.PathLike[str], engine: str | None = None
+) -> tuple[str | None, str | os.PathLike[str]]:
+    """Take the engine off a name such as ``sglang/flux``.
+
+    Args:
+        name: a name or a path.
+        engine: the engine where the name has none.
+    """
+    if isinstance(name, str):
+        folder, _, rest = name.rpartition("/")
+        if folder.replace("-", "_") in NAMES and not rest.endswith(SUFFIXES):
+            return folder.replace("-", "_"), rest
+    return engine, name
 
 
 def is_path(text: str) -> bool:

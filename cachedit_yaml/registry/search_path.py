@@ -22,14 +22,28 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from cachedit_yaml.errors import AdapterNotFoundError
+from cachedit_yaml.language.defaults import DEFAULTS, shipped_folder
 from cachedit_yaml.registry.entry_points import packages_with_adapters
 from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.yaml.diagnostics import Diagnostic
+
+__all__ = [
+    "ENVIRONMENT_VARIABLE",
+    "PROBES",
+    "SUFFIXES",
+    "Source",
+    "display_path",
+    "find_sources",
+    "shipped_folder",
+    "yaml_files",
+]
 
 SourceKind: TypeAlias = Literal["shipped", "entry-point", "environment", "argument"]
 
 ENVIRONMENT_VARIABLE: Final = "CACHEDIT_YAML_PATH"
 SUFFIXES: Final = (".yaml", ".yml")
+#: The folder, beside adapters, that holds their probes.
+PROBES: Final = "probes"
 
 
 @dataclass(frozen=True)
@@ -95,30 +109,23 @@ def find_sources(
     return sources, problems
 
 
-def shipped_folder() -> Path | None:
-    """The adapters of this package: inside it when installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "adapters", package.parent / "adapters"):
-        if folder.is_dir():
-            return folder
-    return None
-
-
 def yaml_files(root: Path) -> list[Path]:
     """The adapter files of a folder and its subfolders, in a fixed order.
 
-    Hidden folders and files are left out, and links to folders are not followed. A file is
-    returned as it is, whatever its name.
+    Hidden folders and files are left out, and so are the folders of probes and the file of the
+    defaults; links to folders are not followed. A file is returned as it is, whatever its name.
     """
     if not root.is_dir():
         return [root]
     found: list[Path] = []
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        folders[:] = sorted(
+            name for name in folders if not name.startswith((".", "__")) and name != PROBES
+        )
         found += [
             Path(folder, name)
             for name in sorted(files)
-            if name.endswith(SUFFIXES) and not name.startswith(".")
+            if name.endswith(SUFFIXES) and not name.startswith(".") and name != DEFAULTS
         ]
     return found
 

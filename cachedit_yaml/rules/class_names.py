@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
+from cachedit_yaml.engines import find_engine
+from cachedit_yaml.language.keys import HOME
+from cachedit_yaml.language.views import engines_of, sections_of
 from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.rules.checks.context import items, mapping
 from cachedit_yaml.rules.classes import installed, misspelled
@@ -44,21 +47,37 @@ def class_names(data: Mapping[str, Any]) -> Iterator[NamedClass]:
                         yield NamedClass(item, "block", (*path, "blocks", block, "class", index))
 
 
-def check_classes(document: Document, engine: str | None) -> list[Diagnostic]:
+def check_classes(document: Document, engines: Sequence[str] = ()) -> list[Diagnostic]:
     """Check the names of classes that a file itself says.
+
+    An engine's classes are looked up in its package (and in diffusers), and not at all where it is
+    not installed.
 
     Args:
         document: the file, without what it extends.
-        engine: the engine whose folder it lies in; its classes are looked up in that package
-            (and in diffusers), and not at all where it is not installed.
+        engines: the engines that it is for; default: those that it says.
     """
-    if document.data is None:
+    data = document.data
+    if data is None:
         return []
+    engines = engines or engines_of(data)
+    # What stands outside of the sections is said of diffusers' classes, where it serves those.
+    found = _check(document, data, (), engines[:1] if engines[0] in HOME else engines)
+    for engine, section in sections_of(data).items():
+        found += _check(document, section, ("engines", engine), [engine])
+    return found
+
+
+def _check(
+    document: Document, data: Mapping[str, Any], prefix: KeyPath, engines: Sequence[str]
+) -> list[Diagnostic]:
     packages = installed()
-    if engine in ("vllm_omni", "sglang") and not any(p.engine == engine for p in packages):
+    wanted = {name for name in engines if name not in HOME and find_engine(name).class_index}
+    if not wanted <= {item.engine for item in packages}:
         packages = ()
     found = []
-    for name, what, path in class_names(document.data):
+    for name, what, path in class_names(data):
+        path = (*prefix, *path)
         if "*" in name:
             continue
         span = document.value_span(path)

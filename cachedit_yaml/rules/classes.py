@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from cachedit_yaml.engines import engines
+
 _QUOTED: Final = re.compile(rb"[\"']([A-Z]\w+)[\"']")
 _CLASS: Final = re.compile(rb"^class (\w+)", re.MULTILINE)
 _DIGITS: Final = re.compile(r"[0-9]")
@@ -80,25 +82,22 @@ class Package:
                 yield from (Path(folder, name) for name in files if name.endswith(".py"))
 
 
-#: Import name, engine, index file, folders of sources.
-_PACKAGES: Final = (
-    ("diffusers", "diffusers", "__init__.py", ("models", "pipelines", "modular_pipelines")),
-    ("vllm_omni", "vllm_omni", "diffusion/registry.py", ("diffusion/models",)),
-    ("sglang", "sglang", "multimodal_gen/registry.py", ("multimodal_gen",)),
-)
-
-
 @functools.cache
 def installed() -> tuple[Package, ...]:
     """The packages that are installed; none of them is imported."""
     found = []
-    for name, engine, index, sources in _PACKAGES:
+    for engine in engines():
+        if not engine.class_index:
+            continue
+        name, index = engine.packages[0], engine.class_index
         # find_spec of a top-level name imports nothing, but import hooks may raise anything.
         with contextlib.suppress(Exception):
             spec = importlib.util.find_spec(name)
             places = list(spec.submodule_search_locations or ()) if spec is not None else []
             if places and (Path(places[0]) / index).is_file():
-                found.append(Package(name, engine, Path(places[0]), index, sources))
+                found.append(
+                    Package(name, engine.name, Path(places[0]), index, engine.class_sources)
+                )
     return tuple(found)
 
 

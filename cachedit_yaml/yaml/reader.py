@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -16,6 +17,9 @@ from cachedit_yaml.yaml.encoding import decode, hidden_characters, too_nested
 from cachedit_yaml.yaml.nodes import Node, compose
 from cachedit_yaml.yaml.reading import MAX_BYTES, MAX_DEPTH, Reading, StopReading
 from cachedit_yaml.yaml.scalars import resolve_scalar
+
+#: What a key looks like. Python and other texts may happen to parse, with keys that none has.
+_WORD: Final = re.compile(r"[\w.-]+")
 
 
 def read_file(
@@ -67,7 +71,23 @@ def read_text(
         if root is not None:
             reading.nodes = 0
             document.data = _Builder(reading).build(root, (), None, [])
+    if not any(map(_WORD.fullmatch, document.data or ())):
+        _call_foreign(source, reading)
     return document, reading.diagnostics
+
+
+def _call_foreign(source: str | bytes, reading: Reading) -> None:
+    """Say that a file is no YAML at all rather than what would be wrong with it if it were."""
+    from cachedit_yaml.yaml.foreign import name_foreign  # its patterns take time to compile
+
+    document = reading.document
+    found = name_foreign(source, document.name)
+    if found is not None and (found[0] != "text" or document.data is None):
+        document.data = None
+        if not document.text or "\ufffd" in document.text or "\0" in document.text:
+            document.sources[document.name] = ""  # nothing that can be shown
+        reading.diagnostics.clear()
+        reading.report("not-yaml", f"the file holds {found[0]}, not YAML", hint=found[1])
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -71,6 +71,11 @@ def _diagnose(error: yaml.MarkedYAMLError, lines: list[str]) -> _Finding:
     begin, begin_column = (start.line, start.column) if start is not None else (0, 0)
     current = lines[line] if line < len(lines) else ""
 
+    for row, text in enumerate(lines):
+        if text.startswith("<<<<<<< "):
+            return _Finding(
+                row, 0, "the conflict of a merge begins here", "keep one side, remove the marks"
+            )
     tab = current[: len(current) - len(current.lstrip())].find("\t")
     if tab >= 0:
         return _Finding(line, tab, "a tab in the indentation", "indent with spaces only")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from cachedit_yaml.cli import main
-from cachedit_yaml.cli.diagnosis import VERSIONS, look_at_plugin
+from cachedit_yaml.cli.diagnosis import TORCH, look_at_plugin
+from cachedit_yaml.engines import engines, find_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = (
@@ -52,9 +53,11 @@ def test_the_versions_are_those_that_the_tests_pin() -> None:
         for line in path.read_text(encoding="utf-8").splitlines():
             if found := re.match(r"([\w.-]+)==([\w.]+)", line):
                 pins.setdefault(found[1].lower().replace("_", "-"), set()).add(found[2])
-    for name, (supported, tested, _) in VERSIONS.items():
+    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert len(engines()) == 4
+    known = {item.distribution: (item.supported, item.tested) for item in engines()}
+    for name, (supported, tested) in {"torch": TORCH, **known}.items():
         assert set(tested) == pins.get(name, set()), name
-        declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
         assert not supported or f'"{name}{supported}"' in declared
 
 
@@ -65,6 +68,21 @@ def test_one_of_mine_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "mine serves it" in out
     assert re.search(r"not flux: .*mine\.yaml \(argument\) comes before shipped", out)
     assert f"1 argument: {tmp_path}" in out
+
+
+def test_the_line_that_it_prints_works_for_a_file_of_mine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(MINE.format(name="FluxPipeline"))
+    arguments = ("--adapters", str(mine), "doctor", "--pipeline", "FluxPipeline")
+    assert f"from_pretrained('MODEL', '{mine}')" in doctor(capsys, *arguments)[1]
+    for engine, line in (
+        ("vllm-omni", f'\'{{"adapter": "{mine}"}}\''),
+        ("sglang", f"--cache-dit-config {mine}"),
+        ("cache_dit", f"cachedit_yaml.install(adapters=['{mine}'])"),
+    ):
+        assert line in doctor(capsys, *arguments, "--engine", engine)[1]
 
 
 def test_a_class_that_nobody_serves_and_a_file_that_does_not_load(
@@ -105,12 +123,12 @@ def test_vllm_omni(
     assert found["choice"]["adapter"] is None
     assert "unless cache_config names one: adapter: hunyuan-video" in found["choice"]["why"]
     monkeypatch.setenv("VLLM_PLUGINS", "other")
-    says, problem = look_at_plugin("vllm-omni")
+    says, problem = look_at_plugin(find_engine("vllm_omni").plugin)
     assert "not allowed by VLLM_PLUGINS=other" in says
     assert problem is not None
     assert "add cachedit_yaml" in problem
     monkeypatch.setenv("VLLM_PLUGINS", "other, cachedit_yaml")
-    assert look_at_plugin("vllm-omni")[1] is None
+    assert look_at_plugin(find_engine("vllm_omni").plugin)[1] is None
 
 
 def test_sglang(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,11 +142,12 @@ def test_sglang(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     assert found["choice"]["adapter"] == "latte"
     assert "diffusers back end" in found["choice"]["why"]
     assert "--backend diffusers" in found["snippet"]
+    assert "cachedit-yaml show latte > latte.yaml" in found["snippet"]
     assert "--cache-dit-config latte.yaml" in found["snippet"]
     # In an environment that was set up before the plugin existed, that is what it says.
     assert "registered" in found["plugin"]
     monkeypatch.setenv("SGLANG_PLUGINS", "")
-    assert "not allowed" not in look_at_plugin("sglang")[0]
+    assert "not allowed" not in look_at_plugin(find_engine("sglang").plugin)[0]
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}"])

@@ -121,7 +121,7 @@ def test_for_people(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "step split  fraction {transformer: 0.25, transformer_2: 0.75}",
         "guidance    two forwards a step where not pipeline.is_distilled, else one",
         "sets        pipeline._cache_dit_paired = true",
-        "  profile    none (it has: fast)",
+        "  profile    none (it has: quality, balanced, fast)",
     ):
         assert line in out.splitlines()
     assert "warning: it requires torch >=99" in out

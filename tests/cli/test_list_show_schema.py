@@ -88,9 +88,11 @@ def test_show(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "    blocks: Pattern_2 (optional)  {max_cached_steps: 20}",
         "steps divide by: {boundary: {ratio: 0.9, high: transformer, low: transformer_2}}",
         "guidance: {mode: separate}",
-        "cache: {max_warmup_steps: 4, scm: null}",
+        "cache: {Fn_compute_blocks: 1, residual_diff_threshold: 0.12, max_warmup_steps: 4, "
+        "max_continuous_cached_steps: 3, scm: null}",
         "cache up to 8 steps: {max_warmup_steps: 1}",
-        "profile fast: {residual_diff_threshold: 0.3, scm: {mask: [1, 0]}}",
+        "profile fast: {residual_diff_threshold: 0.3, max_continuous_cached_steps: 6, "
+        "scm: {mask: [1, 0]}, calibrator: {type: taylorseer}}",
         "sets on the pipeline: {_cache_dit_paired: true}",
     ):
         assert line in summary.splitlines()

@@ -49,11 +49,11 @@ def test_folders_files_and_patterns(here: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_errors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(here, a=GOOD.format("A"), b=GOOD.format("B") + "oops: 1\n", c="\tx\n")
+    write(here, a=GOOD.format("A"), b=GOOD.format("B") + "oops: 1\n", c="schema: 1\n\tx: 1\n")
     assert main(["validate", "."]) == 1
     out = capsys.readouterr().out
     assert "b.yaml:4:1: error[unknown-key]: unknown key 'oops' (CY101)\n   4 | oops: 1\n" in out
-    assert "c.yaml:1:1: error[syntax]: a tab in the indentation" in out
+    assert "c.yaml:2:1: error[syntax]: a tab in the indentation" in out
     assert out.endswith("\n3 files, 2 errors\n")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,9 +34,7 @@ def torchrun(folder: Path, *arguments: str) -> list[dict[str, Any]]:
         "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
         "CUDA_VISIBLE_DEVICES": "",
     }
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = processes.run(command, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 

@@ -31,7 +31,7 @@ def work(rank: int, folder: Path, label: str, parallel: dict[str, int], port: in
     from vllm_omni.diffusion.data import OmniDiffusionConfig
     from vllm_omni.diffusion.worker.diffusion_worker import DiffusionWorker
 
-    spec = next(item.spec for item in Registry.load().adapters() if item.label == label)
+    (spec,) = Registry.load().find(label).to_prove("vllm_omni")
     made = recipe(spec, spec.pipelines[0])
     config = OmniDiffusionConfig.from_kwargs(
         model=str(folder / "model"), dtype="float32", enforce_eager=True,

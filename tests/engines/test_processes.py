@@ -8,11 +8,9 @@ import json
 import os
 import re
 import shlex
-import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import processes
 from tests.doors.test_engines_page import SNIPPETS
 from tests.engines import checkpoints
 from tests.engines.engine import Engine, running
@@ -70,9 +69,7 @@ def test_the_server(model: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO", "CACHE_DIT_LOG_LEVEL": "info"}
     with log.open("w") as output:
-        server = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, start_new_session=True
-        )
+        server = processes.start(command, stdout=output, stderr=output, env=environment)
     try:
         body = {
             "prompt": "a red cat", "size": "64x64", "num_inference_steps": 8, "seed": 0,
@@ -85,12 +82,7 @@ def test_the_server(model: Path, tmp_path: Path) -> None:
         assert "cachedit-yaml serves" in text
         assert "FluxTransformer2DModel (transformer.single_transformer_blocks)" in text
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait(30)
+        processes.end(server)
     with running("flux", model, cache_backend="cache_dit", cache_config=config) as engine:
         assert (engine.generate()[0] == np.asarray(picture)).all()
         stats = engine.handle.stats()
@@ -130,19 +122,20 @@ def test_the_page(tmp_path: Path) -> None:
         engine.close()
 
 
-def ask(server: subprocess.Popen[bytes], url: str, body: dict[str, object], log: Path) -> dict:
+def ask(server: subprocess.Popen[str], url: str, body: dict[str, object], log: Path) -> dict:
     """Post a request as soon as the server takes it."""
     request = urllib.request.Request(
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    deadline = time.monotonic() + 240
-    while True:
+
+    def answer() -> dict | None:
         assert server.poll() is None, log.read_text()[-3000:]
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode() + log.read_text()[-3000:]) from error
-        except OSError:
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(1)
+        except OSError:  # it does not listen yet
+            return None
+
+    return processes.until(answer, lambda: log.read_text()[-3000:])

@@ -18,6 +18,7 @@ import pytest
 from cachedit_yaml.engines.vllm_omni.checkpoint import write_checkpoint
 from cachedit_yaml.probe.recipe import recipe
 from cachedit_yaml.registry.registry import Registry
+from tests import processes
 
 pytestmark = pytest.mark.engines
 
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def run(folder: Path, label: str, parallel: dict[str, int]) -> list[dict[str, Any]]:
     """What each rank did."""
     folder.mkdir()
-    spec = next(item.spec for item in Registry.load().adapters() if item.label == label)
+    (spec,) = Registry.load().find(label).to_prove("vllm_omni")
     (folder / "model").mkdir()
     made = recipe(spec, spec.pipelines[0])
     write_checkpoint(folder / "model", spec, made, spec.pipelines[0])
@@ -37,20 +38,20 @@ def run(folder: Path, label: str, parallel: dict[str, int]) -> list[dict[str, An
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     ranks = range(max(1, *parallel.values()) if parallel else 1)
     workers = [
-        subprocess.Popen(
+        processes.start(
             [sys.executable, "-W", "ignore", "-m", "tests.engines.ranks", str(rank), str(folder),
              label, json.dumps(parallel), str(port)],
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
         for rank in ranks
     ]  # fmt: skip
     try:
         for worker in workers:
-            output, _ = worker.communicate(timeout=300)
+            output, _ = processes.finish(worker)
             assert worker.returncode == 0, output[-4000:]
     finally:
         for worker in workers:
-            worker.kill()
+            processes.kill(worker)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in ranks]
 
 

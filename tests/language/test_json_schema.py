@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from language_documents import BAD_VALUES, GOOD, Bad
 
@@ -133,7 +133,7 @@ def paths(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.data())
 def test_of_one_mind_on_mutations(data: st.DataObject) -> None:
     document = copy.deepcopy(data_of(GOOD[data.draw(st.sampled_from(sorted(GOOD)))]))
@@ -163,7 +163,7 @@ def test_of_one_mind_on_mutations(data: st.DataObject) -> None:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_of_one_mind_on_settings(data: st.DataObject) -> None:
     keys = sorted(SCHEMA["$defs"]["CacheSettings"]["properties"])

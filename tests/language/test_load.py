@@ -42,9 +42,9 @@ def write(folder: Path, **files: str) -> Path:
 
 
 def problems(path: Path) -> list[str]:
-    spec, found, _ = read_adapter(path, name=path.name)
-    assert spec is None
-    return [item.summary() for item in found if item.severity == "error"]
+    adapter = read_adapter(path, name=path.name)
+    assert not adapter.valid
+    return [item.summary() for item in adapter.diagnostics if item.severity == "error"]
 
 
 def test_a_file_gives_its_name_and_place(tmp_path: Path) -> None:
@@ -89,8 +89,7 @@ def test_warnings_do_not_stop_loading(tmp_path: Path) -> None:
     text = HEAD + "cache: {scm: {preset: fast, policy: static}, max_cached_steps: 2}\n"
     path = write(tmp_path, a=text) / "a.yaml"
     assert load_adapter(path).cache.max_cached_steps == 2
-    _, found, _ = read_adapter(path)
-    assert [item.severity for item in found] == ["warning"]
+    assert [item.severity for item in read_adapter(path).diagnostics] == ["warning"]
 
 
 # --- extends ---
@@ -129,7 +128,7 @@ profiles:
     assert params is not None
     assert (params.Fn_compute_blocks, params.max_warmup_steps) == (3, 1)
     assert spec.transformers["other"].optional
-    assert set(spec.profiles) == {"fast", "slow"}
+    assert set(spec.profiles) == {"quality", "balanced", "fast", "slow"}
 
 
 def test_a_choice_is_replaced_whole(tmp_path: Path) -> None:
@@ -165,11 +164,23 @@ def test_messages_name_the_file_that_holds_the_mistake(tmp_path: Path) -> None:
 
 
 def test_rules_hold_across_files(tmp_path: Path) -> None:
-    child = "schema: 1\nextends: base.yaml\nrefuse: not this one\n"
-    found = problems(write(tmp_path, base=BASE, child=child) / "child.yaml")
+    child = "schema: 1\nextends: base.yaml\ncache: {max_continuous_cached_steps: 0}\n"
+    base = BASE.replace("max_warmup_steps: 8", "max_cached_steps: -2")
+    found = problems(write(tmp_path, base=base, child=child) / "child.yaml")
     assert len(found) == 1
-    assert found[0].startswith("child.yaml:3:1: error[unusable]")
-    assert "base.yaml:10:1: declared here" in found[0]
+    assert found[0].startswith("base.yaml:8:21: error[out-of-range]")
+
+
+def test_a_refusal_inherits_nothing_but_whom_it_is_for(tmp_path: Path) -> None:
+    child = "schema: 1\nextends: base.yaml\npipelines: [P]\nrefuse: not this one\n"
+    spec = load_adapter(write(tmp_path, base=BASE, child=child) / "child.yaml")
+    assert spec.refuse == "not this one"
+    assert {path: item.transformer_class for path, item in spec.transformers.items()} == {
+        "transformer": ("BaseTransformer",)
+    }
+    assert spec.transformers["transformer"].blocks is None
+    assert (spec.profiles, spec.steps, spec.step_split) == ({}, (), None)
+    assert dict(spec.cache.given()) == {}
 
 
 def test_bases_of_bases(tmp_path: Path) -> None:
@@ -191,7 +202,7 @@ def test_bases_of_bases(tmp_path: Path) -> None:
         ("new.yaml", "new.yaml:1:9: error[schema-version]"),
         ("/etc/base.yaml", "must be relative"),
         ("../none.yaml", "cannot read the file"),
-        ("unheard-of", "no adapter is called 'unheard-of'"),
+        ("unheard-of", "no adapter is called 'unheard-of' where none is looked for"),
     ],
 )
 def test_bases_that_cannot_be_used(tmp_path: Path, extends: str, says: str) -> None:

@@ -24,7 +24,8 @@ ADAPTER: dict[str, Any] = {
 
 
 def probe(**fields: Any) -> Any:
-    return load_adapter({**ADAPTER, "probe": {"engine": "vllm_omni", **fields}}).probe
+    data = {**ADAPTER, "engines": {"vllm_omni": {"probe": fields}}}
+    return load_adapter(data, engine="vllm_omni").probe
 
 
 def test_what_lies_in_the_checkpoint_and_what_does_not() -> None:

@@ -28,16 +28,20 @@ def adapter(guidance: str = "observed", **probe: Any) -> AdapterSpec:
             "cache": {"Fn_compute_blocks": 1},
             "guidance": guidance,
             "transformers": {"transformer": {"blocks": {"transformer_blocks": "Pattern_1"}}},
-            "probe": {
-                "engine": "sglang",
-                "parts": {"transformer": {"part": FLUX, "config": {"num_layers": 4}}},
-                "forward": {
-                    "hidden_states": {"randn": [2, 3]},
-                    "timestep": {"full": [1], "value": 8},
-                },
-                **probe,
+            "engines": {
+                "sglang": {
+                    "probe": {
+                        "parts": {"transformer": {"part": FLUX, "config": {"num_layers": 4}}},
+                        "forward": {
+                            "hidden_states": {"randn": [2, 3]},
+                            "timestep": {"full": [1], "value": 8},
+                        },
+                        **probe,
+                    }
+                }
             },
-        }
+        },
+        engine="sglang",
     )
 
 

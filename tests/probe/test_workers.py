@@ -8,29 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cachedit_yaml.probe.workers import Died, can_fork, side_by_side
+from tests import processes
+from tests.processes import until
 
 pytestmark = pytest.mark.skipif(
     not can_fork() or not Path("/proc/self/stat").exists(), reason="needs fork and /proc"
 )
-#: Far more than anything here takes; only a fault waits for it.
-PATIENCE = 120.0
-
-
-def until(holds: Callable[[], Any]) -> Any:
-    """Ask again until something true comes back."""
-    end = time.monotonic() + PATIENCE
-    while not (found := holds()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 def children(pid: int) -> list[int]:
@@ -138,7 +127,7 @@ def test_what_they_start_ends_with_them() -> None:
 def test_closing_ends_them_in_the_middle_of_their_work() -> None:
     def work(number: int) -> int:
         while number:
-            time.sleep(PATIENCE)
+            signal.pause()
         return number
 
     found = side_by_side(work, [0, 1, 1, 1], 2)
@@ -151,25 +140,18 @@ def test_closing_ends_them_in_the_middle_of_their_work() -> None:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the command with two processes, as a shell would: in a group of its own."""
+    """Start the command with two processes."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cachedit_yaml", *arguments, "--jobs", "2"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "cachedit_yaml", *arguments, "--jobs", "2"]
+        process = processes.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         started.append(process)
         return process
 
     yield begin
     for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        processes.kill(process)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +179,7 @@ def test_nothing_is_left_when_the_command_is_ended(
         os.killpg(process.pid, number)
     else:
         os.kill(process.pid, number)
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = processes.finish(process)
     assert (process.returncode, out, err) == (code, "", said)
     until(lambda: not running_in(process.pid))
 
@@ -209,7 +191,7 @@ def test_a_killed_process_is_a_failed_proof_that_names_its_adapter(
     process = start("check", "pixart", "--format", "json", "--only", *names)
     first = until(lambda: children(process.pid))[0]
     os.kill(first, signal.SIGKILL)
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = processes.finish(process)
     assert (process.returncode, err) == (1, "")
     found = json.loads(out)
     (failed,) = [item for item in found["results"] if item["status"] == "failed"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cachedit_yaml
+from cachedit_yaml.engines.protocol import Engine
 from cachedit_yaml.rules import classes
 from cachedit_yaml.rules.classes import Package, installed, misspelled
 
@@ -124,12 +125,18 @@ def test_validate_imports_neither_torch_nor_diffusers(tmp_path: Path) -> None:
     assert done.stdout.endswith("imported []\n")
 
 
+class NoSuchEngine(Engine):
+    name = title = "x"
+    packages = ("no_such_package",)
+    class_index = "__init__.py"
+
+
 def test_without_the_packages_nothing_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from cachedit_yaml.cli import main
 
-    monkeypatch.setattr(classes, "_PACKAGES", (("no_such_package", "x", "__init__.py", ()),))
+    monkeypatch.setattr(classes, "engines", lambda: (NoSuchEngine(),))
     installed.cache_clear()
     try:
         path = tmp_path / "a.yaml"

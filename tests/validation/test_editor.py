@@ -97,7 +97,7 @@ def editor() -> Iterator[Editor]:
     yield client
     client.ask("shutdown", None)
     client.send("exit", None)
-    process.communicate(timeout=20)
+    process.wait()
 
 
 def shipped(name: str) -> str:

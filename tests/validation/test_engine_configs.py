@@ -12,12 +12,10 @@ import pytest
 import yaml
 from cache_dit import DBCacheConfig, DBPruneConfig, load_configs
 
-from cachedit_yaml.engines.config_settings import (
-    OTHER_BACKENDS,
-    CacheDitSettings,
-    VllmOmniSettings,
-)
+from cachedit_yaml.engines.cache_dit.files import Settings as CacheDitSettings
 from cachedit_yaml.engines.configs import recognise
+from cachedit_yaml.engines.vllm_omni.files import FILES
+from cachedit_yaml.engines.vllm_omni.files import Settings as VllmOmniSettings
 from cachedit_yaml.language.shapes import keys_of
 from tests.golden import cases
 
@@ -29,15 +27,15 @@ from tests.golden import cases
         ("pipelines: [A]\ncache_config: {}\n", "adapter"),
         ("zzz: 1\n", "adapter"),
         ("", "adapter"),
-        ("cache_config: {Fn_compute_blocks: 1}\n", "cache-dit"),
-        ("cache_config:\n", "cache-dit"),
-        ("parallelism_config: {ulysses_size: 2}\n", "cache-dit"),
-        ("Fn_compute_blocks: 1\nmax_warmup_steps: 4\n", "cache-dit"),
+        ("cache_config: {Fn_compute_blocks: 1}\n", "cache_dit"),
+        ("cache_config:\n", "cache_dit"),
+        ("parallelism_config: {ulysses_size: 2}\n", "cache_dit"),
+        ("Fn_compute_blocks: 1\nmax_warmup_steps: 4\n", "cache_dit"),
         ("cache_dit_config: {cache_config: {}}\n", "sglang"),
-        ("stages:\n  - stage_id: 0\n", "vllm-omni"),
-        ("cache_backend: cache_dit\n", "vllm-omni"),
-        ('{"adapter": "flux"}', "vllm-omni"),
-        ('{"scm_steps_mask_policy": "fast"}', "vllm-omni"),
+        ("stages:\n  - stage_id: 0\n", "vllm_omni"),
+        ("cache_backend: cache_dit\n", "vllm_omni"),
+        ('{"adapter": "flux"}', "vllm_omni"),
+        ('{"scm_steps_mask_policy": "fast"}', "vllm_omni"),
         ("stages: [1, 2]\n", "adapter"),
     ],
 )
@@ -70,7 +68,7 @@ def test_every_field_of_vllm_omni_is_known() -> None:
     fields = set(re.findall(r"^    ([A-Za-z]\w+): ", body, re.MULTILINE))
     assert len(fields) >= 20
     assert fields <= set(keys_of(VllmOmniSettings))
-    assert set(OTHER_BACKENDS) <= fields
+    assert set(FILES.others) <= fields
 
 
 def good(name: str) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def test_what_is_found_misspelled_is_silently_lost_by_cache_dit() -> None:
 def test_a_config_says_what_it_is(tmp_path: Path) -> None:
     case = cases.parse(b"cache_config: {Fn_compute_blocks: 1}\n", "a.yaml")
     _, out = cases.run(case, "--format", "json")
-    assert '"kind": "cache-dit"' in out
+    assert '"kind": "cache_dit"' in out
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cachedit_yaml.language.defaults import DEFAULTS
 from cachedit_yaml.language.json_schema import FILE_NAME, generate
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +120,8 @@ def test_every_shipped_adapter_names_its_schema(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     match = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
     assert match is not None
-    assert (path.parent / match[1]).resolve() == ROOT / "schemas" / FILE_NAME
+    name = "defaults.v1.schema.json" if path.name == DEFAULTS else FILE_NAME
+    assert (path.parent / match[1]).resolve() == ROOT / "schemas" / name
 
 
 def test_the_entry_for_the_catalogue_of_schemas() -> None:

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cachedit_yaml
 from cachedit_yaml.cli import main
+from tests import processes
 from tests.golden import cases
 
 ROOT = Path(cachedit_yaml.__file__).parents[1]
@@ -36,10 +37,21 @@ peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1
 sys.stderr.write(f"took {{peak}} bytes")
 sys.exit(code if peak < {memory} else 99)
 """
+
+
+def validate_many(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Validate the folder `many` in a process that says how much memory it took."""
+    return processes.run(
+        [sys.executable, "-c", LIMITED.format(memory=MEMORY)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.data())
 def test_mutations_of_every_shipped_adapter(data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(SHIPPED))
@@ -144,14 +156,7 @@ def test_a_folder_of_ten_thousand_files_stays_small(here: Path) -> None:
     for number in range(10_000):
         text = HEAD.replace("MyPipeline", f"My{number}Pipeline")
         (here / "many" / f"m{number}.yaml").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED.format(memory=MEMORY)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = validate_many(here)
     assert done.stdout.endswith("10000 files, no problems\n"), done.stderr[-2000:]
     assert done.returncode == 0, done.stderr
 
@@ -161,12 +166,5 @@ def test_a_folder_of_ten_thousand_files_stays_small(here: Path) -> None:
 def test_hostile_files_take_little_memory(here: Path, name: str) -> None:
     (here / "many").mkdir()
     (here / "many" / "a.yaml").write_bytes(HOSTILE[name][0])
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED.format(memory=MEMORY)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = validate_many(here)
     assert done.returncode in (0, 1), done.stderr[-2000:]

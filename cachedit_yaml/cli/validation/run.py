@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cachedit_yaml.cli.validation.report import FileResult, Report
-from cachedit_yaml.engines.configs import check_config, recognise, split_sections
-from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.engines.cache_dit.files import split_sections
+from cachedit_yaml.engines.configs import check_config, recognise
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import Source, find_sources
@@ -15,7 +15,7 @@ from cachedit_yaml.rules.catalogue import Level
 from cachedit_yaml.rules.class_names import check_classes
 from cachedit_yaml.rules.fix import fix_file
 from cachedit_yaml.rules.ignores import apply_ignores
-from cachedit_yaml.rules.load import check_document
+from cachedit_yaml.rules.load import Adapter
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_text
@@ -52,12 +52,12 @@ def validate(
     run = _Run(registry, report, deep)
     entries = [entry for entry in registry.entries if entry.source in chosen]
     mine = [entry for entry in entries if not run.config(entry)]
-    by_name = {entry.shown: list(entry.diagnostics) for entry in mine}
+    by_name: dict[str, list[Diagnostic]] = {entry.shown: [] for entry in mine}
     for conflict in registry.conflicts(mine):
         where = conflict.span.path if conflict.span is not None else ""
         by_name.get(where, report.problems).append(conflict)
     for entry in mine:
-        run.adapter(entry, by_name[entry.shown])
+        run.adapter(entry.shown, entry.path, entry.adapter, by_name[entry.shown])
     if stdin is not None:
         run.stdin(stdin)
     return report
@@ -121,29 +121,28 @@ class _Run:
         adapter, sections = split_sections(document) or (None, document)
         if adapter is None:
             return False
-        spec, found, merged = check_document(adapter, reading, resolve=self.registry.resolve)
-        found = found + check_classes(adapter, None)
-        found += check_config("cache-dit", sections, self.registry)
-        found += self.looked_at(spec, merged)
-        self.report.texts.update(merged.sources)
-        self.add(name, "adapter", path, found, document)
+        loaded = Adapter(adapter, reading, resolve=self.registry.resolve)
+        found = check_config("cache_dit", sections, self.registry)
+        self.adapter(name, path, loaded, found, document)
         return True
 
-    def adapter(self, entry: Entry, found: list[Diagnostic]) -> None:
-        """Check an adapter, beyond what loading it checks."""
-        found = found + check_classes(entry.document, entry.engine)
-        found += self.looked_at(entry.checked_spec, entry.merged)
-        self.report.texts.update(entry.sources)
-        self.add(entry.shown, "adapter", entry.path, found, entry.document)
+    def adapter(
+        self,
+        name: str,
+        path: Path | None,
+        adapter: Adapter,
+        found: list[Diagnostic],
+        document: Document | None = None,
+    ) -> None:
+        """Check an adapter, with what is wrong beside what it says itself."""
+        found = adapter.diagnostics + found + check_classes(adapter.document, adapter.engines)
+        if self.deep and adapter.valid:
+            from cachedit_yaml.probe.recipe import config_of
+            from cachedit_yaml.rules.deep import check_deep
 
-    def looked_at(self, spec: AdapterSpec | None, merged: Document) -> list[Diagnostic]:
-        """What the classes themselves say of an adapter, where that is asked for."""
-        if not self.deep:
-            return []
-        from cachedit_yaml.probe.recipe import config_of
-        from cachedit_yaml.rules.deep import check_deep
-
-        return check_deep(spec, merged, config_of)
+            found += check_deep(adapter.spec_for(), adapter.merged(), config_of)
+        self.report.texts.update(adapter.sources)
+        self.add(name, "adapter", path, found, document or adapter.document)
 
     def stdin(self, content: bytes) -> None:
         """Check what comes from another program."""
@@ -152,14 +151,9 @@ class _Run:
         if kind != "adapter":
             found = found + check_config(kind, document, self.registry)
             self.add("<stdin>", kind, None, found, document)
-            return
-        if self.mixed("<stdin>", None, document, found):
-            return
-        spec, found, merged = check_document(document, found, resolve=self.registry.resolve)
-        found = found + check_classes(document, None)
-        found += self.looked_at(spec, merged)
-        self.report.texts.update(merged.sources)
-        self.add("<stdin>", kind, None, found, document)
+        elif not self.mixed("<stdin>", None, document, found):
+            adapter = Adapter(document, found, resolve=self.registry.resolve)
+            self.adapter("<stdin>", None, adapter, [])
 
     def add(
         self, name: str, kind: str, path: Path | None, found: list[Diagnostic], document: Document

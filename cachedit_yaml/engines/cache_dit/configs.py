@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.engines.configs import SECTIONS, check_config, split_sections
+from cachedit_yaml.engines.cache_dit.files import SECTIONS, split_sections
+from cachedit_yaml.engines.configs import check_config
+from cachedit_yaml.engines.protocol import Config
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError
-from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
+from cachedit_yaml.language.spec import CacheSettings
 from cachedit_yaml.rules.load import adapter_error, check_document, parse_settings
 from cachedit_yaml.yaml.diagnostics import Diagnostic, nearest
 from cachedit_yaml.yaml.document import Document
@@ -42,24 +43,72 @@ _CALIBRATORS: Final[Mapping[str, Mapping[str, str]]] = {
 _ALIASES: Final = {"ulysses": "ulysses_size", "ring": "ring_size", "tp": "tp_size"}
 
 
-@dataclass(frozen=True)
-class Config:
-    """What a file says.
+class CacheDitConfig(Config):
+    """A file with sections of cache-dit."""
 
-    Attributes:
-        adapter: the adapter, or None where it is found by the pipeline's class.
-        settings: the cache settings, which win over profile and adapter.
-        sections: the other sections, for cache-dit.
-        notes: remarks for people.
-    """
+    def load(self) -> dict[str, Any]:
+        """The sections as cache-dit's own objects.
 
-    adapter: AdapterSpec | None
-    settings: CacheSettings
-    sections: Mapping[str, Any]
-    notes: tuple[str, ...]
+        Raises:
+            CacheRuntimeError: cache-dit is not installed.
+            ConfigError: a key or value that the installed cache-dit does not take.
+        """
+        sections = self.sections
+        try:
+            from cache_dit import load_configs
+        except ModuleNotFoundError as error:
+            raise CacheRuntimeError(
+                f"{', '.join(sections)}: needs the package {error.name}, which is not installed"
+            ) from error
+        parallelism = sections.get("parallelism_config")
+        if isinstance(parallelism, Mapping) and parallelism.get("use_ray"):
+            raise ConfigError(
+                "parallelism_config: use_ray runs copies of the model in other processes, which "
+                "this package does not reach; start the processes with torchrun instead"
+            )
+        try:
+            loaded = load_configs(dict(sections))
+        except Exception as error:
+            raise ConfigError(f"{', '.join(sections)}: {error or type(error).__name__}") from error
+        return {name: loaded[name] for name in sections}
+
+    def apply(self, plan: Plan) -> None:
+        """Hand the sections to cache-dit, for the transformers of a plan.
+
+        They stay when caching is disabled: cache-dit takes none of them back.
+
+        Raises:
+            CacheRuntimeError: cache-dit cannot do it; says why.
+        """
+        import cache_dit
+        from cache_dit import BlockAdapter, ForwardPattern
+
+        options = self.load()
+        adapter = BlockAdapter(
+            pipe=plan.pipeline,
+            transformer=[item.module for item in plan.transformers],
+            blocks=[[x.holder for x in item.lists] for item in plan.transformers],
+            blocks_name=[[x.path for x in item.lists] for item in plan.transformers],
+            forward_pattern=[
+                [ForwardPattern[x.pattern.name] for x in item.lists] for item in plan.transformers
+            ],
+            skip_post_init=True,
+        )
+        try:
+            cache_dit.enable_cache(adapter, cache_config=None, **options)
+        except CacheditYamlError:
+            raise
+        except Exception as error:
+            hint = ""
+            if "No planner" in str(error) and find_spec("einops") is None:
+                hint = "; its planners need the package einops, which is not installed"
+            named = ", ".join(self.sections)
+            raise CacheRuntimeError(
+                f"cache-dit cannot apply {named}: {error or type(error).__name__}{hint}"
+            ) from error
 
 
-def read_config(source: object) -> Config | None:
+def read_config(source: object) -> CacheDitConfig | None:
     """Read a file with sections of cache-dit.
 
     Args:
@@ -89,7 +138,7 @@ def read_config(source: object) -> Config | None:
     spec = None
     if adapter is not None:
         spec, found, _ = check_document(adapter, found, resolve=registry.resolve)
-    found = found + check_config("cache-dit", sections, registry) + _unknown(sections)
+    found = found + check_config("cache_dit", sections, registry) + _unknown(sections)
     found = list({(item.span, item.message): item for item in found}.values())
     if any(item.severity == "error" for item in found):
         raise adapter_error(found)
@@ -105,7 +154,7 @@ def read_config(source: object) -> Config | None:
     others = {name: data[name] for name in SECTIONS if data.get(name) is not None}
     if "cache_config" in others:  # the flat form has no other sections
         others = {}
-    return Config(spec, parse_settings(translate(settings)), others, tuple(notes))
+    return CacheDitConfig(spec, parse_settings(translate(settings)), others, tuple(notes))
 
 
 def translate(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,67 +176,6 @@ def translate(config: Mapping[str, Any]) -> dict[str, Any]:
             given = {here: config[there] for there, here in options.items() if there in config}
             found["calibrator"] = {"type": name, "enable_encoder_calibrator": encoder, **given}
     return found
-
-
-def apply(sections: Mapping[str, Any], plan: Plan) -> None:
-    """Hand the other sections of a file to cache-dit, for the transformers of a plan.
-
-    They stay when caching is disabled: cache-dit takes none of them back.
-
-    Raises:
-        CacheRuntimeError: cache-dit cannot do it; says why.
-    """
-    import cache_dit
-    from cache_dit import BlockAdapter, ForwardPattern
-
-    options = load(sections)
-    adapter = BlockAdapter(
-        pipe=plan.pipeline,
-        transformer=[item.module for item in plan.transformers],
-        blocks=[[x.holder for x in item.lists] for item in plan.transformers],
-        blocks_name=[[x.path for x in item.lists] for item in plan.transformers],
-        forward_pattern=[
-            [ForwardPattern[x.pattern.name] for x in item.lists] for item in plan.transformers
-        ],
-        skip_post_init=True,
-    )
-    try:
-        cache_dit.enable_cache(adapter, cache_config=None, **options)
-    except CacheditYamlError:
-        raise
-    except Exception as error:
-        hint = ""
-        if "No planner" in str(error) and find_spec("einops") is None:
-            hint = "; its planners need the package einops, which is not installed"
-        raise CacheRuntimeError(
-            f"cache-dit cannot apply {', '.join(sections)}: {error or type(error).__name__}{hint}"
-        ) from error
-
-
-def load(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections as cache-dit's own objects.
-
-    Raises:
-        CacheRuntimeError: cache-dit is not installed.
-        ConfigError: a key or value that the installed cache-dit does not take.
-    """
-    try:
-        from cache_dit import load_configs
-    except ModuleNotFoundError as error:
-        raise CacheRuntimeError(
-            f"{', '.join(sections)}: needs the package {error.name}, which is not installed"
-        ) from error
-    parallelism = sections.get("parallelism_config")
-    if isinstance(parallelism, Mapping) and parallelism.get("use_ray"):
-        raise ConfigError(
-            "parallelism_config: use_ray runs copies of the model in other processes, which this "
-            "package does not reach; start the processes with torchrun instead"
-        )
-    try:
-        loaded = load_configs(dict(sections))
-    except Exception as error:
-        raise ConfigError(f"{', '.join(sections)}: {error or type(error).__name__}") from error
-    return {name: loaded[name] for name in sections}
 
 
 def _unknown(document: Document) -> list[Diagnostic]:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Factory = Callable[..., Any]
 Say = Callable[..., None]
 #: Adapters of other engines describe other classes of the same name.
-_ENGINES: Final = (None, "diffusers", "cache_dit", "sglang")
+_ENGINES: Final = ("cache_dit", "sglang")
 #: How pipelines announce a guidance branch.
 _ANNOUNCED: Final = re.compile(r"cache_context\(\s*[\"'](\w+)")
 
@@ -157,7 +157,7 @@ class _Table:
             # SGLang's own transformers come from its package, some with the name of diffusers'.
             ours = type(alone).__module__.partition(".")[0] == "sglang"
             match = self.registry.match_transformer(type(alone), "sglang" if ours else "cache_dit")
-            if ours and match.entry.engine != "sglang" and match.entry.kind == "shipped":
+            if ours and "sglang" not in match.entry.engines and match.entry.kind == "shipped":
                 raise AdapterNotFoundError(
                     f"{match.entry.shown} is made for diffusers' {type(alone).__name__}, not for "
                     "SGLang's; put an adapter of your own into CACHEDIT_YAML_PATH"
@@ -185,9 +185,10 @@ def _class_names(registry: Registry) -> tuple[str, ...]:
     found = {
         name.partition("*")[0]
         for entry in registry.adapters()
-        if entry.engine in _ENGINES and entry.readable
+        for engine in _ENGINES
+        if engine in entry.engines
         for what in ("pipeline", "transformer")
-        for name, _ in entry.claims(what)
+        for name, *_ in entry.claims(what, engine)
     }
     return tuple(sorted(found - {""}))
 

@@ -84,8 +84,8 @@ def _check(
     cls: Any,
 ) -> None:
     """Find out what is wrong before minutes of loading."""
+    from cachedit_yaml.api import read_config
     from cachedit_yaml.compiler.settings import find_profile
-    from cachedit_yaml.engines.cache_dit.configs import read_config
 
     if execution not in ("loop", "native"):
         raise ConfigError(f"execution must be 'loop' or 'native', not {execution!r}")

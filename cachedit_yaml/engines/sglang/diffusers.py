@@ -23,7 +23,7 @@ def apply_cache_dit(inner: Callable[..., Any], owner: Any, pipe: Any, server_arg
         CacheditYamlError: the file is wrong, or its adapter does not fit.
     """
     import cachedit_yaml
-    from cachedit_yaml.engines.cache_dit.configs import read_config
+    from cachedit_yaml.api import read_config
 
     source = server_args.cache_dit_config
     if not isinstance(source, (str, os.PathLike)) or not os.path.isfile(source):

@@ -170,9 +170,7 @@ def _is_ours(match: Match, module: Any) -> bool:
         return False
     entry = match.entry
     own_class = any(cls.__module__.partition(".")[0] == NAME for cls in mro)
-    return entry.engine == NAME or (
-        entry.engine in (None, "diffusers") and (entry.kind != "shipped" or not own_class)
-    )
+    return NAME in entry.engines or (entry.home and (entry.kind != "shipped" or not own_class))
 
 
 def _left_to_the_engine(asked: Asked) -> str | None:

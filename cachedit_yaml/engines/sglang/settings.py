@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cachedit_yaml.api import read_config
 from cachedit_yaml.compiler.settings import Layer
 from cachedit_yaml.compiler.versions import installed_version
-from cachedit_yaml.engines.cache_dit.configs import read_config
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 from cachedit_yaml.registry.registry import Registry

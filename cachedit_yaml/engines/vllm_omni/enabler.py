@@ -45,7 +45,7 @@ def install(package: ModuleType) -> list[str]:
             name
             for entry in Registry.load().entries
             if is_ours(entry)
-            for name, _ in entry.claims("pipeline")
+            for name, *_ in entry.claims("pipeline", NAME)
             if "*" not in name
         }
     )

@@ -15,4 +15,4 @@ def is_ours(entry: Entry) -> bool:
     A shipped adapter for diffusers' class of the same name was not tried on the engine's class; it
     serves it where ``adapter`` names it.
     """
-    return entry.engine == NAME or (entry.engine is None and entry.kind != "shipped")
+    return NAME in entry.engines or (entry.home and entry.kind != "shipped")

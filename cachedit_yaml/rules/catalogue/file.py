@@ -160,4 +160,16 @@ RULES: Final = (
         "Begin with `schema: 1`.",
         "- schema: 1\n- pipelines: [MyPipeline]\n",
     ),
+    Rule(
+        "CY015",
+        "not-yaml",
+        "error",
+        "file",
+        "The file is something else than YAML.",
+        "A picture, a program or a page of a server was named or saved in place of an adapter, "
+        "and no line of it can be mended.",
+        "Name the adapter's own file. In JSON, which YAML can read, leave out the comments.",
+        "def enable(pipe):\n    return pipe\n",
+        ADAPTER,
+    ),
 )

@@ -159,8 +159,8 @@ RULES: Final = (
         "A profile changes nothing.",
         "Whoever picks it gets what they would get without it.",
         "Say what it changes, or remove it.",
-        ADAPTER + "profiles: {fast: {}}\n",
-        ADAPTER + "profiles: {fast: {scm: fast}}\n",
+        ADAPTER + "profiles: {slow: {}}\n",
+        ADAPTER + "profiles: {slow: {scm: slow}}\n",
     ),
     Rule(
         "CY213",

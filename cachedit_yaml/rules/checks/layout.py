@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
+from cachedit_yaml.language.views import IDLE_BESIDE_REFUSAL
 from cachedit_yaml.rules.checks.context import Context, items, mapping
 from cachedit_yaml.yaml.diagnostics import KeyPath
-
-#: What means nothing where nothing is cached.
-_IDLE_BESIDE_REFUSAL: Final = ("cache", "steps", "step_split", "guidance", "set", "profiles")
 
 
 def check(context: Context, standalone: bool) -> None:
@@ -39,7 +37,7 @@ def check(context: Context, standalone: bool) -> None:
             (),
             hint="add 'pipelines: [ClassName]', or a 'class:' to a transformer",
         )
-    for name, value in context.named.items():
+    for name, value in context.named.items() if "refuse" not in data else ():
         given = mapping(data.get("transformers")).get(name)
         if given is value and "blocks" not in value and "variants" not in value:
             context.report(
@@ -53,7 +51,8 @@ def check(context: Context, standalone: bool) -> None:
 
 def _refusal(context: Context) -> None:
     data = context.data
-    if "transformers" in data:
+    # A class alone says whom the refusal is for.
+    if any(set(value) - {"class", "optional"} for value in context.named.values()):
         context.report(
             "unusable",
             "an adapter that refuses cannot have transformers",
@@ -63,7 +62,7 @@ def _refusal(context: Context) -> None:
             hint="remove one of the two",
         )
     else:
-        for name in _IDLE_BESIDE_REFUSAL:
+        for name in IDLE_BESIDE_REFUSAL:
             if name in data:
                 context.report(
                     "ignored",

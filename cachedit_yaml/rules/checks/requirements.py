@@ -5,20 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from cachedit_yaml.engines import engines
 from cachedit_yaml.rules.checks.context import Context, mapping
 from cachedit_yaml.yaml.diagnostics import KeyPath, nearest
 
-#: What an adapter may reasonably need.
-_KNOWN: Final = (
-    "cache-dit",
-    "diffusers",
+#: What an adapter may reasonably need, beside engines.
+_OTHERS: Final = (
     "torch",
     "transformers",
     "accelerate",
     "safetensors",
-    "vllm",
-    "vllm-omni",
-    "sglang",
     "cachedit-yaml",
     "peft",
     "numpy",
@@ -31,9 +27,13 @@ _BOUND: Final = re.compile(r" *(~=|==|!=|<=|>=|<|>) *([0-9]+(?:\.[0-9]+)*) *")
 
 def check(context: Context) -> None:
     """Ranges that nothing satisfies, and packages that look misspelled."""
-    for name, wanted in mapping(context.data.get("requires")).items():
+    wishes = mapping(context.data.get("requires"))
+    known = (
+        [*(name for item in engines() for name in item.distributions), *_OTHERS] if wishes else []
+    )
+    for name, wanted in wishes.items():
         path: KeyPath = ("requires", name)
-        near = nearest(name, _KNOWN) if isinstance(name, str) and name not in _KNOWN else []
+        near = nearest(name, known) if isinstance(name, str) and name not in known else []
         if near and near[0] != name.replace("_", "-"):
             context.report(
                 "misspelled-package",

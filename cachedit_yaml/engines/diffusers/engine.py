@@ -1,0 +1,35 @@
+"""diffusers, as the rest of the package knows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cachedit_yaml.engines.protocol import Engine
+
+if TYPE_CHECKING:
+    from cachedit_yaml.registry.matching import Match
+
+
+class Diffusers(Engine):
+    """Pipelines in a process of one's own."""
+
+    name = title = "diffusers"
+    packages = distributions = ("diffusers",)
+    supported = ">=0.40"
+    tested = ("0.40.0", "0.41.0", "0.42.1")
+    needed = True
+    class_index = "__init__.py"
+    class_sources = ("models", "pipelines", "modular_pipelines")
+
+    def snippet(self, model: str, adapter: str | None, match: Match | None) -> str:
+        """Python."""
+        name = f", {adapter!r}" if adapter else ""
+        return (
+            "import cachedit_yaml\n\n"
+            f"pipe = cachedit_yaml.from_pretrained({model!r}{name})\n"
+            "# or, for a pipeline that is there already:\n"
+            f"# handle = cachedit_yaml.enable(pipe{name})"
+        )
+
+
+ENGINE: Final = Diffusers()

@@ -1,0 +1,124 @@
+"""What an engine is to the rest of the package.
+
+Each engine's folder has an ``engine.py`` with an object of a class derived from :class:`Engine`.
+That module imports nothing that takes long: methods import what they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.engines.configs import ConfigFiles
+    from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
+    from cachedit_yaml.registry.matching import Match
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """How an engine loads this package.
+
+    Attributes:
+        groups: groups of entry points in which it has to stand.
+        variable: the environment variable that names the plugins that may be loaded.
+        empty_is_all: whether an empty variable allows all of them, as one that is not set does.
+    """
+
+    groups: tuple[str, ...]
+    variable: str
+    empty_is_all: bool = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config file of an engine, which may hold an adapter too.
+
+    Attributes:
+        adapter: the adapter, or None where it is found by the pipeline's class.
+        settings: the cache settings, which win over profile and adapter.
+        sections: what else the engine is to do.
+        notes: remarks for people.
+    """
+
+    adapter: AdapterSpec | None
+    settings: CacheSettings
+    sections: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    def load(self) -> Mapping[str, Any]:
+        """Find out what is wrong in the sections, before anything is touched."""
+        return self.sections
+
+    def apply(self, plan: Plan) -> None:
+        """Let the engine do what the sections say, for the transformers of a plan."""
+
+
+class Engine:
+    """One engine.
+
+    Attributes:
+        name: as adapters say it.
+        title: as people say it.
+        packages: the packages whose classes are its own.
+        distributions: what is installed with it, its own distribution first.
+        supported: the versions of its distribution that it may have; empty for any.
+        tested: those that the tests run with.
+        needed: whether caching needs it, whatever engine runs.
+        loggers: those that say too much while small models are tried.
+        class_index: the file of its package that lists the classes it exports.
+        class_sources: the folders of its package in which they are defined.
+        plugin: how it loads this package; None where it does not.
+        by_hand: whose code, written by hand, its models are compared with.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+    distributions: ClassVar[tuple[str, ...]]
+    supported: ClassVar[str] = ""
+    tested: ClassVar[tuple[str, ...]]
+    needed: ClassVar[bool] = False
+    loggers: ClassVar[tuple[str, ...]] = ()
+    class_index: ClassVar[str] = ""
+    class_sources: ClassVar[tuple[str, ...]] = ()
+    plugin: ClassVar[Plugin | None] = None
+    by_hand: ClassVar[str] = "cache-dit"
+
+    @property
+    def distribution(self) -> str:
+        """The package that installs it."""
+        return self.distributions[0]
+
+    def snippet(self, model: str, adapter: str | None, match: Match | None) -> str:
+        """What to write to cache a model.
+
+        Args:
+            model: where it is.
+            adapter: the adapter's name, or its path where no name finds it; None if it is unknown.
+            match: how it serves the model's pipeline, if that is known.
+        """
+        raise NotImplementedError
+
+    def read_config(self, source: object) -> Config | None:
+        """Read what a caller gave in the place of an adapter; None for no config of this engine's.
+
+        Raises:
+            AdapterError: it is one, and wrong; carries every error.
+            ConfigError: a section has a key that the engine does not know.
+        """
+        return None
+
+    def files(self) -> ConfigFiles | None:
+        """Its config files, which `validate` knows; None where it has none."""
+        return None
+
+    def why_not(self, match: Match, pipeline: str) -> str | None:
+        """Why an adapter serves a class of this engine's only where it is named, or None."""
+        return None
+
+    def remark(self, match: Match) -> str:
+        """What else there is to say of an adapter that serves a class; empty for nothing."""
+        return ""

@@ -1,0 +1,60 @@
+"""SGLang diffusion, as the rest of the package knows it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Final
+
+from cachedit_yaml.engines.protocol import Engine, Plugin
+
+if TYPE_CHECKING:
+    from cachedit_yaml.engines.configs import ConfigFiles
+    from cachedit_yaml.registry.matching import Match
+
+
+class SGLang(Engine):
+    """An engine with transformers of its own, and a back end for diffusers' pipelines."""
+
+    name = "sglang"
+    title = "SGLang"
+    packages = ("sglang",)
+    distributions = ("sglang",)
+    tested = ("0.5.23",)
+    loggers = ("sglang",)
+    class_index = "multimodal_gen/registry.py"
+    class_sources = ("multimodal_gen",)
+    plugin = Plugin(("sglang.multimodal_gen.plugins",), "SGLANG_PLUGINS", empty_is_all=True)
+    by_hand = "SGLang's own"
+
+    def snippet(self, model: str, adapter: str | None, match: Match | None) -> str:
+        """A command line for its own transformers, or for its diffusers back end."""
+        command = f"sglang generate --model-path {shlex.quote(model)}"
+        if adapter is None or match is None or self.name in match.entry.engines:
+            return (
+                "# SGLang's own transformers find their adapters by class\n"
+                f"SGLANG_CACHE_DIT_ENABLED=true {command}"
+            )
+        lines = [
+            f"{command} --backend diffusers \\",
+            f"    --cache-dit-config {shlex.quote(adapter)}",
+        ]
+        if match.entry.label == adapter:
+            file = shlex.quote(f"{match.entry.name}.yaml")
+            lines.insert(0, f"cachedit-yaml show {shlex.quote(adapter)} > {file}")
+            lines[-1] = f"    --cache-dit-config {file}"
+        return "\n".join(lines)
+
+    def remark(self, match: Match) -> str:
+        """Its own class is left to it where the adapter was made for diffusers'."""
+        if self.name not in match.entry.engines and match.entry.kind == "shipped":
+            return " of diffusers, for SGLang's diffusers back end; its own class is left to SGLang"
+        return ""
+
+    def files(self) -> ConfigFiles:
+        """Those of :mod:`cachedit_yaml.engines.sglang.files`."""
+        from cachedit_yaml.engines.sglang.files import FILES
+
+        return FILES
+
+
+ENGINE: Final = SGLang()
