@@ -43,6 +43,7 @@ class ProbePipeline(ProbeVariant):
     variants: Mapping[str, ProbeVariant] | None = None
     steps: str | None = None
     skip: str | None = None
+    forward: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,5 +55,3 @@ class Probe(ProbePipeline):
     """
 
     pipelines: Mapping[str, ProbePipeline] | None = None
-    engine: Literal["vllm_omni", "sglang"] | None = None
-    forward: Mapping[str, Any] | None = None
