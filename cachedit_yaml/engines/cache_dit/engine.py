@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from cachedit_yaml.engines.protocol import Config, Engine
 
 if TYPE_CHECKING:
-    from cachedit_yaml.engines.configs import ConfigFiles
     from cachedit_yaml.registry.matching import Match
 
 
@@ -37,12 +36,6 @@ class CacheDit(Engine):
         from cachedit_yaml.engines.cache_dit.configs import read_config
 
         return read_config(source)
-
-    def files(self) -> ConfigFiles:
-        """Those of :mod:`cachedit_yaml.engines.cache_dit.files`."""
-        from cachedit_yaml.engines.cache_dit.files import FILES
-
-        return FILES
 
 
 ENGINE: Final = CacheDit()

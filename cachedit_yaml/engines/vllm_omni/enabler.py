@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from cachedit_yaml.engines.request import ENGINE
 from cachedit_yaml.engines.vllm_omni.own import NAME, is_ours
-from cachedit_yaml.engines.vllm_omni.settings import ENGINE, Request, engine_defaults, read
+from cachedit_yaml.engines.vllm_omni.settings import Request, engine_defaults, read
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.registry import Registry
