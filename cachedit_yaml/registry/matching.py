@@ -89,6 +89,8 @@ def strongest(entries: Sequence[Entry], engine: str) -> tuple[list[Entry], list[
     def right(entry: Entry) -> tuple[int, int]:
         return entry.source.rank, entry.right(engine)
 
+    if len(entries) == 1:
+        return list(entries), []  # whose right need not be read from its file
     ordered = sorted(entries, key=right, reverse=True)
     best = right(ordered[0])
     return (
