@@ -80,6 +80,7 @@ class Engine:
         plugin: how it loads this package; None where it does not.
         transformers_alone: whether its probes make transformers without pipelines, which guidance
             calls twice a step.
+        configs: its config files that `validate` knows, in words; empty for none.
         by_hand: whose code, written by hand, its models are compared with.
     """
 
@@ -95,6 +96,7 @@ class Engine:
     class_sources: ClassVar[tuple[str, ...]] = ()
     plugin: ClassVar[Plugin | None] = None
     transformers_alone: ClassVar[bool] = False
+    configs: ClassVar[str] = ""
     by_hand: ClassVar[str] = "cache-dit"
 
     @property
@@ -123,7 +125,7 @@ class Engine:
 
     def files(self) -> ConfigFiles | None:
         """Its config files, which `validate` knows; None where it has none."""
-        found: ConfigFiles = self._own("files").FILES
+        found: ConfigFiles | None = self._own("files").FILES if self.configs else None
         return found
 
     def why_not(self, match: Match, pipeline: str) -> str | None:

@@ -20,6 +20,7 @@ class CacheDit(Engine):
     supported = ">=1.5.0,<1.6"
     tested = ("1.5.0", "1.5.1", "1.5.3")
     needed = True
+    configs = "a cache-dit `load_configs` file"
 
     def snippet(self, model: str, adapter: str | None, match: Match | None) -> str:
         """Python; cache-dit finds the adapter by the pipeline's class."""

@@ -33,9 +33,6 @@ class Diffusers(Engine):
             f"# handle = cachedit_yaml.enable(pipe{name})"
         )
 
-    def files(self) -> None:
-        """It has no config files."""
-
     def takes(self, pipeline: str) -> tuple[set[str], set[str]] | None:
         """What the signatures say; None where the class is not installed."""
         from cachedit_yaml.engines.diffusers.probe import takes

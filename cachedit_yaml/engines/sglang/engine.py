@@ -24,6 +24,7 @@ class SGLang(Engine):
     class_sources = ("multimodal_gen",)
     plugin = Plugin(("sglang.multimodal_gen.plugins",), "SGLANG_PLUGINS", empty_is_all=True)
     transformers_alone = True
+    configs = "an SGLang cache config"
     by_hand = "SGLang's own"
 
     def snippet(self, model: str, adapter: str | None, match: Match | None) -> str:

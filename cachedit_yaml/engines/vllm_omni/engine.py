@@ -24,6 +24,7 @@ class VllmOmni(Engine):
     class_index = "diffusion/registry.py"
     class_sources = ("diffusion/models",)
     plugin = Plugin(("vllm_omni.general_plugins", "vllm_omni.platform_plugins"), "VLLM_PLUGINS")
+    configs = "a vLLM-Omni deploy YAML or `--cache-config` JSON"
     by_hand = "vLLM-Omni's own"
 
     def snippet(self, model: str, adapter: str | None, match: Match | None) -> str:
