@@ -33,7 +33,7 @@ def test_the_tutorial_is_a_valid_adapter_of_ten_lines() -> None:
     assert len(tutorial.strip().splitlines()) <= 11
     spec = load_adapter(tutorial)
     assert spec.pipelines == ("MyPipeline",)
-    assert list(spec.profiles) == ["fast"]
+    assert list(spec.profiles) == ["quality", "balanced", "fast"]
 
 
 @pytest.mark.parametrize("example", yaml_examples(LANGUAGE))

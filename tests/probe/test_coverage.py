@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import cachedit_yaml
 from cachedit_yaml.cli import main
 from cachedit_yaml.engines.cache_dit.against import against_cache_dit
 from cachedit_yaml.probe.check import Checked
