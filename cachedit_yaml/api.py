@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cachedit_yaml.errors import AdapterNotFoundError, CacheRuntimeError, ConfigError
+from cachedit_yaml.errors import CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 
 if TYPE_CHECKING:
@@ -73,19 +73,10 @@ def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> Adapter
 
 
 def _match(target: Any, adapters: Sequence[str | Path] = ()) -> Match:
-    from cachedit_yaml.engines import engine_of
+    from cachedit_yaml.registry.live import match_live
     from cachedit_yaml.registry.registry import Registry
 
-    registry = Registry.load(extra=adapters)
-    cls = target if isinstance(target, type) else type(target)
-    # An engine's own class may have the name of one of diffusers'.
-    engine = engine_of(cls)
-    try:
-        return registry.match_pipeline(cls, engine)
-    except AdapterNotFoundError:
-        if not any(base.__name__ == "Module" for base in cls.__mro__):
-            raise
-    return registry.match_transformer(cls, engine)
+    return match_live(Registry.load(extra=adapters), target)
 
 
 def compile_adapter(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.cli.arguments import add_engine, add_jobs
 from cachedit_yaml.cli.output import print_json, quiet_libraries, table
+from cachedit_yaml.engines import engines, find_engine
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry.registry import Registry
 
@@ -67,17 +68,16 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     import torch
 
-    from cachedit_yaml.engines.diffusers.denoisers import denoisers
     from cachedit_yaml.probe.check import check
     from cachedit_yaml.probe.coverage import coverage, markdown, merge
 
     torch.set_num_threads(1)
     merged = [row for file in args.merge for row in _read_rows(file)]
     entries = Registry.load(args.adapters).adapters()
-    found = list(denoisers())
+    asked = engines() if args.engine is None else [find_engine(args.engine)]
+    found = [item for engine in asked for item in engine.denoisers()]
     if args.engine is not None:
         entries = [entry for entry in entries if args.engine in entry.engines]
-        found = found if args.engine == "diffusers" else []
     specs = [spec for entry in entries for spec in entry.to_prove(args.engine)]
     results = [] if args.no_proof else list(check(specs, against=True, jobs=args.jobs))
     rows = merge(coverage(entries, found, results, args.engine and [args.engine]), merged)

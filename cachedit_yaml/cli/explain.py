@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from cachedit_yaml.cli.arguments import add_engine
 from cachedit_yaml.cli.explanation import Explainer
 from cachedit_yaml.cli.output import count, flow, print_diagnostics, print_json, table, use_color
 from cachedit_yaml.cli.run import find_spec, positive
@@ -64,6 +65,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="CLASS",
         help="also say whether the adapter serves this class of pipelines",
     )
+    add_engine(parser, help="as this engine sees it; default: diffusers, or the first it serves")
     parser.add_argument("--profile", metavar="NAME", help="one of the adapter's profiles")
     parser.add_argument(
         "--steps", metavar="N", type=positive, help="for generations of so many steps"
@@ -98,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         wanted = wanted or check_folder(args.model)["_class_name"]
     if args.adapter is None and wanted is None:
         raise ConfigError("explain needs an adapter: give PATH_OR_NAME, --pipeline or --model")
-    spec, note = find_spec(registry, args.adapter, wanted)
+    spec, note = find_spec(registry, args.adapter, wanted, args.engine)
     settings = settings_of(args.set)
     plan = None
     if args.model is not None:
@@ -114,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         rest = explainer.explain()
     found = {
         "adapter": spec.name,
+        "engine": spec.engine,
         "description": spec.description,
         "source": str(spec.source) if spec.source else None,
         "note": note,
@@ -140,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
 def _serves(registry: Registry, spec: AdapterSpec, pipeline: str) -> dict[str, Any]:
     """Whether an adapter is the one for a class, as far as the class's own name tells."""
     try:
-        match = registry.match_pipeline(pipeline)
+        match = registry.match_pipeline(pipeline, spec.engine)
     except AdapterNotFoundError:
         named, how = pipeline in spec.pipelines, "no adapter that can be found names it"
     else:
@@ -168,6 +171,7 @@ def _render(found: Mapping[str, Any]) -> Iterator[str]:
     facts = {
         "file": display_path(Path(found["source"])) if found["source"] else None,
         "note": found["note"],
+        "engine": found["engine"] if found["engine"] != "diffusers" else None,
         "pipelines": _some(found["pipelines"]),
         "serves": served
         and f"{served['class']}: {'yes' if served['served'] else 'no'}, {served['how']}",

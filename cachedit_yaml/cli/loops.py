@@ -32,9 +32,9 @@ def print_loops(specs: Sequence[AdapterSpec], pipelines: Sequence[str], output: 
 def _loops(spec: AdapterSpec, pipelines: Sequence[str]) -> Iterator[dict[str, Any]]:
     import cachedit_yaml
     from cachedit_yaml.compiler.loops import inspect_loop
+    from cachedit_yaml.engines import find_engine
     from cachedit_yaml.errors import CacheditYamlError
     from cachedit_yaml.probe.classes import ProbeError
-    from cachedit_yaml.probe.pipelines import build
     from cachedit_yaml.probe.recipe import recipes
 
     seen: set[tuple[str, str]] = set()
@@ -42,7 +42,9 @@ def _loops(spec: AdapterSpec, pipelines: Sequence[str]) -> Iterator[dict[str, An
         if pipelines and recipe.pipeline not in pipelines:
             continue
         try:
-            plan = cachedit_yaml.compile_adapter(spec, build(spec, recipe).target)
+            plan = cachedit_yaml.compile_adapter(
+                spec, find_engine(recipe.engine).build(spec, recipe).target
+            )
         except (ProbeError, CacheditYamlError):
             continue  # `check` says why
         for transformer in plan.transformers:

@@ -227,7 +227,10 @@ def _generate(
 
 
 def find_spec(
-    registry: Registry, name: str | None = None, pipeline: type | str | None = None
+    registry: Registry,
+    name: str | None = None,
+    pipeline: type | str | None = None,
+    engine: str | None = None,
 ) -> tuple[AdapterSpec, str | None]:
     """Find an adapter by its name, its file, or the class that it serves.
 
@@ -235,6 +238,7 @@ def find_spec(
         registry: where to look.
         name: a name, a file, or the name of a class.
         pipeline: a pipeline's class, where there is no name.
+        engine: the engine that asks.
 
     Returns:
         The adapter, and how it was found where that is worth saying.
@@ -244,16 +248,16 @@ def find_spec(
     """
     if name is None:
         assert pipeline is not None
-        match = registry.match_pipeline(pipeline)
+        match = registry.match_pipeline(pipeline, engine)
         return match.spec, match.note
     try:
-        return registry.get(name), None
+        return registry.get(name, engine), None
     except AdapterNotFoundError as error:
         if not name.isidentifier():
             raise
         for find in (registry.match_pipeline, registry.match_transformer):
             try:
-                match = find(name)
+                match = find(name, engine)
             except AdapterNotFoundError:
                 continue
             return match.spec, match.note

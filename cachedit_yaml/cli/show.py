@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cachedit_yaml.cli.arguments import add_engine
 from cachedit_yaml.cli.output import flow, print_diagnostics, print_json
 from cachedit_yaml.errors import AdapterNotFoundError
 from cachedit_yaml.language.plain import to_data
@@ -37,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME",
         help="an adapter's name, a file, or the class of a pipeline or transformer",
     )
+    add_engine(parser, help="as this engine sees it; default: diffusers, or the first it serves")
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="how to print the adapter"
     )
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         0; errors are raised.
     """
     registry = Registry.load(args.adapters)
-    spec, note = _find(registry, args.name)
+    spec, note = _find(registry, args.name, args.engine)
     if args.format == "json":
         print_json({"source": str(spec.source) if spec.source else None, **to_data(spec)})
         return 0
@@ -61,15 +63,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _find(registry: Registry, name: str) -> tuple[AdapterSpec, str | None]:
+def _find(registry: Registry, name: str, engine: str | None) -> tuple[AdapterSpec, str | None]:
     try:
-        return registry.get(name), None
+        return registry.get(name, engine), None
     except AdapterNotFoundError as error:
         # Most classes have a capital, adapters do not: say what the other one was about.
         failure = error
         for match in (registry.match_pipeline, registry.match_transformer):
             try:
-                found = match(name)
+                found = match(name, engine)
             except AdapterNotFoundError as other:
                 if match == registry.match_pipeline and name[:1].isupper():
                     failure = other
@@ -84,6 +86,7 @@ def _describe(spec: AdapterSpec, note: str | None) -> Iterator[str]:
         "note": note,
         "file": display_path(spec.source) if spec.source else None,
         "extends": spec.extends,
+        "engine": spec.engine if spec.engine != "diffusers" else None,
         "pipelines": ", ".join(spec.pipelines),
         "models": ", ".join(spec.models),
         "requires": ", ".join(f"{n} {v.strip()}" for n, v in (spec.requires or {}).items()),

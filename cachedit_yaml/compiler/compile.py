@@ -18,6 +18,7 @@ from cachedit_yaml.compiler.returns import contradiction
 from cachedit_yaml.compiler.settings import Layer, find_profile, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
+from cachedit_yaml.compiler.wrappers import explain_wrapper, unwrap
 from cachedit_yaml.errors import CompileError, RefusedError
 from cachedit_yaml.language.spec import (
     AdapterSpec,
@@ -135,6 +136,10 @@ class _Compiler:
             if module is None or module is MISSING:
                 if declared.optional:
                     absent.append(path)
+                elif module is None and hasattr(self.pipeline, "load_components"):
+                    self.problems.append(
+                        f"pipeline.{path} is not loaded; call pipeline.load_components() first"
+                    )
                 elif module is None:
                     self.problems.append(
                         f"pipeline.{path} is None; if the pipeline may have none, write "
@@ -161,12 +166,24 @@ class _Compiler:
         self, path: str, module: torch.nn.Module, declared: Transformer
     ) -> TransformerPlan:
         where = f"pipeline.{path}"
+        wrapped = explain_wrapper(module, "transformer" if self.pipeline is None else where)
+        before = len(self.problems)
         classes = classes_of(declared)
         if declared.transformer_class is not None and not class_matches(module, classes):
+            held = (name for name, child in module.named_modules() if class_matches(child, classes))
+            inside = next((f"; it holds one: {where}.{name}" for name in held), "")
             self.problems.append(
-                f"{where} is a {type(module).__name__}; the adapter is for {', '.join(classes)}"
+                f"{where} is a {type(module).__name__}; the adapter is for "
+                f"{', '.join(classes)}{inside}"
             )
         blocks, variant, keys = self._layout(where, module, declared)
+        if wrapped is not None and (
+            len(self.problems) > before
+            or unwrap(module) is module
+            or any(follow(module, name) is MISSING for name in blocks)
+        ):
+            self.problems[before:] = [wrapped]  # the reason for all of them
+            return TransformerPlan(path, module, (), variant, "timestep", None)
         lists = [
             plan
             for list_path, block_list in blocks.items()

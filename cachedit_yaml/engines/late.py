@@ -9,8 +9,12 @@ from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Final
 
 logger = logging.getLogger(__name__)
+
+#: Attribute of an engine's config object that says what of it was given, and by whom.
+GIVEN: Final = "_cachedit_yaml_given"
 
 Callback = Callable[[ModuleType], None]
 

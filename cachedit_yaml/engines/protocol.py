@@ -6,7 +6,7 @@ That module imports nothing that takes long: methods import what they need.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from cachedit_yaml.compiler.plan import Plan
     from cachedit_yaml.engines.configs import ConfigFiles
     from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
+    from cachedit_yaml.probe.coverage import Denoiser
+    from cachedit_yaml.probe.prove import Subject
+    from cachedit_yaml.probe.recipe import Recipe
+    from cachedit_yaml.probe.rival import Rival
     from cachedit_yaml.registry.matching import Match
 
 
@@ -71,6 +75,8 @@ class Engine:
         class_index: the file of its package that lists the classes it exports.
         class_sources: the folders of its package in which they are defined.
         plugin: how it loads this package; None where it does not.
+        transformers_alone: whether its probes make transformers without pipelines, which guidance
+            calls twice a step.
         by_hand: whose code, written by hand, its models are compared with.
     """
 
@@ -85,6 +91,7 @@ class Engine:
     class_index: ClassVar[str] = ""
     class_sources: ClassVar[tuple[str, ...]] = ()
     plugin: ClassVar[Plugin | None] = None
+    transformers_alone: ClassVar[bool] = False
     by_hand: ClassVar[str] = "cache-dit"
 
     @property
@@ -122,3 +129,42 @@ class Engine:
     def remark(self, match: Match) -> str:
         """What else there is to say of an adapter that serves a class; empty for nothing."""
         return ""
+
+    # --- small models, to prove adapters on ---
+
+    def takes(self, pipeline: str) -> tuple[set[str], set[str]] | None:
+        """What a pipeline class takes: the arguments of its constructor, and those of its call.
+
+        None where nobody can tell before it is made.
+        """
+        return None
+
+    def build(self, spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Subject:
+        """Make what a recipe describes.
+
+        Args:
+            spec: the adapter that the recipe is of.
+            recipe: what to make.
+            seed: of the random weights.
+
+        Raises:
+            NotInstalledError: the engine, or a class that it needs, is not installed.
+            ProbeError: it cannot be made; the message says why.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End what the last small model needs in this process, so that another engine can start."""
+
+    def compare(self, spec: AdapterSpec, recipe: Recipe) -> Rival | None:
+        """What code written by hand does on the same small model; None where there is none.
+
+        Raises:
+            NotInstalledError: the engine, or a class that it needs, is not installed.
+            ProbeError: the model cannot be made; the message says why.
+        """
+        return None
+
+    def denoisers(self) -> Iterable[Denoiser]:
+        """Its pipelines that hold a transformer which denoises, where that can be looked up."""
+        return ()

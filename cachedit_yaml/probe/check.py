@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from cachedit_yaml.engines.cache_dit.against import against_cache_dit
-from cachedit_yaml.engines.sglang.probe import Sgl, build_sgl, close_sgl
-from cachedit_yaml.engines.vllm_omni.probe import Omni, build_omni, close_omni
+from cachedit_yaml.engines import find_engine
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
-from cachedit_yaml.probe.pipelines import build
-from cachedit_yaml.probe.prove import Proof, Subject, prove
-from cachedit_yaml.probe.recipe import PLAIN, Recipe, engine_of, recipes, unused
+from cachedit_yaml.probe.prove import Proof, prove
+from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
 from cachedit_yaml.probe.rival import Rival
 from cachedit_yaml.probe.workers import Died, can_fork, side_by_side
 
@@ -98,8 +96,8 @@ def check(
 
 
 def label(spec: AdapterSpec) -> str:
-    """An adapter as it is called in an engine: ``sglang/flux``; by its name alone for diffusers."""
-    return spec.name if engine_of(spec) is None else f"{spec.engine}/{spec.name}"
+    """An adapter as it is called in an engine; by its name alone for diffusers."""
+    return spec.name if spec.engine in HOME else f"{spec.engine}/{spec.name}"
 
 
 def _died(died: Died[_Work]) -> Checked:
@@ -112,7 +110,7 @@ def _check(work: _Work) -> list[Checked]:
     spec, recipe, against = work
     if recipe is not None:
         results = list(check_recipe(spec, recipe))
-        if against and (recipe.pipeline or recipe.engine == "sglang"):
+        if against:
             results[0] = replace(results[0], rival=_rival(spec, recipe))
         gc.collect()
         return results
@@ -125,39 +123,23 @@ def _check(work: _Work) -> list[Checked]:
     return [replace(nothing, status="failed", detail=text)]
 
 
-def _rival(spec: AdapterSpec, recipe: Recipe) -> Rival:
+def _rival(spec: AdapterSpec, recipe: Recipe) -> Rival | None:
     """What the code written by hand does on the same pipeline: cache-dit's, or the engine's."""
-    if recipe.engine is None:
-        return against_cache_dit(spec, recipe)
-    from cachedit_yaml.engines.sglang.against import against_sgl
-    from cachedit_yaml.engines.vllm_omni.against import against_engine
-
+    engine = find_engine(recipe.engine)
     try:
-        built = _make(spec, recipe)
-        if isinstance(built, Sgl):
-            return against_sgl(built)
-        assert isinstance(built, Omni)
-        return against_engine(built)
+        return engine.compare(spec, recipe)
     except (NotInstalledError, ProbeError) as error:
         return Rival("untried", str(error))
     finally:
-        close_omni()
-        close_sgl()
-
-
-def _make(spec: AdapterSpec, recipe: Recipe) -> Subject:
-    if recipe.engine is None:
-        return build(spec, recipe)
-    if recipe.engine == "sglang":
-        return build_sgl(spec, recipe)
-    return build_omni(spec, recipe)
+        engine.close()
 
 
 def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
     """Prove every case of one make of one pipeline."""
     names = label(spec), recipe.pipeline, recipe.variant
+    engine = find_engine(recipe.engine)
     try:
-        built = _make(spec, recipe)
+        built = engine.build(spec, recipe)
     except NotInstalledError as error:
         yield Checked(*names, "", "skipped", str(error))
         return
@@ -172,5 +154,4 @@ def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
             failed = any(item.verdict == "failed" for item in proofs)
             yield Checked(*names, case, "failed" if failed else "proved", proofs=tuple(proofs))
     finally:
-        close_omni()
-        close_sgl()
+        engine.close()

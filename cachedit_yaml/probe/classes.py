@@ -12,12 +12,11 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import torch
 
-#: Packages whose classes a probe may name.
-PACKAGES: Final = ("diffusers", "transformers", "vllm_omni", "sglang")
+from cachedit_yaml.engines import engines
 
 
 class ProbeError(Exception):
@@ -39,38 +38,6 @@ def find_part(name: str) -> type:
     if not (inspect.isclass(cls) and is_part(cls)):
         raise ProbeError(f"{name} is no model, scheduler or processor")
     return cls
-
-
-def find_pipeline(name: str) -> type | None:
-    """The class of a diffusers pipeline, or None where the installed diffusers has none."""
-    import diffusers
-
-    found = getattr(diffusers, name, None)
-    return found if inspect.isclass(found) and not _missing(found) else None
-
-
-def why_no_pipeline(name: str) -> str:
-    """Why :func:`find_pipeline` finds none of a name, in one sentence."""
-    import diffusers
-
-    missing = _missing(getattr(diffusers, name, object))
-    if missing:
-        return f"{name} needs {' and '.join(missing)}, which is not installed"
-    return f"the installed diffusers has no {name}"
-
-
-def _missing(cls: type) -> list[str]:
-    """What is to be installed before a class of diffusers can be used.
-
-    diffusers has empty classes in the places of those that need packages which are missing.
-    """
-    from diffusers.utils import DummyObject
-
-    if not isinstance(cls, DummyObject):
-        return []
-    imports = {"opencv": "cv2"}
-    backends: list[str] = getattr(cls, "_backends", [])
-    return [name for name in backends if not importlib.util.find_spec(imports.get(name, name))]
 
 
 def find_dataclass(path: str) -> Callable[..., Any]:
@@ -111,8 +78,10 @@ def _by_name(name: str) -> Any:
 
 def _by_path(path: str) -> Any:
     package, *parts = path.split(".")
-    if package not in PACKAGES:
-        raise ProbeError(f"{path}: a probe may name classes of {', '.join(PACKAGES)} only")
+    with_models = (item for item in engines() if item.class_index)
+    known = [*(name for item in with_models for name in item.packages), "transformers"]
+    if package not in known:
+        raise ProbeError(f"{path}: a probe may name classes of {', '.join(known)} only")
     if any(part.startswith("_") for part in parts) or not parts:
         raise ProbeError(f"{path}: no public class")
     if importlib.util.find_spec(package) is None:

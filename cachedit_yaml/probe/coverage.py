@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
+from cachedit_yaml.engines import NAMES, find_engine
+from cachedit_yaml.engines.protocol import Engine
 from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.check import Checked, label
@@ -14,8 +16,6 @@ from cachedit_yaml.registry.registry import Entry
 Status = Literal["cached", "refused", "none"]
 #: Stands for an engine where a class is neither diffusers' nor an engine's.
 OTHER: Final = "other packages"
-#: What there is by hand already, by engine.
-_BY_HAND = {"vllm_omni": "vLLM-Omni's own", "sglang": "SGLang's own"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class Row:
         exact: whether every case of its probe is proved; None where nothing was tried.
         cache_dit: what cache-dit's own adapter does, or the engine's own code around it: equal,
             wrong, refuses or absent; None where it was not tried.
-        engine: the engine whose class it is: ``diffusers``, ``vllm_omni``, ``sglang``, or
-            :data:`OTHER`.
+        engine: the engine whose class it is, or :data:`OTHER`.
         detail: why it is refused, skipped or not exact, and what cache-dit does.
     """
 
@@ -94,6 +93,11 @@ def coverage(
     return sorted(rows, key=lambda row: (row.engine != "diffusers", row.engine, row.pipeline))
 
 
+def _by_hand(engine: str) -> str:
+    """Whose code there is by hand already for an engine's classes."""
+    return find_engine(engine).by_hand if engine in NAMES else Engine.by_hand
+
+
 def _package(pipeline: str) -> str:
     """Where the class of a pipeline is at home that no engine has."""
     import diffusers
@@ -136,7 +140,7 @@ def _row(
     # The make on which cache-dit does worst tells most.
     order = ("wrong", "refuses", "absent", "equal")
     rival, make = min(rivals, key=lambda pair: order.index(pair[0].outcome), default=(None, ""))
-    by_hand = _BY_HAND.get(engine, "cache-dit")
+    by_hand = _by_hand(engine)
     theirs = f"{by_hand}: {make}{rival.detail}" if rival is not None and rival.detail else ""
     return Row(
         pipeline=name,
@@ -221,7 +225,7 @@ def markdown(rows: Sequence[Row]) -> str:
     ]
     for engine in dict.fromkeys(row.engine for row in rows):
         header = ("Pipeline", "Transformer", "Adapter", "Block lists", "Exact")
-        by_hand = _BY_HAND.get(engine, "cache-dit")
+        by_hand = _by_hand(engine)
         cells = " | ".join((*header, by_hand))
         words = ", ".join(
             f"{sum(row.engine == engine and row.cache_dit == word for row in rows)} {word}"

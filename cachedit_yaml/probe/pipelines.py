@@ -1,9 +1,8 @@
-"""Make and run what a recipe describes: a whole diffusers pipeline, or a transformer alone."""
+"""What a recipe describes, made and ready to run: a small pipeline, or a transformer alone."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,15 +14,8 @@ import PIL.Image
 import torch
 
 from cachedit_yaml.compiler.paths import MISSING, follow
-from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.classes import (
-    NotInstalledError,
-    ProbeError,
-    find_pipeline,
-    why_no_pipeline,
-)
-from cachedit_yaml.probe.parts import build_part
+from cachedit_yaml.probe.classes import ProbeError
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
 from cachedit_yaml.probe.values import Maker
 from cachedit_yaml.runtime.handle import Handle
@@ -165,73 +157,6 @@ class Built:
     def forward(self, step: int, arguments: Mapping[str, Any]) -> Any:
         """Call the transformer alone in one step."""
         return self.target(**arguments)
-
-
-def build(
-    spec: AdapterSpec, recipe: Recipe, *, seed: int = 0, overrides: Mapping[str, Any] | None = None
-) -> Built:
-    """Make what a recipe describes.
-
-    Args:
-        spec: the adapter that the recipe is of.
-        recipe: one of :func:`~cachedit_yaml.probe.recipe.recipes`.
-        seed: of the random weights.
-        overrides: by the name of a component, fields that replace those of its config, or an
-            object to use as it is; or an argument of the pipeline's own constructor.
-
-    Raises:
-        NotInstalledError: a class, or a package that it needs, is not installed.
-        ProbeError: it cannot be made; the message says which part.
-    """
-    changes = dict(overrides or {})
-    if recipe.skip is not None:
-        raise NotInstalledError(recipe.skip)
-    for package in recipe.needs:
-        if importlib.util.find_spec(package) is None:
-            raise NotInstalledError(f"{package} is not installed, and this pipeline needs it")
-    if not recipe.pipeline:
-        return Built(spec, recipe, _alone(spec, recipe, seed, changes))
-    cls = find_pipeline(recipe.pipeline)
-    if cls is None:
-        raise NotInstalledError(why_no_pipeline(recipe.pipeline))
-    made: dict[str, Any] = {}
-    for name, part in recipe.parts.items():
-        made[name] = _component(name, part, seed, changes.pop(name, {}))
-    for name, parameter in inspect.signature(cls).parameters.items():
-        # Text encoders, tokenizers and the like that the probe leaves out are absent.
-        if parameter.default is inspect.Parameter.empty and parameter.kind not in (
-            inspect.Parameter.VAR_KEYWORD,
-            inspect.Parameter.VAR_POSITIONAL,
-        ):
-            made.setdefault(name, None)
-    try:
-        with quiet():
-            pipeline = cls(**{**made, **recipe.config, **changes})
-    except Exception as error:
-        raise ProbeError(
-            f"{recipe.pipeline} cannot be made: {type(error).__name__}: {error}"
-        ) from error
-    silence(pipeline)
-    for name, value in recipe.attributes.items():
-        setattr(pipeline, name, value)
-    return Built(spec, recipe, pipeline)
-
-
-def _alone(spec: AdapterSpec, recipe: Recipe, seed: int, changes: Mapping[str, Any]) -> Any:
-    for path in spec.transformers:
-        part = recipe.parts.get(path)
-        if part is not None:
-            return _component(path, part, seed, changes)
-    raise ProbeError("the probe has no part for any transformer of the adapter")
-
-
-def _component(name: str, part: Part | None, seed: int, changes: Any) -> Any:
-    if not isinstance(changes, dict):
-        return changes
-    if part is None:
-        return None
-    with quiet():
-        return build_part(part, name, seed=f"{seed}/{name}", **changes)
 
 
 def silence(pipeline: Any) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cachedit_yaml.engines import find_engine
+from cachedit_yaml.engines.protocol import Engine
 from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.probe_spec import Part, Probe, ProbePipeline, ProbeVariant
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.classes import find_pipeline
 from cachedit_yaml.probe.parts import on_top
 
 #: The case that calls a pipeline with the inputs as they are.
 PLAIN = "plain"
-#: The case of SGLang's transformers that calls them twice a step, as guidance does.
+#: The case of transformers alone that calls them twice a step, as guidance does.
 GUIDED = "guided"
 
 
@@ -34,7 +34,8 @@ class Recipe:
         steps: the argument that takes the number of steps.
         skip: why it cannot be made, or None.
         needs: packages to import.
-        engine: whose pipeline it is; None for diffusers.
+        engine: whose pipeline it is.
+        twice: the cases that call the transformer twice a step.
         files: more files of the checkpoint, for an engine.
     """
 
@@ -48,12 +49,13 @@ class Recipe:
     steps: str
     skip: str | None
     needs: tuple[str, ...]
-    engine: str | None = None
+    engine: str = "diffusers"
     files: Mapping[str, Any] = field(default_factory=dict)
+    twice: tuple[str, ...] = ()
 
     def branches(self, case: str) -> int:
         """How many forwards a step of a transformer alone has."""
-        return 2 if self.engine == "sglang" and case == GUIDED else 1
+        return 2 if case in self.twice else 1
 
 
 def recipe(
@@ -99,9 +101,9 @@ def recipe(
             files[name] = {**files[name], **content} if both else content
         for name in layer.without or ():
             cases.pop(name, None)
-    engine = engine_of(spec)
-    if engine == "sglang":
-        # Its probes have no pipelines: everything is about the transformer.
+    alone = _engine(spec).transformers_alone
+    if alone:
+        # Everything is about the transformer.
         inputs = {**(probe.forward or {}), **inputs}
         if spec.guidance.mode != "fused" and GUIDED not in without:
             cases.setdefault(GUIDED, {})
@@ -118,8 +120,9 @@ def recipe(
         steps=own.steps or probe.steps or "num_inference_steps",
         skip=own.skip or probe.skip,
         needs=needs,
-        engine=engine,
+        engine=_engine(spec).name,
         files=files,
+        twice=(GUIDED,) if alone else (),
     )
 
 
@@ -136,7 +139,7 @@ def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
     """
     if spec.probe is None:
         return
-    if engine_of(spec) == "sglang":
+    if _engine(spec).transformers_alone:
         for variant in (None, *variants(spec, "")):
             yield recipe(spec, "", variant)
         return
@@ -165,11 +168,10 @@ def config_of(spec: AdapterSpec, path: str) -> Mapping[str, Any] | None:
 def unused(spec: AdapterSpec) -> list[str]:
     """Names on the probe's outer level that no pipeline takes: misspelled, or left over."""
     probe = spec.probe or Probe()
-    if engine_of(spec) is not None:
-        return []  # the engine itself refuses what it does not take
-    pairs = [found for name in spec.pipelines if (found := signatures(name)) is not None]
+    takes = _engine(spec).takes
+    pairs = [found for name in spec.pipelines if (found := takes(name)) is not None]
     if not pairs:
-        return []
+        return []  # an engine that does not say it refuses by itself what it does not take
     made = set[str]().union(*(taken for taken, _ in pairs))
     called = set[str]().union(*(taken for _, taken in pairs))
     wrong = [f"probe.parts.{name}" for name in probe.parts or {} if name not in made]
@@ -180,27 +182,15 @@ def unused(spec: AdapterSpec) -> list[str]:
     return wrong
 
 
-def signatures(pipeline: str) -> tuple[set[str], set[str]] | None:
-    """What a pipeline class takes: the arguments of its constructor, and those of its call.
-
-    None where the class is not installed.
-    """
-    cls = find_pipeline(pipeline)
-    if cls is None:
-        return None
-    call: Any = cls.__call__
-    return set(inspect.signature(cls).parameters), set(inspect.signature(call).parameters)
-
-
-def engine_of(spec: AdapterSpec) -> str | None:
-    """The engine whose pipelines an adapter's probe makes; None for diffusers."""
-    return None if spec.engine in HOME else spec.engine
+def _engine(spec: AdapterSpec) -> Engine:
+    """The engine whose pipelines an adapter's probe makes."""
+    return find_engine(HOME[0] if spec.engine in HOME else spec.engine)
 
 
 def _accepted(spec: AdapterSpec, pipeline: str) -> ProbeVariant:
     """What of the probe's outer level one pipeline takes."""
     probe = spec.probe or Probe()
-    found = signatures(pipeline) if pipeline and engine_of(spec) is None else None
+    found = _engine(spec).takes(pipeline) if pipeline else None
     if found is None:
         return probe
     made, called = found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cachedit_yaml.registry.by_class import layout
 from cachedit_yaml.registry.entry import Entry
+from cachedit_yaml.registry.matching import layout
 from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.rules.load import Claim
 from cachedit_yaml.yaml.diagnostics import Diagnostic

@@ -1,15 +1,26 @@
-"""Which of several adapters has the best right to a class."""
+"""Find an adapter by the class of a pipeline or a transformer.
+
+Of the adapters that name a class, the strongest serves it; :func:`strongest` says which that is.
+Files are only parsed where they mention the class: parsing ten thousand of them takes a minute,
+looking for the words in them a few seconds. What a file really claims is read then.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from functools import cached_property
+from typing import Final, Literal, TypeAlias
 
-from cachedit_yaml.errors import AdapterConflictError
+from cachedit_yaml.errors import AdapterConflictError, AdapterError
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.entry import Entry
+from cachedit_yaml.registry.not_found import MANY, no_such_class
+from cachedit_yaml.registry.search_path import Source
+from cachedit_yaml.rules.load import Claim
 from cachedit_yaml.yaml.diagnostics import Span
 
 How: TypeAlias = Literal["exact", "base", "pattern"]
@@ -26,7 +37,7 @@ class Match:
         how: by the class's own name, by a base class or by a pattern.
         matched_name: the name or pattern in the adapter.
         entry: the file.
-        engine: the engine as which it serves: the one that asked, unless it is for others only.
+        asked: the engine that asked.
         alike: adapters that serve a transformer's class in the same way.
         overridden: adapters of weaker sources that say the same name.
     """
@@ -35,14 +46,21 @@ class Match:
     how: How
     matched_name: str
     entry: Entry
-    engine: str = "diffusers"
+    asked: str = HOME[0]
     alike: list[Entry] = field(default_factory=list)
     overridden: list[Entry] = field(default_factory=list)
+
+    @property
+    def engine(self) -> str:
+        """The engine as which it serves: the one that asked, unless it is for others only."""
+        return self.spec.engine
 
     @property
     def note(self) -> str | None:
         """What somebody should know who did not expect this adapter."""
         notes = []
+        if self.engine != self.asked:
+            notes.append(f"{self.entry.name} is made for {self.engine}, not for {self.asked}")
         if self.how != "exact":
             by = "its base class" if self.how == "base" else "the pattern"
             notes.append(f"matched by {by} {self.matched_name!r}")
@@ -71,6 +89,8 @@ def strongest(entries: Sequence[Entry], engine: str) -> tuple[list[Entry], list[
     def right(entry: Entry) -> tuple[int, int]:
         return entry.source.rank, entry.right(engine)
 
+    if len(entries) == 1:
+        return list(entries), []  # whose right need not be read from its file
     ordered = sorted(entries, key=right, reverse=True)
     best = right(ordered[0])
     return (
@@ -104,3 +124,173 @@ def fits(pattern: str, name: str) -> bool:
 def literal_length(pattern: str) -> int:
     """How much of a name a pattern fixes."""
     return len(pattern.replace("*", ""))
+
+
+#: Class names, and patterns with ``*``.
+_WORD: Final = re.compile(r"[A-Za-z0-9_*]+")
+#: The probe of a file, to the next key at its margin: it claims nothing.
+_PROBE: Final = re.compile(r"(?ms)^probe:.*?(?=^[^\s#]|\Z)")
+
+
+class Words:
+    """An index of the class-like words of many files.
+
+    Args:
+        entries: the files, the weakest source first.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._by_word: dict[str, list[Entry]] = {}
+        self._patterns: dict[str, list[Entry]] = {}
+        # Whose text does not show what it says: escapes, and anchors that a probe may hold.
+        self._unclear: list[Entry] = []
+        self._all = list(entries)
+        for entry in self._all:
+            text = entry.raw
+            if "\\" in text:
+                self._unclear.append(entry)
+            head = _PROBE.sub("", text)
+            if "*" in head:
+                head = text  # an alias may stand for names that the probe holds
+            for word in set(_WORD.findall(head)):
+                if "*" in word:
+                    self._patterns.setdefault(word, []).append(entry)
+                    # An alias such as `*names` stands for what is found elsewhere in the text.
+                if word[0].isupper():
+                    self._by_word.setdefault(word, []).append(entry)
+
+    def mentioning(self, name: str) -> Iterator[Entry]:
+        """Files that may claim a class by its own name; some of them do not."""
+        if not name[:1].isupper():
+            yield from self._all
+            return
+        yield from self._by_word.get(name, ())
+        yield from self._unclear
+
+    def matching(self, name: str) -> Iterator[Entry]:
+        """Files that may claim a class by a pattern; some of them do not."""
+        for pattern, entries in self._patterns.items():
+            if fits(pattern, name):
+                yield from entries
+        yield from self._unclear
+
+    def classes(self) -> dict[str, Entry]:
+        """Every class-like word, with the first file that mentions it."""
+        return {word: entries[0] for word, entries in self._by_word.items()}
+
+
+class ByClass:
+    """What adapters claim, read from as few of their files as possible.
+
+    Args:
+        entries: the adapters, the weakest source first.
+        sources: where they were looked for, for messages.
+    """
+
+    def __init__(self, entries: Sequence[Entry], sources: Sequence[Source]) -> None:
+        self._entries = entries
+        self._sources = sources
+
+    @cached_property
+    def _words(self) -> Words:
+        return Words(self._entries)
+
+    def match(self, what: str, target: ClassLike, engine: str | None) -> Match:
+        """Find the adapter for a class.
+
+        Args:
+            what: ``pipeline`` or ``transformer``.
+            target: the class, its name, or the names of the class and its bases.
+            engine: the engine that asks; default: diffusers.
+
+        Raises:
+            AdapterNotFoundError: no adapter names the class.
+            AdapterConflictError: two adapters name it with the same right.
+            AdapterError: the adapter that names it is wrong.
+        """
+        asking = engine or HOME[0]
+
+        def claims(entries: Iterable[Entry]) -> list[tuple[Entry, Claim]]:
+            return [
+                (entry, claim)
+                for entry in dict.fromkeys(entries)
+                for claim in entry.claims(what, asking)
+            ]
+
+        chain = class_names(target)
+        how: How = "exact"
+        for name in chain:
+            found = [(e, c) for e, c in claims(self._words.mentioning(name)) if c.name == name]
+            if found:
+                break
+            how = "base"
+        else:
+            how = "pattern"
+            found = [
+                (e, c)
+                for e, c in claims(self._words.matching(chain[0]))
+                if "*" in c.name and fits(c.name, chain[0])
+            ]
+            longest = max((literal_length(c.name) for _, c in found), default=0)
+            found = [(e, c) for e, c in found if literal_length(c.name) == longest]
+            if not found:
+                raise self._no_match(what, chain, lambda: claims(self._entries))
+        # Of several claims of one file the first counts.
+        own = dict(reversed(found))
+        best, overridden = strongest(list(dict.fromkeys(e for e, _ in found)), asking)
+        alike: list[Entry] = []
+        if len(best) > 1 and what == "transformer":
+            best, alike = _one_of_many(best, asking, {claim.name for claim in own.values()})
+        if len(best) > 1:
+            places = [own[entry].span or entry.shown for entry in best]
+            raise conflict(places, f"claim the {what} class {found[0][1].name!r}")
+        entry = best[0]
+        spec = entry.spec_for(asking)
+        return Match(spec, how, own[entry].name, entry, asking, alike, overridden)
+
+    def _no_match(
+        self, what: str, chain: Sequence[str], claims: Callable[[], list[tuple[Entry, Claim]]]
+    ) -> Exception:
+        # A file that is no YAML may well be the one that was meant.
+        word = re.compile(rf"\b{re.escape(chain[0])}\b")
+        for entry in reversed(self._entries):
+            if word.search(entry.raw) and not entry.readable:
+                return AdapterError(entry.diagnostics)
+        if len(self._entries) > MANY:
+            known = self._words.classes()
+        else:
+            known = {claim.name: entry for entry, claim in claims()}
+        return no_such_class(what, chain, known, self._entries, self._sources)
+
+
+def _one_of_many(
+    entries: list[Entry], engine: str, names: Collection[str]
+) -> tuple[list[Entry], list[Entry]]:
+    """Of adapters with the same right to a transformer's class, the one that serves it.
+
+    One that refuses is for its pipelines first. Where all others have the same layout, it makes no
+    difference which of them caches a transformer alone: the one with the fewest others does.
+
+    Returns:
+        One adapter, or all that differ, and those that would do the same.
+    """
+    specs = {entry: entry.spec_for(engine) for entry in entries}
+    willing = [entry for entry in entries if specs[entry].refuse is None] or entries
+    if any(layout(specs[e], names) != layout(specs[willing[0]], names) for e in willing):
+        return willing, []
+    first, *rest = sorted(willing, key=lambda entry: (len(specs[entry].transformers), entry.name))
+    return [first], rest
+
+
+def layout(spec: AdapterSpec, names: Collection[str]) -> list[object]:
+    """How an adapter caches the transformers of some classes, but for its settings."""
+    found: list[object] = [spec.refuse, spec.guidance]
+    for item in spec.transformers.values():
+        classes = {*(item.transformer_class or ())}
+        classes |= {x for variant in item.variants or () for x in variant.transformer_class or ()}
+        if not classes.isdisjoint(names):
+            blocks = (item.blocks or {}).items()
+            bare = {name: dataclasses.replace(content, params=None) for name, content in blocks}
+            part = (bare, item.variants, item.denoising, item.timestep)
+            found += [part] if part not in found else []
+    return found

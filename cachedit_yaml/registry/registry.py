@@ -16,10 +16,10 @@ from cachedit_yaml.engines import NAMES
 from cachedit_yaml.errors import AdapterNotFoundError
 from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.registry.by_class import ByClass
 from cachedit_yaml.registry.conflicts import conflicts
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.matching import (
+    ByClass,
     ClassLike,
     Match,
     conflict,

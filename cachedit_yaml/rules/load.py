@@ -27,6 +27,7 @@ from cachedit_yaml.rules.checks import (
     check_adapter,
     check_engines,
     check_order,
+    check_repeats,
     check_settings,
     check_version,
 )
@@ -184,7 +185,10 @@ class Adapter:
         for engine in dict.fromkeys((main, *others)):
             for item in self._view(engine).diagnostics:
                 found.setdefault((item.code, item.message, item.span or item.key_path), item)
-        return _in_order(list(found.values()), self.document)
+        result = list(found.values())
+        if self.document.sources and all(item.severity != "error" for item in result):
+            result += check_repeats(self._chain[0], self.engines)
+        return _in_order(result, self.document)
 
     @property
     def valid(self) -> bool:

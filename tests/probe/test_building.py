@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from cachedit_yaml import load_adapter
+from cachedit_yaml.engines.diffusers.probe import build
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.probe.check import check
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
 from cachedit_yaml.probe.parts import build_part
-from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.recipe import recipe
 
 DIT = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 4, "sample_size": 8}

@@ -12,10 +12,11 @@ import torch
 
 import cachedit_yaml
 from cachedit_yaml.cli import main
+from cachedit_yaml.engines.diffusers.probe import build
 from cachedit_yaml.probe.check import Checked, check
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError, find_dataclass, find_part
 from cachedit_yaml.probe.parts import build_part
-from cachedit_yaml.probe.pipelines import build, tensor_of
+from cachedit_yaml.probe.pipelines import tensor_of
 from cachedit_yaml.probe.recipe import recipe, recipes, unused
 from cachedit_yaml.probe.values import Maker
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cachedit_yaml.cli import main
-from cachedit_yaml.engines.cache_dit.against import against_cache_dit
+from cachedit_yaml.engines.diffusers.against import against_cache_dit
 from cachedit_yaml.probe.check import Checked
 from cachedit_yaml.probe.coverage import Denoiser, coverage, markdown, merge
 from cachedit_yaml.probe.prove import Proof

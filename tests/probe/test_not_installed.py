@@ -8,8 +8,8 @@ import pytest
 from diffusers.utils import DummyObject
 
 import cachedit_yaml
+from cachedit_yaml.engines.diffusers.probe import find_pipeline
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe import classes
 from cachedit_yaml.probe.check import Checked, check
 
 
@@ -56,7 +56,7 @@ def test_a_class_in_whose_place_diffusers_has_an_empty_one(
 
     empty = DummyObject("DiTPipeline", (), {"_backends": ["torch", "no_such_package"]})
     monkeypatch.setattr(diffusers, "DiTPipeline", empty, raising=False)
-    assert classes.find_pipeline("DiTPipeline") is None
+    assert find_pipeline("DiTPipeline") is None
     found = only(check([spec()]))
     wanted = "DiTPipeline needs no_such_package, which is not installed"
     assert (found.status, found.detail) == ("skipped", wanted)

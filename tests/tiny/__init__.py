@@ -10,11 +10,11 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin
 
 import cachedit_yaml
+from cachedit_yaml.engines.diffusers.probe import build as build_probe
+from cachedit_yaml.engines.diffusers.probe import find_pipeline
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.classes import find_pipeline
 from cachedit_yaml.probe.parts import build_part, randomise
 from cachedit_yaml.probe.pipelines import Built, quiet, tensor_of
-from cachedit_yaml.probe.pipelines import build as build_probe
 from cachedit_yaml.probe.recipe import Recipe, recipe, recipes
 from cachedit_yaml.probe.recipe import variants as probe_variants
 from cachedit_yaml.probe.values import Maker

@@ -10,10 +10,9 @@ import pytest
 
 import cachedit_yaml
 from cachedit_yaml.engines.diffusers.denoisers import denoisers
+from cachedit_yaml.engines.diffusers.probe import build, find_pipeline
 from cachedit_yaml.probe.check import check_recipe
-from cachedit_yaml.probe.classes import find_pipeline
 from cachedit_yaml.probe.coverage import coverage
-from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.recipe import Recipe, recipes, unused
 from cachedit_yaml.registry.matching import class_names
 from cachedit_yaml.registry.registry import Registry

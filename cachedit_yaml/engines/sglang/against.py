@@ -14,8 +14,9 @@ from typing import Any, Final
 import torch
 
 import cachedit_yaml
-from cachedit_yaml.engines.sglang.probe import Sgl
-from cachedit_yaml.probe.recipe import GUIDED
+from cachedit_yaml.engines.sglang.probe import build
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.recipe import GUIDED, Recipe
 from cachedit_yaml.probe.rival import Rival, error_of
 
 #: Steps of a call, and which of them run.
@@ -33,12 +34,14 @@ _OURS: Final[Mapping[str, Any]] = {
 }
 
 
-def against_sgl(built: Sgl) -> Rival:
+def against_own_code(spec: AdapterSpec, recipe: Recipe) -> Rival:
     """Try SGLang's own cache code on every case of a transformer.
 
     Args:
-        built: the transformer; what its own code leaves behind stays on it.
+        spec: the adapter whose probe makes the transformer.
+        recipe: which make of it; what its own code leaves behind stays on it.
     """
+    built = build(spec, recipe)
     wrong: list[tuple[float, str]] = []
     for case in built.recipe.cases:
         plain = built.run(case, _STEPS)

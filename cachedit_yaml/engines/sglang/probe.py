@@ -44,7 +44,7 @@ class Sgl(Built):
             return self.target(**arguments)
 
 
-def build_sgl(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Sgl:
+def build(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Sgl:
     """Make what a recipe describes, in the engine.
 
     Raises:
@@ -65,7 +65,7 @@ def build_sgl(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Sgl:
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            start_sgl()
+            start()
             if not current_platform.is_cpu():
                 name = type(current_platform).__name__
                 raise NotInstalledError(f"small models run on a CPU, and SGLang has its {name}")
@@ -89,12 +89,12 @@ def _part(spec: AdapterSpec, recipe: Recipe) -> tuple[str, Part]:
 _open: Final = contextlib.ExitStack()
 
 
-def close_sgl() -> None:
+def close() -> None:
     """End the engine's groups, so that another engine can start."""
     _open.close()
 
 
-def start_sgl() -> None:
+def start() -> None:
     """What the engine's worker does before it builds a pipeline, with one rank.
 
     Calling it again does nothing.

@@ -16,6 +16,7 @@ from typing import Any, Final
 from cachedit_yaml.api import read_config
 from cachedit_yaml.compiler.settings import Layer
 from cachedit_yaml.compiler.versions import installed_version
+from cachedit_yaml.engines.late import GIVEN
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 from cachedit_yaml.registry.registry import Registry
@@ -27,8 +28,6 @@ OWN: Final = ("adapter", "profile", "execution")
 #: The value of ``adapter`` that leaves a model to the engine's own code.
 ENGINE: Final = "engine"
 SETTINGS: Final = tuple(item.name for item in dataclasses.fields(CacheSettings))
-#: Attribute of a ``CacheDitConfig`` that says what was given.
-GIVEN: Final = "_cachedit_yaml_given"
 #: SGLang's settings of one transformer, and how its environment variables end.
 _KNOBS: Final[Mapping[str, str]] = {
     "Fn_compute_blocks": "FN",

@@ -14,7 +14,9 @@ from typing import Any, Final
 import torch
 
 import cachedit_yaml
-from cachedit_yaml.engines.vllm_omni.probe import Omni
+from cachedit_yaml.engines.vllm_omni.probe import Omni, build
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.recipe import Recipe
 from cachedit_yaml.probe.rival import Rival, error_of
 from cachedit_yaml.probe.watch import Watch
 
@@ -36,12 +38,15 @@ _THEIRS: Final[Mapping[str, Any]] = {
 }
 
 
-def against_engine(built: Omni) -> Rival:
+def against_own_code(spec: AdapterSpec, recipe: Recipe) -> Rival:
     """Try vLLM-Omni's own cache code on every case of a pipeline.
 
     Args:
-        built: the pipeline; what its own code leaves behind stays on it.
+        spec: the adapter whose probe makes the pipeline.
+        recipe: which pipeline, and which make of it; what its own code leaves behind stays on it.
     """
+    built = build(spec, recipe)
+    assert isinstance(built, Omni)
     from vllm_omni.diffusion.models.interface import SupportsRequestScopedCacheDiT
 
     if isinstance(built.target, SupportsRequestScopedCacheDiT):

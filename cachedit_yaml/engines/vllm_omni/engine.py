@@ -10,6 +10,10 @@ from cachedit_yaml.engines.protocol import Engine, Plugin
 
 if TYPE_CHECKING:
     from cachedit_yaml.engines.configs import ConfigFiles
+    from cachedit_yaml.language.spec import AdapterSpec
+    from cachedit_yaml.probe.prove import Subject
+    from cachedit_yaml.probe.recipe import Recipe
+    from cachedit_yaml.probe.rival import Rival
     from cachedit_yaml.registry.matching import Match
 
 
@@ -51,6 +55,26 @@ class VllmOmni(Engine):
         from cachedit_yaml.engines.vllm_omni.files import FILES
 
         return FILES
+
+    # --- small models ---
+
+    def build(self, spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Subject:
+        """A pipeline in the engine's own worker."""
+        from cachedit_yaml.engines.vllm_omni.probe import build
+
+        return build(spec, recipe, seed=seed)
+
+    def close(self) -> None:
+        """Shut down the worker."""
+        from cachedit_yaml.engines.vllm_omni.probe import close
+
+        close()
+
+    def compare(self, spec: AdapterSpec, recipe: Recipe) -> Rival | None:
+        """The engine's own cache code knows pipelines only."""
+        from cachedit_yaml.engines.vllm_omni.against import against_own_code
+
+        return against_own_code(spec, recipe) if recipe.pipeline else None
 
 
 ENGINE: Final = VllmOmni()

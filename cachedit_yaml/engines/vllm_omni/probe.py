@@ -157,7 +157,7 @@ class _Backend:
         self._handle.refresh(num_inference_steps)
 
 
-def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Alone:
+def build(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Alone:
     """Make what a recipe describes, in the engine.
 
     Raises:
@@ -181,7 +181,7 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
     ]
     if recipe.pipeline and not names:
         raise NotInstalledError(f"the installed vLLM-Omni has no {recipe.pipeline}")
-    close_omni()
+    close()
     folder = Path(_open.enter_context(tempfile.TemporaryDirectory()))
     if names:
         # The class may be registered more than once.
@@ -211,7 +211,7 @@ def build_omni(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Al
 _open: Final = contextlib.ExitStack()
 
 
-def close_omni() -> None:
+def close() -> None:
     """Shut down the worker of the last pipeline, so that another engine can start."""
     _open.close()
 

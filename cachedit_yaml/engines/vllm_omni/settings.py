@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cachedit_yaml.compiler.settings import Layer
 from cachedit_yaml.compiler.versions import installed_version
-from cachedit_yaml.engines.vllm_omni.plugin import GIVEN
+from cachedit_yaml.engines.late import GIVEN
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import CacheSettings
 from cachedit_yaml.rules.load import parse_settings

@@ -25,9 +25,9 @@ def _plugins() -> None:
 @pytest.fixture(autouse=True)
 def _worker(_plugins: None) -> None:
     """The groups that its stages ask for; a test that proves adapters ends them."""
-    from cachedit_yaml.engines.sglang.probe import start_sgl
+    from cachedit_yaml.engines.sglang.probe import start
 
-    start_sgl()
+    start()
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 import cachedit_yaml
-from cachedit_yaml.engines.sglang.probe import Sgl, build_sgl
+from cachedit_yaml.engines.sglang.probe import Sgl, build
 from cachedit_yaml.probe.recipe import GUIDED, PLAIN, Recipe, recipes
 
 #: Steps of a generation in these tests.
@@ -31,7 +31,7 @@ class Model:
 
     def build(self) -> torch.nn.Module:
         """Make one; all of them have the same weights."""
-        made: torch.nn.Module = build_sgl(self.spec, self.recipe).target
+        made: torch.nn.Module = build(self.spec, self.recipe).target
         return made
 
     def lists(self, model: torch.nn.Module) -> dict[str, list[torch.nn.Module]]:

@@ -13,8 +13,8 @@ from typing import Final
 
 import torch
 
+from cachedit_yaml.engines.diffusers.probe import build
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.pipelines import build
 from cachedit_yaml.probe.recipe import Recipe
 from cachedit_yaml.probe.rival import Rival, error_of
 

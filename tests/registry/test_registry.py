@@ -193,7 +193,7 @@ def test_metadata_is_read_only_where_it_may_name_us(
         "_, found = s.find_sources(environ={});"
         "print('importlib.metadata' in sys.modules, any('nothing_here' in str(f) for f in found))"
     )
-    home = str(Path(__file__).parents[1])
+    home = str(Path(__file__).parents[2])
     done = subprocess.run(
         # Without what an environment runs at the start, which may read metadata itself.
         [sys.executable, "-S", "-c", f"import sys; sys.path.append({_PACKAGES!r}); {code}"],
@@ -477,6 +477,6 @@ def test_nothing_heavy_is_imported() -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.stdout.strip() == "[]"
