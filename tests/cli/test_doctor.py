@@ -46,15 +46,13 @@ def test_a_pipeline_of_diffusers(capsys: pytest.CaptureFixture[str]) -> None:
     assert "pipe = cachedit_yaml.from_pretrained('MODEL', 'flux')" in out
 
 
-def test_what_is_made_for_another_engine_only(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rest = "transformers: {transformer: {blocks: {blocks: Pattern_2}}}\n"
-    (tmp_path / "mine.yaml").write_text(f"schema: 1\npipelines: [FluxPipeline]\n{rest}")
-    section = "engines: {vllm_omni: {pipelines: [FluxPipeline]}}"
-    (tmp_path / "theirs.yaml").write_text(f"schema: 1\n{section}\n{rest}")
-    out = doctor(capsys, "doctor", "--adapters", str(tmp_path), "--pipeline", "FluxPipeline")[1]
-    assert "mine serves it: it names the class" in out
+def test_why_another_does_not_serve_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "home.yaml").write_text(MINE.format(name="XPipeline"))
+    theirs = (tmp_path / "home.yaml").read_text()
+    section = "engines: {vllm_omni: {pipelines: [XPipeline]}}"
+    (tmp_path / "theirs.yaml").write_text(theirs.replace("pipelines: [XPipeline]", section))
+    _, out = doctor(capsys, "--adapters", str(tmp_path), "doctor", "--pipeline", "XPipeline")
+    assert "home serves it" in out
     assert "not vllm_omni/theirs: made for vllm_omni" in out
 
 
