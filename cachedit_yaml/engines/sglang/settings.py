@@ -191,9 +191,9 @@ def _file(path: str) -> tuple[AdapterSpec | None, CacheSettings]:
 
     Of a file without an adapter nothing counts, as SGLang has it.
     """
-    config = read_config(path)
+    config = read_config(path, "sglang")
     if config is None:
-        return Registry.load().get(Path(path)), CacheSettings()
+        return Registry.load().get(Path(path), "sglang"), CacheSettings()
     if config.adapter is None:
         return None, CacheSettings()
     return config.adapter, config.settings
