@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from cachedit_yaml.api import read_config
-from cachedit_yaml.compiler.settings import Layer
-from cachedit_yaml.compiler.versions import installed_version
 from cachedit_yaml.engines.late import GIVEN
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
@@ -23,6 +21,7 @@ from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.load import parse_settings
 from cachedit_yaml.yaml.diagnostics import did_you_mean
 
+NAME: Final = "sglang"
 #: Keys of this package in ``cache_dit_params``, and ``CACHEDIT_YAML_<KEY>`` in the environment.
 OWN: Final = ("adapter", "profile", "execution")
 #: The value of ``adapter`` that leaves a model to the engine's own code.
@@ -200,19 +199,12 @@ def _file(path: str) -> tuple[AdapterSpec | None, CacheSettings]:
 
     Of a file without an adapter nothing counts, as SGLang has it.
     """
-    config = read_config(path)
+    config = read_config(path, NAME)
     if config is None:
-        return Registry.load().get(Path(path)), CacheSettings()
+        return Registry.load().get(Path(path), NAME), CacheSettings()
     if config.adapter is None:
         return None, CacheSettings()
     return config.adapter, config.settings
-
-
-def engine_defaults(config: Any) -> Layer:
-    """The defaults that SGLang documents, weaker than what an adapter says."""
-    values: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(config)
-              if item.name in _KNOBS and item.name in SETTINGS}  # fmt: skip
-    return Layer(f"SGLang {installed_version('sglang')}", CacheSettings(**values))
 
 
 def _knobs(config: Any, given: Given | None, request: Mapping[str, Any]) -> dict[str, Any]:

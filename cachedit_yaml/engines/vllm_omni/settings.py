@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cachedit_yaml.compiler.settings import Layer
-from cachedit_yaml.compiler.versions import installed_version
 from cachedit_yaml.engines.late import GIVEN
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import CacheSettings
@@ -115,18 +113,6 @@ def read(config: Any) -> Request:
         others=tuple(others),
         unknown=tuple(unknown),
     )
-
-
-def engine_defaults(config: Any) -> Layer | None:
-    """The defaults that the engine documents, weaker than what an adapter says."""
-    if isinstance(config, Mapping):
-        return None
-    values = {
-        item.name: item.default
-        for item in dataclasses.fields(config)
-        if item.name in SETTINGS and item.default is not dataclasses.MISSING
-    }
-    return Layer(f"vLLM-Omni {installed_version('vllm-omni')}", CacheSettings(**values))
 
 
 def given_fields(config: Any) -> dict[str, Any]:
