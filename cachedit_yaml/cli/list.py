@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cachedit_yaml.cli.output import count, print_diagnostics, print_json, table
 from cachedit_yaml.language.spec import AdapterSpec, Transformer
 from cachedit_yaml.registry.registry import Entry, Registry
 from cachedit_yaml.yaml.diagnostics import format_path
 
-#: The marks between which the README has its table.
-_BEGIN: Final = "<!-- adapters -->"
-_END: Final = "<!-- /adapters -->"
 _EPILOG = """\
 examples:
   cachedit-yaml list
@@ -133,16 +128,3 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
         "profiles": list(spec.profiles),
         "refuse": spec.refuse,
     }
-
-
-def _write_table(readme: Path) -> None:
-    """Put the table of the shipped adapters between its marks in a text."""
-    text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    shipped = [item for item in Registry.load(environ={}).adapters() if item.kind == "shipped"]
-    readme.write_text(f"{before}{_BEGIN}\n{markdown(shipped)}\n{_END}{after}", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    _write_table(Path(sys.argv[1]))

@@ -15,8 +15,9 @@ from cachedit_yaml.cli.validation.formats import human
 from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.cli.validation.run import validate, validate_and_fix
 from cachedit_yaml.cli.validation.targets import NothingFoundError, expand
+from cachedit_yaml.engines import engines
 from cachedit_yaml.rules.catalogue import RULES, Rule, find_rule
-from cachedit_yaml.yaml.diagnostics import nearest
+from cachedit_yaml.yaml.diagnostics import all_of, nearest
 from cachedit_yaml.yaml.reading import MAX_BYTES
 
 _EPILOG = """\
@@ -41,8 +42,8 @@ def add_parser(subparsers: Any) -> None:
         help="check adapter files",
         epilog=_EPILOG,
         description="Check adapter files: syntax, keys, values, what they mean together, and "
-        "claims on the same class. Also checks the cache part of configs of cache-dit, vLLM-Omni "
-        "and SGLang, which it knows by their content.",
+        "claims on the same class. Also checks the cache part of configs of "
+        f"{all_of([x.title for x in engines() if x.configs])}, which it knows by their content.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cachedit_yaml.engines.request import ENGINE
 from cachedit_yaml.engines.sglang.settings import (
-    ENGINE,
     NAME,
     Asked,
     check_request,
