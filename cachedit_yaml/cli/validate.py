@@ -6,20 +6,22 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Final, TextIO
 
+from cachedit_yaml.cli.named import STDIN
 from cachedit_yaml.cli.output import quiet_libraries
 from cachedit_yaml.cli.validation.formats import human
 from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.cli.validation.run import validate, validate_and_fix
-from cachedit_yaml.cli.validation.targets import NothingFoundError, expand
 from cachedit_yaml.rules.catalogue import RULES, Rule, find_rule
 from cachedit_yaml.yaml.diagnostics import nearest
-from cachedit_yaml.yaml.reading import MAX_BYTES
 
-_EPILOG = """\
+DESCRIPTION: Final = (
+    "Check adapter files: syntax, keys, values, what they mean together, and "
+    "claims on the same class. Also checks the cache part of configs of cache-dit, vLLM-Omni "
+    "and SGLang, which it knows by their content."
+)
+EPILOG: Final = """\
 examples:
   cachedit-yaml validate                      all adapters that can be found
   cachedit-yaml validate adapters/ my.yaml    a folder with its subfolders, and a file
@@ -34,23 +36,14 @@ Under GITHUB_ACTIONS findings become annotations as well.
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "validate",
-        help="check adapter files",
-        epilog=_EPILOG,
-        description="Check adapter files: syntax, keys, values, what they mean together, and "
-        "claims on the same class. Also checks the cache part of configs of cache-dit, vLLM-Omni "
-        "and SGLang, which it knows by their content.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument(
-        "paths",
+        "targets",
         nargs="*",
-        metavar="PATH",
-        help="files, folders, patterns such as 'adapters/*.yaml', or - for stdin; "
-        "default: all adapters that can be found",
+        metavar="ADAPTER_OR_PATH",
+        help="adapters by name, files, folders, patterns such as 'adapters/*.yaml', or - for "
+        "stdin; default: all adapters that can be found",
     )
     parser.add_argument(
         "--format",
@@ -89,14 +82,10 @@ def run(args: argparse.Namespace) -> int:
             print(f"cachedit-yaml validate: error: --deep cannot run: {error}", file=sys.stderr)
             print("Install what it needs: pip install 'cachedit-yaml[run]'", file=sys.stderr)
             return 3
-    stdin = "-" in args.paths
-    if args.fix and stdin:
+    if args.fix and STDIN in args.targets:
         return _wrong_use("--fix changes files, and stdin is none")
-    try:
-        paths = expand(args.paths) if args.paths else None
-    except NothingFoundError as error:
-        return _wrong_use(str(error))
-    report = _check(args, paths, stdin)
+    check = validate_and_fix if args.fix else validate
+    report = check(args.targets, adapters=args.adapters, deep=args.deep)
     if not report.files:
         return _wrong_use("no adapter files found; name some, or a folder")
     if args.output:
@@ -107,13 +96,6 @@ def run(args: argparse.Namespace) -> int:
         _write(report, args.format, sys.stdout)
     found = report.counts
     return 1 if found["error"] or (args.strict and found["warning"]) else 0
-
-
-def _check(args: argparse.Namespace, paths: Sequence[Path] | None, stdin: bool) -> Report:
-    if args.fix:
-        return validate_and_fix(paths, adapters=args.adapters, deep=args.deep)
-    content = sys.stdin.buffer.read(MAX_BYTES + 1) if stdin else None
-    return validate(paths, adapters=args.adapters, stdin=content, deep=args.deep)
 
 
 def _write(report: Report, form: str | None, stream: TextIO) -> None:
