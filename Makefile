@@ -84,12 +84,11 @@ fuzz: ## Fuzz the validator for FUZZ_SECONDS
 schema: $(VENV)/.ready ## Write schemas/adapter.v1.schema.json anew
 	$(BIN)/python -m cachedit_yaml.language.json_schema
 
-docs: $(VENV)/.ready $(ENGINES)/.ready $(SGLANG)/.ready ## Write docs/models.md and the README's table anew; takes a while
+docs: $(VENV)/.ready $(ENGINES)/.ready $(SGLANG)/.ready ## Write docs/models.md anew; takes a while
 	@mkdir -p out
 	$(ENGINES)/bin/python -W ignore -m cachedit_yaml coverage --engine vllm_omni --format json > out/vllm_omni.json
 	$(SGLANG)/bin/python -W ignore -m cachedit_yaml coverage --engine sglang --jobs 1 --format json > out/sglang.json
 	$(BIN)/cachedit-yaml coverage --merge out/vllm_omni.json out/sglang.json --format markdown > docs/models.md.new && mv docs/models.md.new docs/models.md
-	$(BIN)/python -m cachedit_yaml.cli.list README.md
 
 bench: $(VENV)/.ready ## Measure the overhead beside cache-dit's own
 	$(BIN)/python -m benchmarks

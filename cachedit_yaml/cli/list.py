@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from cachedit_yaml.cli.arguments import add_adapters, add_engine, add_format
@@ -16,9 +15,6 @@ from cachedit_yaml.language.spec import AdapterSpec, Transformer
 from cachedit_yaml.registry.registry import Entry, Registry
 from cachedit_yaml.yaml.diagnostics import format_path
 
-#: The marks between which the README has its table.
-_BEGIN: Final = "<!-- adapters -->"
-_END: Final = "<!-- /adapters -->"
 _HEADER: Final = ("NAME", "SOURCE", "ENGINES", "MEASURED", "BLOCK LISTS", "PIPELINES")
 DESCRIPTION: Final = (
     "List the adapters that can be found, one for a family of models: the engines that it serves, "
@@ -74,12 +70,13 @@ def run(args: argparse.Namespace) -> int:
 
 def markdown(entries: Sequence[Entry]) -> str:
     """The adapters as a Markdown table."""
-    lines = ["| Adapter | Models | Pipelines |", "|---|---|---|"]
+    lines = ["| Adapter | Engines | Models | Pipelines |", "|---|---|---|---|"]
     for entry in entries:
         if (spec := entry.checked_spec) is not None:
             shown = spec.description or ", ".join(spec.models) or "-"
             number = "refused" if spec.refuse else str(len(spec.pipelines))
-            lines.append(f"| {entry.label} | {shown} | {number} |")
+            engines = ", ".join(entry.engines)
+            lines.append(f"| {entry.name} | {engines} | {shown} | {number} |")
     return "\n".join(lines)
 
 
@@ -134,16 +131,3 @@ def _as_dict(entry: Entry, engine: str | None) -> dict[str, Any]:
         "measured": [name for name, _ in measured_settings(spec)],
         "refuse": spec.refuse,
     }
-
-
-def _write_table(readme: Path) -> None:
-    """Put the table of the shipped adapters between its marks in a text."""
-    text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    shipped = [item for item in Registry.load(environ={}).adapters() if item.kind == "shipped"]
-    readme.write_text(f"{before}{_BEGIN}\n{markdown(shipped)}\n{_END}{after}", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    _write_table(Path(sys.argv[1]))

@@ -122,6 +122,11 @@ class ProbePipeline(ProbeVariant):
         pattern=ARGUMENT,
     )
     skip: str | None = key("Why this pipeline cannot be made small, in one sentence.")
+    forward: Mapping[str, Any] | None = key(
+        "Arguments of the transformer's forward, to try it without a pipeline.",
+        key_pattern=ARGUMENT,
+        max_items=64,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +145,4 @@ class Probe(ProbePipeline):
         "that the engine loads by itself, and the inputs are its request: `prompt`, "
         "`negative_prompt`, `image`, and its sampling parameters. For SGLang, `forward` tries its "
         "transformer alone.",
-    )
-    forward: Mapping[str, Any] | None = key(
-        "Arguments of the transformer's forward, to try it without a pipeline.",
-        key_pattern=ARGUMENT,
-        max_items=64,
     )

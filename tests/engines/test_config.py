@@ -90,7 +90,7 @@ def test_without_a_config_the_engines_defaults_hold(model: Path) -> None:
         ({"adapter": "missing.yaml"}, "no such adapter file"),
         ({"residual_diff_threshold": 1.5}, "residual_diff_threshold"),
         ({"execution": "quick"}, "execution must be 'loop' or 'native'"),
-        ({"adapter": "wan2.2"}, "does not fit FluxPipeline"),
+        ({"adapter": "wan"}, "does not fit FluxPipeline"),
     ],
 )
 def test_what_is_wrong_stops_the_start_and_says_what(

@@ -129,6 +129,20 @@ def test_a_folder_that_cannot_be_written(here: Path, capsys: pytest.CaptureFixtu
     assert path.read_text(encoding="utf-8") == WRONG
 
 
+def test_what_repeats_the_defaults_goes_and_leaves_nothing_empty(here: Path) -> None:
+    head = "schema: 1\npipelines: [A]\ntransformers: {transformer: {blocks: {blocks: Pattern_1}}}\n"
+    path = here / "a.yaml"
+    path.write_text(
+        head + "cache: {Fn_compute_blocks: 1, max_continuous_cached_steps: 3}\n"
+        "profiles:\n  quality: {residual_diff_threshold: 0.08}\n"
+        "  balanced:\n    residual_diff_threshold: 0.12\n    calibrator: taylorseer\n"
+        "engines:\n  sglang: {steps: [], cache: {max_warmup_steps: 4}}\n",
+        encoding="utf-8",
+    )
+    assert main(["validate", "--fix", "a.yaml"]) == 0
+    assert path.read_text(encoding="utf-8") == head + "engines:\n  sglang: {}\n"
+
+
 def test_every_fix_mends_what_it_says() -> None:
     mended = set()
     for path in cases.bad_files():

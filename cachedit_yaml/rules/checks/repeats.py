@@ -14,8 +14,6 @@ from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.removal import removal
 
-#: Keys that hold settings or, below names, mappings of them.
-_SETTINGS: Final = ("cache", "profiles")
 #: Keys whose value counts as a whole.
 _WHOLE: Final = ("steps", "kind")
 
@@ -34,7 +32,7 @@ def check_repeats(chain: Sequence[Document], engines: Sequence[str]) -> list[Dia
     data = document.data or {}
     if "refuse" in data or not engines:
         return []
-    bare = _without(document, (*_SETTINGS, "steps", "engines"))
+    bare = _without(document, ("cache", "profiles", "steps", "engines"))
     held = [view([bare, *bases], engine) for engine in engines]
     if data.get("kind") != AdapterSpec.kind or any("kind" in (base.data or {}) for base in bases):
         held = [_without(base, ("kind",)) for base in held]
@@ -66,15 +64,20 @@ def _repeated(
     document: Document, path: KeyPath, data: Mapping[str, Any], held: Sequence[Document]
 ) -> Iterator[Diagnostic]:
     """What one layer of a file repeats of what holds without it, in every view."""
-    mappings: list[KeyPath] = [("cache",)]
-    mappings += [("profiles", name) for name in mapping(data.get("profiles"))]
-    for keys in mappings:
+    profiles = mapping(data.get("profiles"))
+    whole: list[str] = []
+    for keys in [("cache",), *(("profiles", name) for name in profiles)]:
         own = mapping(_at(data, keys))
         if "measured" in own:
             continue  # it says what was measured, whole
         names = [name for name in own if _holds((*keys, name), own[name], held)]
-        if names:
+        if names and keys[0] == "profiles" and len(names) == len(own):
+            whole.append(keys[1])
+        elif names:
             yield _finding(document, (*path, *keys), names, held, keys)
+    if whole:
+        # Taken out together, so that no mapping stays behind empty.
+        yield _finding(document, (*path, "profiles"), whole, held, ("profiles",))
     names = [name for name in _WHOLE if name in data and _holds((name,), data[name], held)]
     if names:
         yield _finding(document, path, names, held, ())

@@ -215,7 +215,7 @@ def test_a_graph_of_the_whole_transformer_is_left_to_the_engine() -> None:
 
 def test_two_transformers_that_divide_the_steps() -> None:
     """Wan 2.2: the engine counts the steps of each off the true timesteps."""
-    wan = MODELS["wan2.2"]
+    wan = MODELS["wan"]
     high, low = wan.build(), wan.build()
     with torch.no_grad():
         for value in low.parameters():
@@ -279,7 +279,7 @@ def test_the_snippets_of_the_page(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "engines.md").read_text(encoding="utf-8")
     part = page.partition("## SGLang diffusion")[2].partition("\n## ")[0]
     snippets = dict(re.findall(r"```(\w+)\n(.*?)```", part, re.DOTALL))
-    wan = MODELS["wan2.2"].build(), MODELS["wan2.2"].build()
+    wan = MODELS["wan"].build(), MODELS["wan"].build()
     owner = stage(*wan)
     begin(owner, (3, 5), json.loads(snippets["json"]), guided=True)
     assert [values(model)["max_warmup_steps"] for model in wan] == [4, 1]
