@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.cli.arguments import add_format, positive
-from cachedit_yaml.cli.output import print_json, table, use_color
+from cachedit_yaml.cli.output import make_folder, print_json, table, use_color
 
 if TYPE_CHECKING:
     from cachedit_yaml.generating.demo.showcase import Demo
@@ -54,11 +54,10 @@ def run(args: argparse.Namespace) -> int:
         0; errors are raised.
     """
     from cachedit_yaml.generating.demo import showcase
-    from cachedit_yaml.generating.loading import check_writable
     from cachedit_yaml.generating.progress import progress
     from cachedit_yaml.registry.registry import Registry
 
-    check_writable(args.out)
+    make_folder("--out", args.out)
     adapter = Registry.load(args.adapters).get(showcase.ADAPTER)
     if args.format == "human":
         print("Loading the model ...", file=sys.stderr, flush=True)

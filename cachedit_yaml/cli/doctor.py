@@ -60,6 +60,7 @@ def render(found: Diagnosis) -> str:
         if choice.adapter is not None:
             lines.append(f"{choice.adapter} serves it: {choice.why}")
             lines.append(f"file: {choice.file}")
+            lines += [f"settings: {choice.settings}"] if choice.settings else []
         else:
             lines += choice.why.splitlines()
         lines += [f"not {name}: {why}" for name, why in choice.others]

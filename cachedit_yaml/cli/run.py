@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachedit_yaml.cli.arguments import add_call, add_format, add_model, add_settings, positive
 from cachedit_yaml.cli.named import find_one
-from cachedit_yaml.cli.output import print_json
-from cachedit_yaml.errors import CacheditYamlError
+from cachedit_yaml.cli.output import check_file, make_folder, print_json
+from cachedit_yaml.errors import CacheditYamlError, ConfigError
 from cachedit_yaml.generating.calling import Wishes, build_call, settings_of, values_of
 from cachedit_yaml.registry.live import match_live
 from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.yaml.diagnostics import one_of
 
 if TYPE_CHECKING:
     from cachedit_yaml.generating.generate import Generated
@@ -91,13 +92,16 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0; errors are raised.
     """
-    from cachedit_yaml.generating.loading import CouldNotRunError, check_folder, check_writable
-    from cachedit_yaml.generating.results import is_file
+    from cachedit_yaml.generating.loading import CouldNotRunError, check_folder
+    from cachedit_yaml.generating.results import PICTURES, is_file
 
     check_folder(args.model)
-    check_writable(args.out.parent if is_file(args.out) else args.out)
+    make_folder("--out", args.out.parent if is_file(args.out) else args.out)
     if args.timeline is not None:
-        check_writable(args.timeline.parent)
+        make_folder("--timeline", args.timeline.parent)
+        check_file("--timeline", args.timeline)
+        if args.timeline.suffix.lower() not in PICTURES:
+            raise ConfigError(f"--timeline {args.timeline}: a picture ends in {one_of(PICTURES)}")
     settings = settings_of(args.set)
     registry = Registry.load(args.adapters)
     spec = find_one(registry, args.adapter).spec if args.adapter is not None else None

@@ -23,6 +23,7 @@ examples:
   cachedit-yaml show QwenImagePipeline     by a pipeline's class
   cachedit-yaml show my.yaml               by the file
   cachedit-yaml show flux --format json    with everything it extends, as data
+  cachedit-yaml show flux --engine NAME    as one engine sees it
 """
 
 
