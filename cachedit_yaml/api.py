@@ -101,10 +101,7 @@ def compile_adapter(
         from cachedit_yaml.compiler.compile import compile_adapter as compile_spec
         from cachedit_yaml.compiler.from_config import remarks_on_config
     except ModuleNotFoundError as error:
-        raise CacheRuntimeError(
-            f"caching needs the package {error.name}, which is not installed: "
-            "pip install 'cachedit-yaml[run]'"
-        ) from error
+        raise CacheRuntimeError.not_installed("caching", error) from error
     notes = remarks_on_config(cache_config)
     settings = settings_from(cache_config)
     config = read_config(adapter)

@@ -93,7 +93,9 @@ class _Parser(argparse.ArgumentParser):
     def _hint(self, message: str) -> str:
         hint = None
         if found := re.match(r"unrecognized arguments: (--[\w-]+)", message):
-            hint = did_you_mean(found[1], self._option_string_actions)
+            inner = [item.choices for item in self._actions if isinstance(item.choices, dict)]
+            parsers = [self, *(parser for choices in inner for parser in choices.values())]
+            hint = did_you_mean(found[1], [x for p in parsers for x in p._option_string_actions])
         elif found := re.match(r"argument (\S+): invalid choice: '(.*)' \(choose from", message):
             action = self._option_string_actions.get(found[1].split("/")[-1])
             hint = did_you_mean(found[2], action.choices or () if action is not None else ())

@@ -1,6 +1,6 @@
 """From what somebody writes for an adapter to the adapters that it means.
 
-A name (``flux``), one with its engine (``sglang/flux``), the class of a pipeline or transformer, a
+A name (``flux``), one with its engine (``ENGINE/flux``), the class of a pipeline or transformer, a
 file, ``-`` for what comes from another program; where several may be meant, folders and patterns.
 """
 

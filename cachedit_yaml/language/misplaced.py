@@ -1,6 +1,6 @@
 """Where an unknown key belongs, or what it is called here.
 
-People come with the names of cache-dit, vLLM-Omni and SGLang in mind, or put a right key in a
+People come with the names of cache-dit and of engines in mind, or put a right key in a
 wrong place. Both deserve a better answer than "unknown key".
 """
 

@@ -126,7 +126,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The name, with the engine where it does not serve diffusers' pipelines: ``sglang/x``."""
+        """The name, with the engine where it does not serve diffusers' pipelines: ``engine/x``."""
         engine = self.engines[0]
         return self.name if engine in HOME else f"{engine}/{self.name}"
 

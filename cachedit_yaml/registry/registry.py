@@ -291,7 +291,7 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 def of_engine(
     name: str | os.PathLike[str], engine: str | None = None
 ) -> tuple[str | None, str | os.PathLike[str]]:
-    """Take the engine off a name such as ``sglang/flux``.
+    """Take the engine off a name such as ``engine/flux``.
 
     Args:
         name: a name or a path.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cachedit_yaml.cli import main
-from cachedit_yaml.engines.diffusers.against import against_cache_dit
+from cachedit_yaml.engines.diffusers.against import compare
 from cachedit_yaml.probe.check import Checked
 from cachedit_yaml.probe.coverage import Denoiser, coverage, markdown, merge
 from cachedit_yaml.probe.prove import Proof
@@ -141,7 +141,7 @@ def test_cache_dit_beside_ours() -> None:
         ("latte", "LattePipeline"),
     ):
         spec = Registry.load(environ={}).find(name).with_probe()
-        outcomes[pipeline] = against_cache_dit(spec, recipe(spec, pipeline))
+        outcomes[pipeline] = compare(spec, recipe(spec, pipeline))
     assert outcomes["PixArtSigmaPipeline"].outcome == "equal"
     assert outcomes["StableDiffusion3Pipeline"].outcome == "wrong"
     assert "skip_l" in outcomes["StableDiffusion3Pipeline"].detail

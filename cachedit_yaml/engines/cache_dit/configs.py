@@ -57,9 +57,7 @@ class CacheDitConfig(Config):
         try:
             from cache_dit import load_configs
         except ModuleNotFoundError as error:
-            raise CacheRuntimeError(
-                f"{', '.join(sections)}: needs the package {error.name}, which is not installed"
-            ) from error
+            raise CacheRuntimeError.not_installed(", ".join(sections), error) from error
         parallelism = sections.get("parallelism_config")
         if isinstance(parallelism, Mapping) and parallelism.get("use_ray"):
             raise ConfigError(
@@ -81,19 +79,12 @@ class CacheDitConfig(Config):
             CacheRuntimeError: cache-dit cannot do it; says why.
         """
         import cache_dit
-        from cache_dit import BlockAdapter, ForwardPattern
+        from cache_dit import BlockAdapter
+
+        from cachedit_yaml.compiler.adapters import nested
 
         options = self.load()
-        adapter = BlockAdapter(
-            pipe=plan.pipeline,
-            transformer=[item.module for item in plan.transformers],
-            blocks=[[x.holder for x in item.lists] for item in plan.transformers],
-            blocks_name=[[x.path for x in item.lists] for item in plan.transformers],
-            forward_pattern=[
-                [ForwardPattern[x.pattern.name] for x in item.lists] for item in plan.transformers
-            ],
-            skip_post_init=True,
-        )
+        adapter = BlockAdapter(pipe=plan.pipeline, **nested(plan.transformers), skip_post_init=True)
         try:
             cache_dit.enable_cache(adapter, cache_config=None, **options)
         except CacheditYamlError:

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from cachedit_yaml.engines.request import ENGINE
 from cachedit_yaml.engines.sglang.settings import (
-    ENGINE,
     Asked,
     check_request,
     engine_defaults,

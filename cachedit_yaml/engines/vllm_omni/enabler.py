@@ -6,13 +6,15 @@ import dataclasses
 import functools
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from cachedit_yaml.engines.late import wrap
+from cachedit_yaml.engines.request import ENGINE
 from cachedit_yaml.engines.vllm_omni.own import NAME, is_ours
-from cachedit_yaml.engines.vllm_omni.settings import ENGINE, Request, engine_defaults, read
+from cachedit_yaml.engines.vllm_omni.settings import Request, engine_defaults, read
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.registry import Registry
@@ -51,11 +53,8 @@ def install(package: ModuleType) -> list[str]:
     )
     own = {name: table.get(name) for name in names}
     table.update(dict.fromkeys(names, enabler))
-    backend = package.CacheDiTBackend
-    inner = backend.enable
 
-    @functools.wraps(inner)
-    def enable_backend(self: Any, pipeline: Any) -> None:
+    def enable_backend(inner: Callable[..., None], self: Any, pipeline: Any) -> None:
         served = serves(pipeline, self.config)
         name = type(pipeline).__name__
         without_us = own[name] if name in own else table.get(name)
@@ -70,7 +69,7 @@ def install(package: ModuleType) -> list[str]:
             with _entry(table, name, without_us):
                 inner(self, pipeline)
 
-    backend.enable = enable_backend
+    wrap(package.CacheDiTBackend, "enable", enable_backend)
     return names
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachedit_yaml.rules.catalogue.rule import ADAPTER, Rule
+from cachedit_yaml.rules.catalogue.rule import ADAPTER, ENGINE, Rule
 
 _TWO: Final = """\
 schema: 1
@@ -245,8 +245,8 @@ RULES: Final = (
         "A section for an engine changes nothing.",
         "Whoever reads it looks for a difference that is not there.",
         "Write `{}`, which says that the engine is served as it is; `--fix` does.",
-        ADAPTER + "engines: {sglang: {pipelines: [MyPipeline]}}\n",
-        ADAPTER + "engines: {sglang: {}}\n",
+        ADAPTER + f"engines: {{{ENGINE}: {{pipelines: [MyPipeline]}}}}\n",
+        ADAPTER + f"engines: {{{ENGINE}: {{}}}}\n",
     ),
     Rule(
         "CY220",

@@ -25,7 +25,7 @@ def check_engines(document: Document) -> list[Diagnostic]:
             f"'engines' is {show(sections)}",
             ("engines",),
             expected="a mapping",
-            hint="write 'engines: {sglang: {}}' where nothing differs there",
+            hint=f"write 'engines: {{{NAMES[-1]}: {{}}}}' where nothing differs there",
         )
         return context.diagnostics
     for name, section in sections.items():
