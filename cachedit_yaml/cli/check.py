@@ -138,7 +138,9 @@ def _check_only(only: Sequence[str], chosen: Sequence[AdapterSpec]) -> None:
 
 
 def _why_nothing(chosen: Sequence[AdapterSpec], results: Sequence[Checked]) -> str:
-    why = {item.detail: f"{item.adapter}: {item.detail}" for item in results}
+    why: dict[str, str] = {}
+    for item in results:
+        why.setdefault(item.detail, f"{item.adapter}: {item.detail}")
     for spec in chosen if not results else ():
         detail = "it has no probe" if spec.probe is None else "its probe makes no pipeline"
         detail = detail if spec.refuse is None else f"refuses: {spec.refuse}"

@@ -67,7 +67,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "usage: cachedit-yaml"),
         (["vaildate"], "unknown command 'vaildate'; did you mean 'validate'?"),
         (["xyz"], "the commands are validate, list"),
-        (["validate", "--fromat", "json"], "arguments: --fromat json; did you mean '--format'?"),
+        (["validate", "--fromat", "json"], "arguments: --fromat; did you mean '--format'?"),
         (["validate", "--format", "xml"], "invalid choice: 'xml'"),
         (["list", "--format", "jsn"], "did you mean 'json'?"),
         (["show", "flux", "--engine", "difusers"], "did you mean 'diffusers'?"),
