@@ -10,7 +10,7 @@ from typing import Any
 from cachedit_yaml.cli.arguments import add_engine
 from cachedit_yaml.cli.output import flow, print_diagnostics, print_json
 from cachedit_yaml.errors import AdapterNotFoundError
-from cachedit_yaml.language.plain import to_data
+from cachedit_yaml.language.build import to_data
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import display_path
