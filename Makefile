@@ -9,7 +9,7 @@ SGLANG := .venv-sglang
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-engines lint types schema docs rules golden fuzz bench wheel clean
+.PHONY: help demo test test-oldest test-engines lint types docs rules golden fuzz bench wheel clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
@@ -80,9 +80,6 @@ fuzz: ## Fuzz the validator for FUZZ_SECONDS
 	@$(FUZZ)/bin/python -m pip install $(PIP_QUIET) atheris -e .
 	@mkdir -p out/fuzz && cp adapters/*.yaml out/fuzz/ && cp -f tests/golden/bad/*.yaml out/fuzz/
 	$(FUZZ)/bin/python fuzz/validate.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=2 out/fuzz
-
-schema: $(VENV)/.ready ## Write schemas/adapter.v1.schema.json anew
-	$(BIN)/python -m cachedit_yaml.language.json_schema
 
 docs: $(VENV)/.ready $(ENGINES)/.ready $(SGLANG)/.ready ## Write docs/models.md anew; takes a while
 	@mkdir -p out

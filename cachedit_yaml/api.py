@@ -138,7 +138,7 @@ def overrides_of(adapter: AdapterSource) -> list[str]:
     return [note] if note else []
 
 
-def read_config(source: object) -> Config | None:
+def read_config(source: object, engine: str | None = None) -> Config | None:
     """Read the config of an engine that a caller gave in the place of an adapter.
 
     Returns:
@@ -150,7 +150,7 @@ def read_config(source: object) -> Config | None:
     """
     from cachedit_yaml.engines import engines
 
-    found = (item.read_config(source) for item in engines())
+    found = (item.read_config(source, engine) for item in engines())
     return next((config for config in found if config is not None), None)
 
 

@@ -10,7 +10,7 @@ from cachedit_yaml.cli.arguments import add_adapter, add_engine, add_format
 from cachedit_yaml.cli.facts import measured_settings
 from cachedit_yaml.cli.named import Named, find_one
 from cachedit_yaml.cli.output import flow, print_diagnostics, print_json
-from cachedit_yaml.language.plain import to_data
+from cachedit_yaml.language.build import to_data
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
 from cachedit_yaml.registry.registry import Registry
 

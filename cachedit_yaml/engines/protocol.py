@@ -114,7 +114,7 @@ class Engine:
         """
         raise NotImplementedError
 
-    def read_config(self, source: object) -> Config | None:
+    def read_config(self, source: object, engine: str | None = None) -> Config | None:
         """Read what a caller gave in the place of an adapter; None for no config of this engine's.
 
         Raises:

@@ -13,8 +13,9 @@ from cachedit_yaml.errors import AdapterError, ConfigError, SchemaVersionError
 from cachedit_yaml.language.defaults import DEFAULTS
 from cachedit_yaml.language.inherit import Resolver, bases_of
 from cachedit_yaml.language.keys import HOME
+from cachedit_yaml.language.schemas import schema_of
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
-from cachedit_yaml.language.structure import structure
+from cachedit_yaml.language.structure import assemble, check, structure
 from cachedit_yaml.language.views import (
     classes_of,
     engines_of,
@@ -25,7 +26,6 @@ from cachedit_yaml.language.views import (
 )
 from cachedit_yaml.rules.checks import (
     check_adapter,
-    check_engines,
     check_order,
     check_repeats,
     check_settings,
@@ -108,6 +108,7 @@ class Adapter:
         self._standalone = standalone
         self._only = only
         self._views: dict[str, _View] = {}
+        self._sound = True
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -221,7 +222,6 @@ class Adapter:
             found += check_order(document.data, document)
         if any(item.code == "schema-version" for item in found):
             return [], found
-        found += check_engines(document)
         bases, of_bases = bases_of(document, self._resolve)
         for base in bases:
             assert base.data is not None
@@ -229,6 +229,12 @@ class Adapter:
         found += of_bases
         if any(item.code == "schema-version" for item in found):
             return [], found
+        for each in (document, *bases):
+            # That the key is missing is said already, in better words.
+            data = {"schema": 1, **(each.data or {})}
+            problems = check(schema_of(AdapterSpec), data, each)
+            self._sound = self._sound and not problems
+            found += problems
         return [document, *bases], found
 
     def _view(self, engine: str) -> _View:
@@ -244,10 +250,11 @@ class Adapter:
         if not chain:
             return _View(None, _in_order(found, document), document.sources)
         merged = self.merged(engine)
-        data = merged.data or {}
-        if "schema" not in data:
-            data = {"schema": 1, **data}  # reported already, in better words
-        spec, problems = structure(AdapterSpec, data, merged)
+        data = {"schema": 1, **(merged.data or {})}
+        spec: AdapterSpec | None = None
+        problems: list[Diagnostic] = []
+        if self._sound:
+            spec, problems = assemble(AdapterSpec, data, merged)
         if not any(item.code == "extends" for item in found):
             standalone = self._standalone and "extends" not in data
             problems = problems + check_adapter(data, merged, standalone=standalone)

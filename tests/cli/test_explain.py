@@ -261,9 +261,8 @@ def test_without_cache_dit() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "  transformer_blocks         Pattern_1: (h, e) -> (e, h)" in done.stdout
-    assert re.search(
-        r"residual_diff_threshold +0\.\d+ +defaults\.yaml:\d+: profile fast", done.stdout
-    )
+    origin = r"residual_diff_threshold +0\.\d+ +defaults\.yaml:\d+: profile fast"
+    assert re.search(origin, done.stdout)
     assert re.search(r"scm +\{preset: slow\} +command line", done.stdout)
     assert "note        cache-dit is not installed, so its defaults are left out" in done.stdout
 

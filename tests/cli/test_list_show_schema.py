@@ -9,7 +9,7 @@ import pytest
 
 from cachedit_yaml.cli import main
 from cachedit_yaml.cli.output import table
-from cachedit_yaml.language.json_schema import schema_path, text
+from cachedit_yaml.language.schemas import KINDS, schema_path
 from cachedit_yaml.registry.registry import Registry
 
 WAN = """\
@@ -136,19 +136,13 @@ def test_show_as_data_can_be_loaded(adapters: Path, capsys: pytest.CaptureFixtur
     assert found.from_mapping(data) == found.get("my-wan")
 
 
-def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["schema"]) == 0
-    assert capsys.readouterr().out == text()
-    assert main(["schema", "--path"]) == 0
-    assert capsys.readouterr().out.strip() == str(schema_path())
-
-
-def test_schema_that_is_not_installed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("cachedit_yaml.cli.schema.schema_path", lambda: None)
-    assert main(["schema", "--path"]) == 3
-    assert "not installed" in capsys.readouterr().err
+@pytest.mark.parametrize("kind", KINDS)
+def test_schema(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["schema"] if kind == "adapter" else ["schema", "--for", kind]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == schema_path(kind).read_text(encoding="utf-8")
+    assert main([*arguments, "--path"]) == 0
+    assert capsys.readouterr().out.strip() == str(schema_path(kind))
 
 
 def test_table() -> None:

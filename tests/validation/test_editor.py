@@ -81,23 +81,23 @@ class Editor:
 @pytest.fixture(scope="module")
 def editor() -> Iterator[Editor]:
     assert SERVER is not None
-    process = subprocess.Popen(
-        [SERVER, "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    client = Editor(process)
-    client.ask("initialize", {
-        "processId": None, "rootUri": ROOT.as_uri(),
-        "capabilities": {"textDocument": {"hover": {"contentFormat": ["markdown"]}}},
-    })  # fmt: skip
-    client.send("initialized", {})
-    client.send("workspace/didChangeConfiguration", {"settings": {"yaml": {
-        "validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False},
-    }}})  # fmt: skip
-    yield client
-    client.ask("shutdown", None)
-    client.send("exit", None)
-    process.wait()
+    command = [SERVER, "--stdio"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        client = Editor(process)
+        client.ask("initialize", {
+            "processId": None, "rootUri": ROOT.as_uri(),
+            "capabilities": {"textDocument": {"hover": {"contentFormat": ["markdown"]}}},
+        })  # fmt: skip
+        client.send("initialized", {})
+        client.send("workspace/didChangeConfiguration", {"settings": {"yaml": {
+            "validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False},
+        }}})  # fmt: skip
+        yield client
+        client.ask("shutdown", None)
+        client.send("exit", None)
+        process.wait(timeout=20)
 
 
 def shipped(name: str) -> str:
@@ -143,6 +143,38 @@ def test_completion_knows_the_values(editor: Editor) -> None:
     assert {"slow", "medium", "fast", "ultra"} <= labels(
         editor.at("textDocument/completion", uri, 2, 7)
     )
+
+
+HEAD = "# yaml-language-server: $schema=../schemas/adapter.v1.schema.json\nschema: 1\n"
+
+
+def test_completion_inside_of_an_engine(editor: Editor) -> None:
+    uri = editor.open("engines.yaml", HEAD + "engines:\n  \n")
+    found = labels(editor.at("textDocument/completion", uri, 3, 2))
+    assert {"diffusers", "cache_dit", "vllm_omni", "sglang"} <= found
+    uri = editor.open("section.yaml", HEAD + "engines:\n  vllm_omni:\n    \n")
+    found = labels(editor.at("textDocument/completion", uri, 4, 4))
+    assert {"pipelines", "refuse", "transformers", "cache"} <= found
+    assert not {"schema", "name", "extends", "engines"} & found
+    uri = editor.open("deep.yaml", HEAD + "engines:\n  vllm_omni:\n    cache:\n      \n")
+    found = labels(editor.at("textDocument/completion", uri, 5, 6))
+    assert {"residual_diff_threshold", "measured"} <= found
+
+
+def test_what_is_left_out_is_marked_where_nothing_is_inherited(editor: Editor) -> None:
+    part = "transformers: {t: {blocks: {b: {params: {scm: fast}}}}}\nstep_split: ~\n"
+    uri = editor.open("whole.yaml", HEAD + part)
+    messages = [item["message"] for item in editor.diagnostics[uri]]
+    assert any("pattern" in message for message in messages)
+    assert any("null could take away" in message for message in messages)
+    uri = editor.open("part.yaml", HEAD + "extends: x\n" + part)
+    assert editor.diagnostics[uri] == []
+
+
+def test_a_wrong_form_is_marked_in_our_words(editor: Editor) -> None:
+    uri = editor.open("form.yaml", HEAD + "name: my adapter\n")
+    (found,) = editor.diagnostics[uri]
+    assert found["message"] == "expected a name of letters, digits, '.', '_' and '-'"
 
 
 def test_a_misspelt_key_is_marked(editor: Editor) -> None:

@@ -10,13 +10,13 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.engines.request import ENGINE
 from cachedit_yaml.engines.sglang.settings import (
+    NAME,
     Asked,
     check_request,
-    engine_defaults,
     read,
     split_request,
 )
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sglang.multimodal_gen.cachedit_yaml")
 
-NAME: Final = "sglang"
 
 Inner = Callable[..., Any]
 
@@ -214,7 +213,7 @@ def _enable(
 
     names = list(spec.transformers)
     plans = []
-    for index, ((module, config), wish) in enumerate(zip(pairs, asked, strict=True)):
+    for index, ((module, _), wish) in enumerate(zip(pairs, asked, strict=True)):
         # The engine divides the steps, and tells each transformer its own.
         own = dataclasses.replace(spec, step_split=None)
         if len(pairs) > 1:
@@ -226,7 +225,6 @@ def _enable(
             transformer=module,
             profile=wish.profile,
             cache_config=wish.settings,
-            defaults=engine_defaults(config),
         )
         separate = plan.separate_cfg
         if separate is None:

@@ -14,7 +14,7 @@ from typing import Any
 from cachedit_yaml.engines.late import wrap
 from cachedit_yaml.engines.request import ENGINE
 from cachedit_yaml.engines.vllm_omni.own import NAME, is_ours
-from cachedit_yaml.engines.vllm_omni.settings import Request, engine_defaults, read
+from cachedit_yaml.engines.vllm_omni.settings import Request, read
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.registry import Registry
@@ -153,7 +153,6 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
             pipeline,
             profile=request.profile,
             cache_config=settings,
-            defaults=engine_defaults(config),
         )
     except CompileError as error:
         message, *_ = str(error).splitlines()

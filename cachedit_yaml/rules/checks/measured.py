@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import re
 from typing import Final
 
 from cachedit_yaml.rules.checks.context import Context, mapping
@@ -12,6 +13,7 @@ from cachedit_yaml.yaml.diagnostics import KeyPath
 #: From bad to good: the worst picture, all pixels together, the mean of the pictures. By Jensen's
 #: inequality the mean of PSNRs is at least the PSNR of the mean error.
 _ORDER: Final = ("worst", "pooled", "mean")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def check(context: Context) -> None:
@@ -34,7 +36,8 @@ def _one(context: Context, settings: object, place: KeyPath) -> None:
                 related=("compared with this", (*path, "psnr", high)),
                 hint="no set of pictures has these",
             )
-    if isinstance(date := said.get("date"), str):
+    # One that has not the form of a day is found by the schema.
+    if isinstance(date := said.get("date"), str) and _DAY.fullmatch(date):
         try:
             datetime.date.fromisoformat(date)
         except ValueError:
