@@ -12,8 +12,9 @@ from typing import Any, Final
 from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language.inherit import Resolver
 from cachedit_yaml.language.keys import HOME
-from cachedit_yaml.language.spec import AdapterSpec, Probe, Probes
-from cachedit_yaml.language.structure import structure
+from cachedit_yaml.language.schemas import load
+from cachedit_yaml.language.spec import AdapterSpec, Probe
+from cachedit_yaml.language.structure import assemble, check
 from cachedit_yaml.registry.search_path import PROBES, Source, display_path
 from cachedit_yaml.rules.load import Adapter, Claim, adapter_error
 from cachedit_yaml.yaml.diagnostics import Diagnostic
@@ -170,12 +171,10 @@ class Entry:
             return None
         document, found = read_file(path, display_path(path))
         if document.data is not None:
-            probes, problems = structure(Probes, document.data, document)
-            found = found + problems
-            if probes is not None:
-                key = "diffusers" if spec.engine in HOME else spec.engine
-                probe: Probe | None = getattr(probes, key)
-                return probe
+            found = found + check(load("probe"), document.data, document)
+            if not found:
+                section = document.data.get(HOME[0] if spec.engine in HOME else spec.engine)
+                return assemble(Probe, section)[0] if section is not None else None
         raise adapter_error(found)
 
     def with_probe(self, engine: str | None = None) -> AdapterSpec:
