@@ -10,11 +10,12 @@ from typing import Final
 
 from cachedit_yaml.language.inherit import Resolver
 from cachedit_yaml.language.keys import HOME
-from cachedit_yaml.language.spec import AdapterSpec, Probe, Probes
-from cachedit_yaml.language.structure import structure
+from cachedit_yaml.language.schemas import load
+from cachedit_yaml.language.spec import AdapterSpec, Probe
+from cachedit_yaml.language.structure import assemble, check
 from cachedit_yaml.registry.search_path import PROBES, Source, display_path
 from cachedit_yaml.rules.adapter import Adapter, adapter_error
-from cachedit_yaml.yaml.reader import read_file
+from cachedit_yaml.yaml.reader import read_file, read_text
 from cachedit_yaml.yaml.reading import MAX_BYTES
 
 #: Whether a text may have the key `name`; most adapters leave it out.
@@ -101,12 +102,10 @@ class Entry(Adapter):
             return None
         document, found = read_file(path, display_path(path))
         if document.data is not None:
-            probes, problems = structure(Probes, document.data, document)
-            found = found + problems
-            if probes is not None:
-                key = "diffusers" if spec.engine in HOME else spec.engine
-                probe: Probe | None = getattr(probes, key)
-                return probe
+            found = found + check(load("probe"), document.data, document)
+            if not found:
+                section = document.data.get(HOME[0] if spec.engine in HOME else spec.engine)
+                return assemble(Probe, section)[0] if section is not None else None
         raise adapter_error(found)
 
     def with_probe(self, engine: str | None = None) -> AdapterSpec:
@@ -131,3 +130,18 @@ class Entry(Adapter):
         # cache-dit runs the pipelines of diffusers.
         engines = [name for name in self.engines if name != "cache_dit"] or self.engines
         return [self.with_probe(name) for name in engines]
+
+
+class TextEntry(Entry):
+    """An adapter that lies in no file.
+
+    Args:
+        content: its text.
+        name: how messages call it.
+        resolve: finds what `extends` names.
+    """
+
+    def __init__(self, content: bytes, name: str, resolve: Resolver) -> None:
+        super().__init__(Source("argument", 0, Path(name), "argument"), Path(name), resolve)
+        self._open = partial(read_text, content, self.shown)
+        self.raw = content.decode("utf-8", "replace")

@@ -350,7 +350,7 @@ def test_get(tmp_path: Path) -> None:
     assert found.from_mapping({"schema": 1, "extends": "a", "pipelines": ["C"]}).transformers
     with pytest.raises(AdapterNotFoundError, match="nearest: other-name"):
         found.get("other-nam")
-    with pytest.raises(AdapterNotFoundError, match="no such adapter file"):
+    with pytest.raises(AdapterNotFoundError, match="no such file or folder"):
         found.get("some/where.yaml")
     with pytest.raises(AdapterError, match="a folder"):
         found.get(tmp_path)

@@ -105,7 +105,7 @@ def read_config(source: object, engine: str | None = None) -> CacheDitConfig | N
 
     Args:
         source: what a caller gave as adapter.
-        engine: the engine that asks.
+        engine: the engine that runs the model; default: diffusers.
 
     Returns:
         What it says; None if it is no such file, whatever else it is.
