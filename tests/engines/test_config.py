@@ -36,7 +36,7 @@ def test_the_engines_arguments_win_over_profile_and_adapter(model: Path) -> None
     with running("flux", model, cache_backend="cache_dit", cache_config=config) as engine:
         found = values(engine)
         assert engine.handle.plan.profile == "fast"
-        assert engine.handle.plan.spec.source.parent.name == "vllm_omni"
+        assert engine.handle.plan.spec.engine == "vllm_omni"
         assert found["residual_diff_threshold"] == 0.24
         assert found["calibrator"].type == "taylorseer"
         assert found["max_continuous_cached_steps"] == 2
