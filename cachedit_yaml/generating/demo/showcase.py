@@ -138,6 +138,7 @@ def run_demo(
         start: shows the progress of a task.
     """
     import cachedit_yaml
+    from cachedit_yaml.generating.timeline import shapes_of
 
     known = pipeline.labels
     call = {
@@ -156,7 +157,7 @@ def run_demo(
         with cachedit_yaml.enable(pipeline, adapter, **options) as handle:
             generated = generate(pipeline, call, seeds, start(profile, steps))
             stats = handle.stats()
-            shapes = _shapes(handle.plan, steps)
+            shapes = shapes_of(handle.plan, steps)
         outcomes.append(
             Outcome(
                 name=profile,
@@ -224,12 +225,6 @@ def draw_steps(demo: Demo) -> Image:
         for item in demo.outcomes
     ]
     return draw_timeline(f"What ran in {demo.steps} steps", panels)
-
-
-def _shapes(plan: Any, steps: int) -> dict[tuple[str, str], Shape]:
-    from cachedit_yaml.generating.timeline import shapes_of
-
-    return shapes_of(plan, steps)
 
 
 def _versions() -> dict[str, str]:
