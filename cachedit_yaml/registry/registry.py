@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cachedit_yaml.engines import NAMES
+from cachedit_yaml.language.defaults import DEFAULTS, shipped_folder
 from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.conflicts import conflicts
@@ -68,10 +69,10 @@ class Registry:
         global _LAST
         sources, problems = find_sources(extra, environ)
         # Reading a hundred files takes longer than asking whether any of them has changed.
-        key = (
-            tuple(sources),
-            tuple(_stamp(path) for src in sources for path in yaml_files(src.root)),
-        )
+        files = [path for source in sources for path in yaml_files(source.root)]
+        shipped = shipped_folder()
+        files += [shipped / DEFAULTS] if shipped is not None else []
+        key = (tuple(sources), tuple(map(_stamp, files)))
         if _LAST is None or _LAST[0] != key or problems or cls is not Registry:
             _LAST = (key, cls(sources, problems))
         return _LAST[1]

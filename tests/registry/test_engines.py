@@ -191,6 +191,21 @@ def test_a_refused_transformer_is_refused_with_the_reason(
         cachedit_yaml.enable_transformer(Lonely())
 
 
+@pytest.mark.parametrize(
+    "name", ["UniDiffuserModel", "AnyFlowFARTransformer3DModel", "LTX2VideoDiffusionDecoderModel"]
+)
+def test_shipped_refusals_hold_for_the_transformer_alone(name: str) -> None:
+    assert Registry.load(environ={}).match_transformer(name).spec.refuse
+
+
+def test_a_shipped_transformer_of_four_adapters() -> None:
+    match = Registry.load(environ={}).match_transformer("PriorTransformer")
+    assert match.spec.refuse is None
+    assert len(match.alike) == 3
+    assert match.note is not None
+    assert "in the same way" in match.note
+
+
 # --- probes ---
 
 PROBES = """\

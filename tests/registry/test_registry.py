@@ -13,6 +13,9 @@ import pytest
 import yaml
 
 from cachedit_yaml.errors import AdapterConflictError, AdapterError, AdapterNotFoundError
+from cachedit_yaml.language import defaults
+from cachedit_yaml.registry import registry as registry_module
+from cachedit_yaml.registry import search_path
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import Source, find_sources, shipped_folder, yaml_files
 
@@ -459,3 +462,19 @@ def test_nothing_heavy_is_imported() -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_registry_is_kept_until_a_file_or_the_defaults_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = folder(tmp_path / "shipped", defaults="schema: 1\ncache: {max_warmup_steps: 3}\n")
+    for module in (defaults, search_path, registry_module):
+        monkeypatch.setattr(module, "shipped_folder", lambda: shipped)
+    mine = folder(tmp_path / "mine", a=text("A"))
+    found = load(mine)
+    assert found.get("a").cache.max_warmup_steps == 3
+    assert load(mine) is found
+    folder(shipped, defaults="schema: 1\ncache: {max_warmup_steps: 12}\n")
+    assert load(mine).get("a").cache.max_warmup_steps == 12
+    folder(mine, a=text("A", extra="cache: {max_warmup_steps: 1}\n"))
+    assert load(mine).get("a").cache.max_warmup_steps == 1

@@ -10,15 +10,18 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import nn
 
 from cachedit_yaml import enable, enable_transformer, load_adapter
+from cachedit_yaml.language import views
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.stats import BranchStats
+from cachedit_yaml.yaml.document import Document
 from tests import tiny
 
 DIM = 8
@@ -37,18 +40,21 @@ MASKED: dict[str, Any] = {
 
 
 def adapter(blocks: Mapping[str, Any] | str = "Pattern_3", **more: Any) -> AdapterSpec:
-    """An adapter for one transformer named ``transformer`` whose list is ``blocks``."""
+    """An adapter for one transformer named ``transformer`` whose list is ``blocks``.
+
+    Nothing lies under it: the tests of what runs are about what an adapter says by itself.
+    """
     lists = {"blocks": blocks} if isinstance(blocks, str) else blocks
     transformer = {"blocks": lists, **more.pop("transformer", {})}
-    return load_adapter(
-        {
-            "schema": 1,
-            "name": "small",
-            "pipelines": ["SmallPipeline"],
-            "transformers": {"transformer": transformer},
-            **more,
-        }
-    )
+    data = {
+        "schema": 1,
+        "name": "small",
+        "pipelines": ["SmallPipeline"],
+        "transformers": {"transformer": transformer},
+        **more,
+    }
+    with patch.object(views, "defaults_for", lambda *_: Document("defaults.yaml", {})):
+        return load_adapter(data)
 
 
 class Block(nn.Module):
