@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cachedit_yaml.engines import engine_of, engines
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 
@@ -104,7 +105,8 @@ def compile_adapter(
         raise CacheRuntimeError.not_installed("caching", error) from error
     notes = remarks_on_config(cache_config)
     settings = settings_from(cache_config)
-    config = read_config(adapter)
+    engine = engine_of(type(pipeline))
+    config = read_config(adapter, engine)
     if config is not None:
         adapter, notes = config.adapter, [*notes, *config.notes]
         settings = dataclasses.replace(
@@ -115,7 +117,7 @@ def compile_adapter(
         spec = match.spec
         notes += [match.note] if match.note else []
     else:
-        spec = load_adapter(adapter)
+        spec = load_adapter(adapter, engine=engine)
         notes += overrides_of(adapter)
     alone = _is_transformer(spec, pipeline)
     return compile_spec(
@@ -138,8 +140,12 @@ def overrides_of(adapter: AdapterSource) -> list[str]:
     return [note] if note else []
 
 
-def read_config(source: object) -> Config | None:
+def read_config(source: object, engine: str | None = None) -> Config | None:
     """Read the config of an engine that a caller gave in the place of an adapter.
+
+    Args:
+        source: what a caller gave.
+        engine: the engine that runs the model; default: diffusers.
 
     Returns:
         What it says; None if it is no such file, whatever else it is.
@@ -148,9 +154,7 @@ def read_config(source: object) -> Config | None:
         AdapterError: it is one, and wrong; carries every error.
         ConfigError: a section has a key that the engine does not know.
     """
-    from cachedit_yaml.engines import engines
-
-    found = (item.read_config(source) for item in engines())
+    found = (item.read_config(source, engine) for item in engines())
     return next((config for config in found if config is not None), None)
 
 

@@ -15,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from cachedit_yaml import __version__
+from cachedit_yaml.cli.facts import measured
 from cachedit_yaml.compiler.versions import installed_version
 from cachedit_yaml.engines import engines, find_engine
 from cachedit_yaml.engines.protocol import Engine, Plugin
@@ -44,12 +45,17 @@ class Package:
 
 @dataclass
 class Choice:
-    """Which adapter serves a pipeline class, and why the others do not."""
+    """Which adapter serves a pipeline class, and why the others do not.
+
+    Attributes:
+        settings: where its settings come from.
+    """
 
     pipeline: str
     adapter: str | None = None
     file: str | None = None
     why: str = ""
+    settings: str = ""
     others: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -180,6 +186,8 @@ def choose(registry: Registry, pipeline: str, engine: Engine) -> tuple[Choice, M
         choice.why += engine.remark(match)
         if match.spec.refuse is not None:
             choice.why += f"; it refuses to be cached: {match.spec.refuse}"
+        else:
+            choice.settings = measured(match.spec)
     for entry in registry.adapters():
         if entry is not taken and (why := _why_not(entry, taken, chain, engine.name)) is not None:
             choice.others.append((entry.label, why))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import Final
 
 from cachedit_yaml.language.schemas import KINDS, schema_path
 
-_EPILOG = """\
+DESCRIPTION: Final = "Print the JSON Schema of adapter files, or of the files beside them."
+EPILOG: Final = """\
 examples:
   cachedit-yaml schema > adapter.v1.schema.json
   cachedit-yaml schema --path
@@ -18,15 +19,8 @@ An editor with a YAML language server completes and checks an adapter that begin
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "schema",
-        help="print the JSON Schema of adapter files",
-        epilog=_EPILOG,
-        description="Print the JSON Schema of adapter files, or of the files beside them.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument(
         "--for",
         dest="kind",

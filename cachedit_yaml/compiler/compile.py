@@ -15,7 +15,7 @@ from cachedit_yaml.compiler.matching import class_matches, classes_of, split_nam
 from cachedit_yaml.compiler.paths import MISSING, condition_holds, explain_missing, follow
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.compiler.returns import contradiction
-from cachedit_yaml.compiler.settings import Layer, find_profile, layers_for
+from cachedit_yaml.compiler.settings import find_profile, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
 from cachedit_yaml.compiler.wrappers import explain_wrapper, unwrap
@@ -37,7 +37,6 @@ def compile_adapter(
     cache_config: CacheSettings | None = None,
     transformer: torch.nn.Module | None = None,
     notes: Sequence[str] = (),
-    defaults: Layer | None = None,
 ) -> Plan:
     """Compile an adapter for a pipeline, or for one transformer of it.
 
@@ -48,7 +47,6 @@ def compile_adapter(
         cache_config: settings that win over profile and adapter.
         transformer: serve this transformer alone.
         notes: remarks for people that the plan keeps.
-        defaults: an engine's own defaults, which come before cache-dit's.
 
     Raises:
         RefusedError: the adapter says that this pipeline must not be cached.
@@ -60,7 +58,7 @@ def compile_adapter(
         raise RefusedError(f"{target} must not be cached: {spec.refuse}")
     if profile is not None:
         find_profile(spec, profile)
-    compiler = _Compiler(spec, pipeline, profile, cache_config, defaults)
+    compiler = _Compiler(spec, pipeline, profile, cache_config)
     compiler.notes += notes
     plan = compiler.run(transformer)
     if compiler.problems:
@@ -78,13 +76,11 @@ class _Compiler:
         pipeline: Any,
         profile: str | None,
         cache_config: CacheSettings | None,
-        defaults: Layer | None,
     ) -> None:
         self.spec = spec
         self.pipeline = pipeline
         self.profile = profile
         self.cache_config = cache_config
-        self.defaults = defaults
         self.problems: list[str] = []
         self.notes: list[str] = []
 
@@ -303,7 +299,6 @@ class _Compiler:
             layout=("transformers", path, *keys),
             profile=self.profile,
             cache_config=self.cache_config,
-            defaults=self.defaults,
         )
         self.problems += settings_that_do_not_fit(where, len(blocks), pattern.takes_encoder, layers)
         return ListPlan(list_path, where, blocks, holder, pattern, binding, layers)

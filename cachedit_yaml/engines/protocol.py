@@ -114,8 +114,12 @@ class Engine:
         """
         raise NotImplementedError
 
-    def read_config(self, source: object) -> Config | None:
+    def read_config(self, source: object, engine: str | None = None) -> Config | None:
         """Read what a caller gave in the place of an adapter; None for no config of this engine's.
+
+        Args:
+            source: what a caller gave.
+            engine: the engine that runs the model; default: diffusers.
 
         Raises:
             AdapterError: it is one, and wrong; carries every error.

@@ -6,9 +6,6 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from cachedit_yaml.compiler.settings import Layer
-from cachedit_yaml.compiler.versions import installed_version
-from cachedit_yaml.engines.protocol import Engine
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import CacheSettings
 from cachedit_yaml.yaml.diagnostics import did_you_mean
@@ -57,21 +54,3 @@ def calibrator(given: Mapping[str, Any]) -> dict[str, Any]:
         return {"calibrator": {"type": "taylorseer", "taylorseer_order": order}}
     off = {"enable_taylorseer", "enable_dmd"} & given.keys()
     return {"calibrator": None} if off else {}
-
-
-def documented(engine: Engine, config: Any, names: Collection[str] = SETTINGS) -> Layer:
-    """The defaults that an engine documents, weaker than what an adapter says.
-
-    Args:
-        engine: the engine.
-        config: its config object, a dataclass.
-        names: the settings that it knows by the language's names.
-    """
-    values = {
-        item.name: item.default
-        for item in dataclasses.fields(config)
-        if item.name in SETTINGS and item.name in names and item.default is not dataclasses.MISSING
-    }
-    return Layer(
-        f"{engine.title} {installed_version(engine.distribution)}", CacheSettings(**values)
-    )

@@ -16,11 +16,12 @@ from cachedit_yaml.language.keys import LANGUAGE_VERSION
 
 Schema: TypeAlias = Mapping[str, Any]
 
-#: What each published schema is for, and the dataclass that such a file becomes.
-KINDS: Final[Mapping[str, str]] = {
+#: What each published schema is for, and the dataclass that such a file becomes; a file of probes
+#: becomes one for each engine.
+KINDS: Final[Mapping[str, str | None]] = {
     "adapter": "AdapterSpec",
     "defaults": "Defaults",
-    "probe": "Probes",
+    "probe": None,
 }
 
 

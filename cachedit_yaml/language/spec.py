@@ -48,7 +48,6 @@ __all__ = [
     "Measured",
     "MeasuredSettings",
     "Probe",
-    "Probes",
     "Profile",
     "Roles",
     "Section",
@@ -213,13 +212,3 @@ class Defaults(DefaultSettings):
     schema: int
     kinds: Mapping[str, DefaultSettings] = field(default_factory=dict)
     engines: Mapping[str, DefaultSettings] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probes:
-    """``probes/NAME.yaml``: the probes of the adapter NAME beside it, by engine."""
-
-    schema: int
-    diffusers: Probe | None = None
-    vllm_omni: Probe | None = None
-    sglang: Probe | None = None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from cachedit_yaml.language.defaults import defaults_for
 from tests.engines import checkpoints
 from tests.engines.engine import running
 
@@ -68,6 +69,15 @@ def test_an_engine_default_given_on_purpose_counts(model: Path, tmp_path: Path) 
             with engine.cached(fields):
                 assert values(engine)[name] == value
             engine.backend.enable(engine.pipeline)
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_the_defaults_under_every_adapter_are_the_engines(kind: str) -> None:
+    from vllm_omni.diffusion.data import DiffusionCacheConfig
+
+    ours = defaults_for(kind, "vllm_omni").data or {}
+    assert ours["cache"] == {name: getattr(DiffusionCacheConfig(), name) for name in ours["cache"]}
+    assert ours["steps"] == []
 
 
 def test_without_a_config_the_engines_defaults_hold(model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 from collections import defaultdict
@@ -11,7 +12,8 @@ from pathlib import Path
 import cachedit_yaml
 from cachedit_yaml.language.cache_spec import CacheSettings, Profile, StepDefaults
 
-FOLDER = Path(__file__).parents[2] / "adapters"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "adapters"
 TEXTS = {
     path.stem: path.read_text(encoding="utf-8")
     for path in sorted(FOLDER.glob("*.yaml"))
@@ -61,8 +63,25 @@ def test_numbers_stand_once() -> None:
 
 
 def test_the_editor_finds_the_schemas_by_itself() -> None:
-    """No adapter that ships needs a first line for it."""
-    assert not [name for name, text in TEXTS.items() if "yaml-language-server" in text]
+    """No shipped file needs a first line for it: `.vscode/settings.json` says where they lie."""
+    settings = json.loads((ROOT / ".vscode" / "settings.json").read_text(encoding="utf-8"))
+    files = [*FOLDER.rglob("*.yaml"), *(ROOT / "cachedit_yaml" / "generating").rglob("*.yaml")]
+    for path in files:
+        assert "yaml-language-server" not in path.read_text(encoding="utf-8"), path
+        # As in the editor, the last pattern that fits decides.
+        found = []
+        for schema, patterns in settings["yaml.schemas"].items():
+            fitting = [item for item in patterns if fits(path, item.lstrip("!"))]
+            found += [schema] if fitting and not fitting[-1].startswith("!") else []
+        kind = {"probes": "probe", "defaults": "defaults"}
+        wanted = kind.get(path.parent.name) or kind.get(path.stem, "adapter")
+        assert found == [f"./schemas/{wanted}.v1.schema.json"], path
+        assert (ROOT / found[0]).is_file()
+
+
+def fits(path: Path, pattern: str) -> bool:
+    """Whether a file lies where a pattern says; `*` matches no slash."""
+    return path.parent == (ROOT / pattern).parent and path.match(Path(pattern).name)
 
 
 def test_probes_and_adapters_belong_together() -> None:

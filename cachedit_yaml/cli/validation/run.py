@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cachedit_yaml.cli.named import STDIN, files_and_folders, find_one, read_stdin
 from cachedit_yaml.cli.validation.report import FileResult, Report
 from cachedit_yaml.engines.cache_dit.files import split_sections
 from cachedit_yaml.engines.configs import check_config, recognise
@@ -18,12 +19,12 @@ from cachedit_yaml.registry.search_path import (
     find_sources,
     kind_of,
 )
+from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.rules.beside import check_beside, idle_probes
 from cachedit_yaml.rules.catalogue import Level
 from cachedit_yaml.rules.class_names import check_classes
 from cachedit_yaml.rules.fix import fix_file
 from cachedit_yaml.rules.ignores import apply_ignores
-from cachedit_yaml.rules.load import Adapter
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_file, read_text
@@ -34,42 +35,44 @@ _MOST_ROUNDS = 5
 
 
 def validate(
-    paths: Sequence[Path] | None,
-    *,
-    adapters: Sequence[str] = (),
-    stdin: bytes | None = None,
-    deep: bool = False,
+    targets: Sequence[str] = (), *, adapters: Sequence[str] = (), deep: bool = False
 ) -> Report:
     """Check files.
 
     Args:
-        paths: files and folders; None checks every adapter that can be found.
+        targets: what :func:`~cachedit_yaml.cli.named.find_all` takes; without any, every adapter
+            that can be found.
         adapters: more folders and files in which `extends` looks for names.
-        stdin: the content of one more file.
         deep: import the classes too and look at them.
 
     Raises:
-        AdapterNotFoundError: a folder or file of `adapters` does not exist.
+        AdapterNotFoundError: a target or a folder of `adapters` does not exist.
     """
     sources, problems = find_sources(adapters)
-    first = len(sources)
-    sources += [Source("argument", 1_000_000 + i, p, "argument") for i, p in enumerate(paths or ())]
+    found = Registry(sources, problems)
+    paths: list[Path] = []
+    named: set[Path] = set()
+    for target in targets:
+        if target != STDIN:
+            paths += (roots := files_and_folders(target))
+            named |= set() if roots else {find_one(found, target).entry.path}
+    sources += [Source("argument", 1_000_000 + i, p, "argument") for i, p in enumerate(paths)]
     registry = Registry(sources, problems)
-    chosen = sources[first:] if paths is not None else sources
+    chosen = sources[len(found.sources) :] if targets else sources
     report = Report(problems=list(problems))
     run = _Run(registry, report, deep)
-    entries = [entry for entry in registry.entries if entry.source in chosen]
+    entries = [entry for entry in registry.entries if entry.source in chosen or entry.path in named]
     mine = [entry for entry in entries if not run.config(entry)]
     by_name: dict[str, list[Diagnostic]] = {entry.shown: [] for entry in mine}
     for conflict in registry.conflicts(mine):
         where = conflict.span.path if conflict.span is not None else ""
         by_name.get(where, report.problems).append(conflict)
     for entry in mine:
-        run.adapter(entry.shown, entry.path, entry.adapter, by_name[entry.shown])
+        run.adapter(entry.shown, entry.path, entry, by_name[entry.shown])
     for path in dict.fromkeys(path for source in chosen for path in files_beside(source.root)):
         run.beside(path)
-    if stdin is not None:
-        run.stdin(stdin)
+    if STDIN in targets:
+        run.stdin(read_stdin())
     return report
 
 
@@ -90,17 +93,17 @@ def fix(report: Report) -> int:
 
 
 def validate_and_fix(
-    paths: Sequence[Path] | None, *, adapters: Sequence[str] = (), deep: bool = False
+    targets: Sequence[str] = (), *, adapters: Sequence[str] = (), deep: bool = False
 ) -> Report:
     """Check files and mend them until nothing is left that can safely be mended."""
     fixed = 0
-    report = validate(paths, adapters=adapters, deep=deep)
+    report = validate(targets, adapters=adapters, deep=deep)
     for _ in range(_MOST_ROUNDS):
         made = fix(report)
         if not made:
             break
         fixed += made
-        report = validate(paths, adapters=adapters, deep=deep)
+        report = validate(targets, adapters=adapters, deep=deep)
     report.fixed = fixed
     return report
 
@@ -131,7 +134,7 @@ class _Run:
         adapter, sections = split_sections(document) or (None, document)
         if adapter is None:
             return False
-        loaded = Adapter(adapter, reading, resolve=self.registry.resolve)
+        loaded = Adapter.of(adapter, reading, resolve=self.registry.resolve)
         found = check_config("cache_dit", sections, self.registry)
         self.adapter(name, path, loaded, found, document)
         return True
@@ -174,7 +177,7 @@ class _Run:
             found = found + check_config(kind, document, self.registry)
             self.add("<stdin>", kind, None, found, document)
         elif not self.mixed("<stdin>", None, document, found):
-            adapter = Adapter(document, found, resolve=self.registry.resolve)
+            adapter = Adapter.of(document, found, resolve=self.registry.resolve)
             self.adapter("<stdin>", None, adapter, [])
 
     def add(

@@ -14,7 +14,8 @@ from cachedit_yaml.engines.configs import check_config
 from cachedit_yaml.engines.protocol import Config
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import CacheSettings
-from cachedit_yaml.rules.load import adapter_error, check_document, parse_settings
+from cachedit_yaml.rules.adapter import Adapter, adapter_error
+from cachedit_yaml.rules.load import parse_settings
 from cachedit_yaml.yaml.diagnostics import Diagnostic, nearest
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_file
@@ -99,11 +100,12 @@ class CacheDitConfig(Config):
             ) from error
 
 
-def read_config(source: object) -> CacheDitConfig | None:
+def read_config(source: object, engine: str | None = None) -> CacheDitConfig | None:
     """Read a file with sections of cache-dit.
 
     Args:
         source: what a caller gave as adapter.
+        engine: the engine that runs the model; default: diffusers.
 
     Returns:
         What it says; None if it is no such file, whatever else it is.
@@ -128,7 +130,9 @@ def read_config(source: object) -> CacheDitConfig | None:
     registry = Registry.load()
     spec = None
     if adapter is not None:
-        spec, found, _ = check_document(adapter, found, resolve=registry.resolve)
+        loaded = Adapter.of(adapter, found, resolve=registry.resolve)
+        found = loaded.diagnostics
+        spec = loaded.spec_for(engine) if loaded.valid else None
     found = found + check_config("cache_dit", sections, registry) + _unknown(sections)
     found = list({(item.span, item.message): item for item in found}.values())
     if any(item.severity == "error" for item in found):

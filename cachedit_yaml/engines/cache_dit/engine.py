@@ -32,11 +32,11 @@ class CacheDit(Engine):
             "cache_dit.enable_cache(pipe)"
         )
 
-    def read_config(self, source: object) -> Config | None:
+    def read_config(self, source: object, engine: str | None = None) -> Config | None:
         """A file with sections of cache-dit, alone or beside an adapter."""
         from cachedit_yaml.engines.cache_dit.configs import read_config
 
-        return read_config(source)
+        return read_config(source, engine)
 
 
 ENGINE: Final = CacheDit()

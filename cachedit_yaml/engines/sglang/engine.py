@@ -31,19 +31,14 @@ class SGLang(Engine):
         """A command line for its own transformers, or for its diffusers back end."""
         command = f"sglang generate --model-path {shlex.quote(model)}"
         if adapter is None or match is None or self.name in match.entry.engines:
+            given = match is not None and match.entry.label != adapter
+            path = f"CACHEDIT_YAML_PATH={shlex.quote(adapter)} " if adapter and given else ""
             return (
                 "# SGLang's own transformers find their adapters by class\n"
-                f"SGLANG_CACHE_DIT_ENABLED=true {command}"
+                f"{path}SGLANG_CACHE_DIT_ENABLED=true {command}"
             )
-        lines = [
-            f"{command} --backend diffusers \\",
-            f"    --cache-dit-config {shlex.quote(adapter)}",
-        ]
-        if match.entry.label == adapter:
-            file = shlex.quote(f"{match.entry.name}.yaml")
-            lines.insert(0, f"cachedit-yaml show {shlex.quote(adapter)} > {file}")
-            lines[-1] = f"    --cache-dit-config {file}"
-        return "\n".join(lines)
+        file = shlex.quote(str(match.entry.path.resolve()))
+        return f"{command} --backend diffusers \\\n    --cache-dit-config {file}"
 
     def remark(self, match: Match) -> str:
         """Its own class is left to it where the adapter was made for diffusers'."""

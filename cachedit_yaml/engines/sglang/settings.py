@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from cachedit_yaml.api import read_config
-from cachedit_yaml.compiler.settings import Layer
-from cachedit_yaml.engines import find_engine
 from cachedit_yaml.engines.late import GIVEN
 from cachedit_yaml.engines.request import (
     OWN,
     SETTINGS,
     calibrator,
-    documented,
     unknown_keys,
     wrong_own,
 )
@@ -30,6 +27,7 @@ from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.load import parse_settings
 
+NAME: Final = "sglang"
 #: SGLang's settings of one transformer, and how its environment variables end.
 _KNOBS: Final[Mapping[str, str]] = {
     "Fn_compute_blocks": "FN",
@@ -191,17 +189,12 @@ def _file(path: str) -> tuple[AdapterSpec | None, CacheSettings]:
 
     Of a file without an adapter nothing counts, as SGLang has it.
     """
-    config = read_config(path)
+    config = read_config(path, NAME)
     if config is None:
-        return Registry.load().get(Path(path)), CacheSettings()
+        return Registry.load().get(Path(path), NAME), CacheSettings()
     if config.adapter is None:
         return None, CacheSettings()
     return config.adapter, config.settings
-
-
-def engine_defaults(config: Any) -> Layer:
-    """The defaults that SGLang documents, weaker than what an adapter says."""
-    return documented(find_engine("sglang"), config, _KNOBS)
 
 
 def _knobs(config: Any, given: Given | None, request: Mapping[str, Any]) -> dict[str, Any]:

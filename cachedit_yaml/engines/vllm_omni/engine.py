@@ -37,7 +37,7 @@ class VllmOmni(Engine):
 
     def why_not(self, match: Match, pipeline: str) -> str | None:
         """An adapter for diffusers' class of the same name was not tried on this engine's."""
-        from cachedit_yaml.engines.vllm_omni.own import is_ours
+        from cachedit_yaml.engines.vllm_omni.enabler import is_ours
 
         if is_ours(match.entry):
             return None

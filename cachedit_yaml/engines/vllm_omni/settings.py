@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cachedit_yaml.compiler.settings import Layer
-from cachedit_yaml.engines import find_engine
 from cachedit_yaml.engines.late import GIVEN
 from cachedit_yaml.engines.request import (
     OWN,
     SETTINGS,
     calibrator,
-    documented,
     unknown_keys,
     wrong_own,
 )
@@ -98,11 +95,6 @@ def read(config: Any) -> Request:
         others=tuple(others),
         unknown=tuple(unknown),
     )
-
-
-def engine_defaults(config: Any) -> Layer | None:
-    """The defaults that the engine documents, weaker than what an adapter says."""
-    return None if isinstance(config, Mapping) else documented(find_engine("vllm_omni"), config)
 
 
 def given_fields(config: Any) -> dict[str, Any]:

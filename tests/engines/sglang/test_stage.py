@@ -15,6 +15,7 @@ import torch
 import cachedit_yaml
 from cachedit_yaml.engines.cache_dit.configs import read_config
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError, ConfigError
+from cachedit_yaml.language.defaults import defaults_for
 from tests.engines.sglang.models import MODELS, STEPS
 from tests.engines.sglang.stage import begin, end, stage
 
@@ -101,6 +102,15 @@ def test_a_transformer_that_only_yaml_knows(model: Any) -> None:
     end(owner)
     assert cachedit_yaml.handle_of(model) is None
     assert torch.equal(generate(model), plain)
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_the_defaults_under_every_adapter_are_the_engines(kind: str) -> None:
+    from sglang.multimodal_gen.runtime.cache.cache_dit_integration import CacheDitConfig
+
+    ours = defaults_for(kind, "sglang").data or {}
+    assert ours["cache"] == {name: getattr(CacheDitConfig(), name) for name in ours["cache"]}
+    assert ours["steps"] == []
 
 
 def test_request_over_environment_over_adapter_over_the_engines_defaults(
