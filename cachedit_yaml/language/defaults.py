@@ -22,6 +22,7 @@ DEFAULTS: Final = "defaults.yaml"
 NOT_SETTINGS: Final = ("schema", "kinds", "engines")
 
 
+@functools.cache
 def shipped_folder() -> Path | None:
     """The adapters of this package: inside it when installed, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
