@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Final
 
 from cachedit_yaml.language.merge import lay_over
+from cachedit_yaml.language.schemas import load
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.language.structure import check
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_file
 
 #: The name of the file, which no adapter may have.
 DEFAULTS: Final = "defaults.yaml"
-_NOT_SETTINGS: Final = ("schema", "kinds", "engines")
+#: Keys of the file that no adapter takes from it.
+NOT_SETTINGS: Final = ("schema", "kinds", "engines")
 
 
+@functools.cache
 def shipped_folder() -> Path | None:
     """The adapters of this package: inside it when installed, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
@@ -29,7 +33,10 @@ def shipped_folder() -> Path | None:
 
 
 def defaults_for(kind: str, engine: str) -> Document:
-    """The defaults for a kind of model in an engine; empty where the file is missing or broken."""
+    """The defaults for a kind of model in an engine; empty where the file is missing or broken.
+
+    What is wrong in it, `validate` says of the file itself.
+    """
     folder = shipped_folder()
     if folder is None:
         return Document(DEFAULTS, {})
@@ -47,7 +54,7 @@ def _merged(path: Path, stamp: int, kind: str, engine: str) -> Document:
     result = Document(document.name, {}, path=path)
     if document.data is None:
         return result
-    result = lay_over(result, document, AdapterSpec, without=_NOT_SETTINGS)
+    result = lay_over(result, document, AdapterSpec, without=NOT_SETTINGS)
     for place, name in (("kinds", kind), ("engines", engine)):
         sections = document.data.get(place)
         if isinstance(sections, dict) and isinstance(sections.get(name), dict):
@@ -57,4 +64,7 @@ def _merged(path: Path, stamp: int, kind: str, engine: str) -> Document:
 
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, stamp: int) -> Document:
-    return read_file(path, DEFAULTS)[0]
+    document, _ = read_file(path, DEFAULTS)
+    if document.data is not None and check(load("defaults"), document.data, document):
+        document.data = None
+    return document

@@ -144,9 +144,8 @@ class _Merging:
                 self.replaced.add(here)
                 self.removed.add(here)
                 continue
-            below = _below(shape, name)
-            if isinstance(value, Mapping):
-                shorthand = shape.shorthand
+            if isinstance(value, Mapping) and old is not _NOTHING:
+                below, shorthand = _below(shape, name), shape.shorthand
                 if shorthand and isinstance(old, str):
                     self.spelled[here] = (*here, shorthand)
                     old = {shorthand: old}

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from cachedit_yaml.language.build import build
 from cachedit_yaml.language.misplaced import FOREIGN, Advice, advise
-from cachedit_yaml.language.schemas import Schema, at, choices, schema_of
+from cachedit_yaml.language.schemas import Schema, at, choices, load, schema_of
 from cachedit_yaml.language.wording import (
     as_written,
     describe,
@@ -157,7 +157,8 @@ class _Report:
         self.found.setdefault((path, way), Diagnostic(code, message, whole, span, **more))
 
     def label(self, path: KeyPath) -> str:
-        return label((*self.prefix, *path))
+        whole = (*self.prefix, *path)
+        return label(whole) if whole or self.schema is not load("adapter") else "the adapter"
 
     def in_order(self) -> list[Diagnostic]:
         """The findings in the order of the data, what is missing somewhere before what is there."""

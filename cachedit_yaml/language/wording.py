@@ -42,7 +42,7 @@ def kind(value: object) -> str:
 def label(path: KeyPath) -> str:
     """What a key or an item is called."""
     if not path:
-        return "the adapter"
+        return "the file"
     last = path[-1]
     if isinstance(last, int):
         owner = next((step for step in reversed(path) if isinstance(step, str)), "the list")

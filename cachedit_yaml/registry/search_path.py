@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -33,6 +33,7 @@ __all__ = [
     "SUFFIXES",
     "Source",
     "display_path",
+    "files_beside",
     "find_sources",
     "shipped_folder",
     "yaml_files",
@@ -113,21 +114,37 @@ def yaml_files(root: Path) -> list[Path]:
     """The adapter files of a folder and its subfolders, in a fixed order.
 
     Hidden folders and files are left out, and so are the folders of probes and the file of the
-    defaults; links to folders are not followed. A file is returned as it is, whatever its name.
+    defaults; links to folders are not followed. Of another file it is told by its place alone
+    whether it is an adapter.
     """
+    return [path for path in _files(root) if kind_of(path) == "adapter"]
+
+
+def files_beside(root: Path) -> list[Path]:
+    """The files of probes and of the defaults where :func:`yaml_files` finds adapters."""
+    return [path for path in _files(root, PROBES) if kind_of(path) != "adapter"]
+
+
+def kind_of(path: Path) -> Literal["adapter", "defaults", "probe"]:
+    """What a file is for, told by its name and its folder."""
+    if path.parent.name == PROBES:
+        return "probe"
+    return "defaults" if path.name == DEFAULTS else "adapter"
+
+
+def _files(root: Path, also: str | None = None) -> Iterator[Path]:
     if not root.is_dir():
-        return [root]
-    found: list[Path] = []
+        yield root
+        return
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(
-            name for name in folders if not name.startswith((".", "__")) and name != PROBES
+            name
+            for name in folders
+            if not name.startswith((".", "__")) and (name != PROBES or name == also)
         )
-        found += [
-            Path(folder, name)
-            for name in sorted(files)
-            if name.endswith(SUFFIXES) and not name.startswith(".") and name != DEFAULTS
-        ]
-    return found
+        for name in sorted(files):
+            if name.endswith(SUFFIXES) and not name.startswith("."):
+                yield Path(folder, name)
 
 
 def display_path(path: Path) -> str:

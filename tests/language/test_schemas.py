@@ -23,11 +23,11 @@ from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language import spec
 from cachedit_yaml.language.build import build
 from cachedit_yaml.language.checker import iter_errors
-from cachedit_yaml.language.defaults import DEFAULTS
 from cachedit_yaml.language.schemas import KINDS, load, schema_of, schema_path
 from cachedit_yaml.language.shapes import keys_of
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.language.structure import assemble, check
+from cachedit_yaml.registry.search_path import kind_of
 from cachedit_yaml.yaml.reader import read_text
 
 ROOT = Path(__file__).parents[2]
@@ -144,13 +144,6 @@ def test_a_dataclass_has_the_keys_of_its_schema(cls: type) -> None:
         data = {"cache": {}, "guidance": {}}.get(key.name, key.default)
         if key.default is not spec.UNSET and key.name != "name":
             assert list(iter_errors(schema["properties"][key.name], data)) == [], key.name
-
-
-def kind_of(file: Path) -> str:
-    """Which schema a shipped file is written by."""
-    if file.parent.name == "probes":
-        return "probe"
-    return "defaults" if file.name == DEFAULTS else "adapter"
 
 
 @pytest.mark.parametrize(("kind", "least"), [("adapter", 60), ("defaults", 1), ("probe", 60)])

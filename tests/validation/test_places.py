@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cachedit_yaml.language.defaults import DEFAULTS
 from cachedit_yaml.language.schemas import schema_path
+from cachedit_yaml.registry.search_path import kind_of
 
 ROOT = Path(__file__).parents[2]
 GOOD = "schema: 1\npipelines: [MyPipeline]\ntransformers: {t: {blocks: {b: Pattern_1}}}\n"
@@ -115,13 +115,21 @@ def test_pre_commit_itself(tmp_path: Path) -> None:
     assert "error[unknown-key]: unknown key 'oops'" in done.stdout
 
 
-@pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.stem)
-def test_every_shipped_adapter_names_its_schema(path: Path) -> None:
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    match = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
-    assert match is not None
-    name = schema_path("defaults" if path.name == DEFAULTS else "adapter").name
-    assert (path.parent / match[1]).resolve() == ROOT / "schemas" / name
+def test_an_editor_knows_the_schema_of_every_shipped_file() -> None:
+    said = json.loads((ROOT / ".vscode" / "settings.json").read_text())["yaml.schemas"]
+    kinds = set()
+    for path in ADAPTERS:
+        file = path.relative_to(ROOT)
+        found = []
+        for schema, patterns in said.items():
+            each = [patterns] if isinstance(patterns, str) else patterns
+            if any(file.match(item) for item in each if not item.startswith("!")) and not any(
+                file.match(item[1:]) for item in each if item.startswith("!")
+            ):
+                found.append((ROOT / schema).resolve())
+        assert found == [schema_path(kind_of(path))], path
+        kinds.add(kind_of(path))
+    assert kinds == {"adapter", "defaults", "probe"}
 
 
 def test_the_entry_for_the_catalogue_of_schemas() -> None:

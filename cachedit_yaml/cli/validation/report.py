@@ -15,7 +15,7 @@ class FileResult:
 
     Attributes:
         name: the file as messages call it.
-        kind: what it holds: ``adapter``, or the engine whose config it is.
+        kind: what it holds: ``adapter``, ``defaults``, ``probe``, or the engine whose config it is.
         path: the file; None for stdin.
         diagnostics: what was found in it.
     """

@@ -11,15 +11,23 @@ from cachedit_yaml.engines.cache_dit.files import split_sections
 from cachedit_yaml.engines.configs import check_config, recognise
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.registry import Registry
-from cachedit_yaml.registry.search_path import Source, find_sources
+from cachedit_yaml.registry.search_path import (
+    SUFFIXES,
+    Source,
+    display_path,
+    files_beside,
+    find_sources,
+    kind_of,
+)
 from cachedit_yaml.rules.adapter import Adapter
+from cachedit_yaml.rules.beside import check_beside, idle_probes
 from cachedit_yaml.rules.catalogue import Level
 from cachedit_yaml.rules.class_names import check_classes
 from cachedit_yaml.rules.fix import fix_file
 from cachedit_yaml.rules.ignores import apply_ignores
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
-from cachedit_yaml.yaml.reader import read_text
+from cachedit_yaml.yaml.reader import read_file, read_text
 
 _ALWAYS: frozenset[Level] = frozenset({"file", "schema", "meaning", "names", "engine", "ignores"})
 #: A fix may uncover a finding that can be fixed too; more rounds than this are a circle.
@@ -50,7 +58,7 @@ def validate(
             named |= set() if roots else {find_one(found, target).entry.path}
     sources += [Source("argument", 1_000_000 + i, p, "argument") for i, p in enumerate(paths)]
     registry = Registry(sources, problems)
-    chosen = frozenset(sources[len(found.sources) :] if targets else sources)
+    chosen = sources[len(found.sources) :] if targets else sources
     report = Report(problems=list(problems))
     run = _Run(registry, report, deep)
     entries = [entry for entry in registry.entries if entry.source in chosen or entry.path in named]
@@ -61,6 +69,8 @@ def validate(
         by_name.get(where, report.problems).append(conflict)
     for entry in mine:
         run.adapter(entry.shown, entry.path, entry, by_name[entry.shown])
+    for path in dict.fromkeys(path for source in chosen for path in files_beside(source.root)):
+        run.beside(path)
     if STDIN in targets:
         run.stdin(read_stdin())
     return report
@@ -146,6 +156,18 @@ class _Run:
             found += check_deep(adapter.spec_for(), adapter.merged(), config_of)
         self.report.texts.update(adapter.sources)
         self.add(name, "adapter", path, found, document or adapter.document)
+
+    def beside(self, path: Path) -> None:
+        """Check a file of probes, or of defaults."""
+        kind, name = kind_of(path), display_path(path)
+        document, reading = read_file(path, name)
+        found = check_beside(kind, document, reading)
+        if kind == "probe":
+            beside = [path.parent.with_name(path.stem + suffix) for suffix in SUFFIXES]
+            adapter = next((self.registry.find(item) for item in beside if item.is_file()), None)
+            known = (None, ()) if adapter is None else (adapter.name, adapter.engines)
+            found = found + idle_probes(document, *known)
+        self.add(name, kind, path, found, document)
 
     def stdin(self, content: bytes) -> None:
         """Check what comes from another program."""

@@ -6,6 +6,8 @@ from typing import Final
 
 from cachedit_yaml.rules.catalogue.rule import ADAPTER, Rule
 
+_PROBE: Final = "schema: 1\ndiffusers: {parts: {vae: kl}}\n"
+
 RULES: Final = (
     Rule(
         "CY301",
@@ -54,5 +56,16 @@ RULES: Final = (
         "Move it: pipelines under `pipelines`, transformers under the transformer's `class`.",
         ADAPTER.replace("MyPipeline", "FluxTransformer2DModel"),
         ADAPTER.replace("MyPipeline", "FluxPipeline"),
+    ),
+    Rule(
+        "CY305",
+        "idle-probe",
+        "warning",
+        "names",
+        "A file in `probes/` holds a probe that no adapter uses.",
+        "Nothing tries what it describes, although it looks as if something did.",
+        "Give the file the name of its adapter's file, and the adapter a section for the engine.",
+        "# file: mine.yaml\n" + ADAPTER + "# file: probes/other.yaml\n" + _PROBE,
+        "# file: mine.yaml\n" + ADAPTER + "# file: probes/mine.yaml\n" + _PROBE,
     ),
 )

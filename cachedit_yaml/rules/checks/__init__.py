@@ -23,7 +23,14 @@ from cachedit_yaml.rules.checks.version import check_order, check_version
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath
 from cachedit_yaml.yaml.document import Document
 
-__all__ = ["check_adapter", "check_order", "check_repeats", "check_settings", "check_version"]
+__all__ = [
+    "check_adapter",
+    "check_layers",
+    "check_order",
+    "check_repeats",
+    "check_settings",
+    "check_version",
+]
 
 
 def check_adapter(
@@ -51,6 +58,19 @@ def check_adapter(
     measured.check(context)
     settings.check(context)
     requirements.check(context)
+    return context.diagnostics
+
+
+def check_layers(document: Document, prefix: KeyPath) -> list[Diagnostic]:
+    """Check the settings, steps and profiles that stand outside of an adapter.
+
+    Args:
+        document: them alone.
+        prefix: the keys that lead to them in their file.
+    """
+    context = Context(document.data or {}, document, prefix)
+    for rule in (duplicates, profiles, measured, settings):
+        rule.check(context)
     return context.diagnostics
 
 
