@@ -148,7 +148,6 @@ def test_adapters_before_and_behind_the_command(
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("shtab")
     assert main(["--print-completion", shell]) == 0
     assert "validate" in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from cachedit_yaml.engines.vllm_omni.files import FILES, Settings
+from cachedit_yaml.language.shapes import keys_of
 from tests.engines import checkpoints
 from tests.engines.engine import running
 
@@ -199,3 +202,13 @@ def test_config_objects_that_were_not_made_from_a_mapping() -> None:
     assert given_fields(made) == {"max_warmup_steps": 4, "adapter": "a"}
     request = read(DiffusionCacheConfig.from_dict({"rel_l1_thresh": 0.1, "nonsense": 1}))
     assert (request.others, request.unknown) == (("rel_l1_thresh",), ("nonsense",))
+
+
+def test_every_field_of_the_engine_is_known() -> None:
+    from vllm_omni.diffusion.data import DiffusionCacheConfig
+
+    fields = {item.name for item in dataclasses.fields(DiffusionCacheConfig)}
+    public = {name for name in fields if not name.startswith("_")}
+    assert len(public) >= 20
+    assert public <= set(keys_of(Settings))
+    assert set(FILES.others) <= public

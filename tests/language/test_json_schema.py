@@ -79,10 +79,12 @@ def test_both_accept(name: str) -> None:
     assert [error.message for error in VALIDATOR.iter_errors(data)] == []
 
 
-@pytest.mark.parametrize("case", BAD_VALUES, ids=lambda case: case.name)
+#: JSON has no such numbers.
+IN_JSON = [case for case in BAD_VALUES if case.name not in ("nan", "inf")]
+
+
+@pytest.mark.parametrize("case", IN_JSON, ids=lambda case: case.name)
 def test_both_refuse(case: Bad) -> None:
-    if case.name in ("nan", "inf"):
-        pytest.skip("JSON has no such numbers")
     data = data_of(case.text)
     assert not walker_accepts(data)
     assert not schema_accepts(data)
