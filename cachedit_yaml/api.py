@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cachedit_yaml.errors import AdapterNotFoundError, CacheRuntimeError, ConfigError
+from cachedit_yaml.engines import engine_of, engines
+from cachedit_yaml.errors import CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 
 if TYPE_CHECKING:
@@ -73,19 +74,10 @@ def find_adapter(target: Any, *, adapters: Sequence[str | Path] = ()) -> Adapter
 
 
 def _match(target: Any, adapters: Sequence[str | Path] = ()) -> Match:
-    from cachedit_yaml.engines import engine_of
+    from cachedit_yaml.registry.live import match_live
     from cachedit_yaml.registry.registry import Registry
 
-    registry = Registry.load(extra=adapters)
-    cls = target if isinstance(target, type) else type(target)
-    # An engine's own class may have the name of one of diffusers'.
-    engine = engine_of(cls)
-    try:
-        return registry.match_pipeline(cls, engine)
-    except AdapterNotFoundError:
-        if not any(base.__name__ == "Module" for base in cls.__mro__):
-            raise
-    return registry.match_transformer(cls, engine)
+    return match_live(Registry.load(extra=adapters), target)
 
 
 def compile_adapter(
@@ -110,13 +102,11 @@ def compile_adapter(
         from cachedit_yaml.compiler.compile import compile_adapter as compile_spec
         from cachedit_yaml.compiler.from_config import remarks_on_config
     except ModuleNotFoundError as error:
-        raise CacheRuntimeError(
-            f"caching needs the package {error.name}, which is not installed: "
-            "pip install 'cachedit-yaml[run]'"
-        ) from error
+        raise CacheRuntimeError.not_installed("caching", error) from error
     notes = remarks_on_config(cache_config)
     settings = settings_from(cache_config)
-    config = read_config(adapter)
+    engine = engine_of(type(pipeline))
+    config = read_config(adapter, engine)
     if config is not None:
         adapter, notes = config.adapter, [*notes, *config.notes]
         settings = dataclasses.replace(
@@ -127,7 +117,7 @@ def compile_adapter(
         spec = match.spec
         notes += [match.note] if match.note else []
     else:
-        spec = load_adapter(adapter)
+        spec = load_adapter(adapter, engine=engine)
         notes += overrides_of(adapter)
     alone = _is_transformer(spec, pipeline)
     return compile_spec(
@@ -150,8 +140,12 @@ def overrides_of(adapter: AdapterSource) -> list[str]:
     return [note] if note else []
 
 
-def read_config(source: object) -> Config | None:
+def read_config(source: object, engine: str | None = None) -> Config | None:
     """Read the config of an engine that a caller gave in the place of an adapter.
+
+    Args:
+        source: what a caller gave.
+        engine: the engine that runs the model; default: diffusers.
 
     Returns:
         What it says; None if it is no such file, whatever else it is.
@@ -160,9 +154,7 @@ def read_config(source: object) -> Config | None:
         AdapterError: it is one, and wrong; carries every error.
         ConfigError: a section has a key that the engine does not know.
     """
-    from cachedit_yaml.engines import engines
-
-    found = (item.read_config(source) for item in engines())
+    found = (item.read_config(source, engine) for item in engines())
     return next((config for config in found if config is not None), None)
 
 

@@ -73,3 +73,11 @@ class CompileError(CacheditYamlError):
 
 class CacheRuntimeError(CacheditYamlError):
     """Caching cannot go on as the adapter says; raised during a generation."""
+
+    @classmethod
+    def not_installed(cls, what: str, error: ModuleNotFoundError) -> CacheRuntimeError:
+        """Say what needs the package that an import did not find."""
+        return cls(
+            f"{what} needs the package {error.name}, which is not installed: "
+            "pip install 'cachedit-yaml[run]'"
+        )

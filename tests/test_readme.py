@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cachedit_yaml
-from cachedit_yaml.cli.list import markdown
+from cachedit_yaml.engines import find_engine
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.load import load_adapter
 
@@ -21,19 +21,27 @@ def yaml_examples(text: str) -> list[str]:
     return re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_table_of_adapters_is_that_of_the_command() -> None:
-    """Mend it with: cachedit-yaml list --format markdown."""
-    table = README.split("<!-- adapters -->")[1].split("<!-- /adapters -->")[0].strip()
+def test_the_table_counts_the_classes_of_each_engine() -> None:
+    table = README.split("<!-- engines -->")[1].split("<!-- /engines -->")[0]
+    said = {row[0]: row[1:] for row in re.findall(r"\| ([\w-]+) \| (\d+) \| (\d+) \|", table)}
     shipped = [entry for entry in Registry.load(environ={}).adapters() if entry.kind == "shipped"]
-    assert table == markdown(shipped)
+    for engine in ("diffusers", "vllm_omni", "sglang"):
+        classes: dict[bool, set[str]] = {False: set(), True: set()}
+        for entry in shipped:
+            if engine in entry.engines:
+                spec = entry.spec_for(engine)
+                classes[spec.refuse is not None] |= set(spec.pipelines)
+        counts = (str(len(classes[False])), str(len(classes[True])))
+        assert said[find_engine(engine).title] == counts
+    assert f"{len(shipped)} adapters" in README
 
 
-def test_the_tutorial_is_a_valid_adapter_of_ten_lines() -> None:
+def test_the_tutorial_is_a_valid_adapter_of_six_lines() -> None:
     (tutorial,) = yaml_examples(README)
-    assert len(tutorial.strip().splitlines()) <= 11
+    assert len(tutorial.strip().splitlines()) == 7  # one is for the editor
     spec = load_adapter(tutorial)
     assert spec.pipelines == ("MyPipeline",)
-    assert list(spec.profiles) == ["fast"]
+    assert list(spec.profiles) == ["quality", "balanced", "fast"]
 
 
 @pytest.mark.parametrize("example", yaml_examples(LANGUAGE))

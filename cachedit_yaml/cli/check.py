@@ -6,22 +6,36 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-from cachedit_yaml.cli.arguments import add_jobs
+from cachedit_yaml.cli.arguments import (
+    add_adapters,
+    add_call,
+    add_engine,
+    add_format,
+    add_jobs,
+    add_model,
+)
+from cachedit_yaml.cli.facts import some
+from cachedit_yaml.cli.named import find_all, specs
 from cachedit_yaml.cli.output import count, print_json, quiet_libraries, table
-from cachedit_yaml.registry.registry import Registry, of_engine
-from cachedit_yaml.registry.search_path import yaml_files
+from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.registry.live import match_live
+from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.yaml.diagnostics import nearest
 
 if TYPE_CHECKING:
     from cachedit_yaml.language.spec import AdapterSpec
     from cachedit_yaml.probe.check import Checked
 
-_EPILOG = """\
+DESCRIPTION: Final = (
+    "Make the small models that adapters describe under 'probe', and prove on "
+    "them that caching is exact."
+)
+EPILOG: Final = """\
 examples:
   cachedit-yaml check                      every adapter that has a probe
-  cachedit-yaml check flux my-model.yaml   some, by name or file
+  cachedit-yaml check flux my-model.yaml   some, by name, file or folder
   cachedit-yaml check flux --only FluxControlNetPipeline
   cachedit-yaml check --against cache-dit  beside cache-dit's own hand-written adapters
   cachedit-yaml check flux --explain       what the loops do besides calling the block
@@ -37,24 +51,10 @@ what is proved, for each case of a probe:
 _COLUMNS = ("exact", "hits", "native", "restored")
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "check",
-        help="prove adapters on small models without weights",
-        epilog=_EPILOG,
-        description="Make the small models that adapters describe under 'probe', and prove on "
-        "them that caching is exact.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add(
-        "adapters_to_check",
-        nargs="*",
-        metavar="NAME_OR_PATH",
-        help="adapters by name, files or folders; default: all that can be found",
-    )
-    add(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_adapters(parser)
+    parser.add_argument(
         "--only",
         metavar="PIPELINE",
         nargs="+",
@@ -62,29 +62,27 @@ def add_parser(subparsers: Any) -> None:
         default=[],
         help="only these pipeline classes",
     )
-    add(
+    parser.add_argument(
         "--against",
         choices=("cache-dit",),
         help="also run the code written by hand around it: its own, or the engine's",
     )
-    add("--explain", action="store_true", help="what is read off the source of the loops")
+    parser.add_argument(
+        "--explain", action="store_true", help="what is read off the source of the loops"
+    )
+    add_engine(parser, help="only in this engine; default: in each that the adapters serve")
     add_jobs(parser)
-    add("--format", choices=("human", "json"), default="human", help="how to print the proofs")
+    add_format(parser, "the proofs")
     real = parser.add_argument_group("a pipeline with its real weights")
-    add = real.add_argument
-    add("--pipeline", metavar="DIR", type=Path, help="folder of a diffusers pipeline")
-    add("--prompt", metavar="TEXT", action="append", default=[], help="what to show")
-    add("--label", metavar="NAME_OR_ID", nargs="+", action="extend", default=[], help="classes")
-    add("--steps", metavar="N", type=int, help="denoising steps; default: the pipeline's")
-    add("--arg", metavar="NAME=VALUE", action="append", default=[], help="more of its call")
-    add("--device", metavar="NAME", help="default: cuda where there is one, else cpu")
+    add_model(real, "--pipeline", help="folder of a diffusers pipeline")
+    add_call(real)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prove.
 
     Returns:
-        0 when everything tried is proved, 1 when something failed or nothing was tried.
+        0 when everything tried is proved, 1 when something failed, 2 when nothing could be tried.
     """
     quiet_libraries()
     import torch
@@ -92,14 +90,19 @@ def run(args: argparse.Namespace) -> int:
     registry = Registry.load(args.adapters)
     if args.pipeline is None:
         torch.set_num_threads(1)  # small tensors gain nothing from more
+    wanted = args.targets or args.pipeline is None
+    chosen = list(specs(find_all(registry, args.targets, args.engine))) if wanted else []
+    _check_only(args.only, chosen)
     if args.explain:
         from cachedit_yaml.cli.loops import print_loops
 
-        return print_loops(specs_of(registry, args.adapters_to_check), args.only, args.format)
+        if not print_loops(chosen, args.only, args.format):
+            raise ConfigError("no loop to explain: " + _why_nothing(chosen, []))
+        return 0
     results: list[Checked] = []
     try:
         # Closed also when interrupted here, for the processes that work on it.
-        with contextlib.closing(_results(args, registry)) as tried:
+        with contextlib.closing(_results(args, registry, chosen)) as tried:
             for found in tried:
                 results.append(found)
                 _show_progress(found, len(results))
@@ -113,55 +116,63 @@ def run(args: argparse.Namespace) -> int:
         print_json(
             {"version": 1, "results": [item.as_dict() for item in results], "summary": counts}
         )
-    else:
+    elif results:
         print("\n".join(_report(results, bool(args.against))))
-    return 1 if failed or not proved else 0
+    if not failed and not proved:
+        raise ConfigError("nothing was proved: " + _why_nothing(chosen, results))
+    return 1 if failed else 0
 
 
-def _results(args: argparse.Namespace, registry: Registry) -> Generator[Checked]:
+def _check_only(only: Sequence[str], chosen: Sequence[AdapterSpec]) -> None:
+    """Refuse classes that none of the adapters names.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    known = sorted({name for spec in chosen for name in spec.pipelines})
+    for name in only:
+        if name not in known:
+            near = nearest(name, known, limit=3)
+            hint = f"nearest: {', '.join(near)}" if near else f"they have: {some(known) or 'none'}"
+            raise ConfigError(f"--only {name}: none of the adapters has this pipeline; {hint}")
+
+
+def _why_nothing(chosen: Sequence[AdapterSpec], results: Sequence[Checked]) -> str:
+    why: dict[str, str] = {}
+    for item in results:
+        why.setdefault(item.detail, f"{item.adapter}: {item.detail}")
+    for spec in chosen if not results else ():
+        detail = "it has no probe" if spec.probe is None else "its probe makes no pipeline"
+        detail = detail if spec.refuse is None else f"refuses: {spec.refuse}"
+        why.setdefault(detail, f"{spec.name}: {detail}")
+    return "; ".join(list(why.values())[:3]) or "no adapter was found"
+
+
+def _results(
+    args: argparse.Namespace, registry: Registry, chosen: Sequence[AdapterSpec]
+) -> Generator[Checked]:
     if args.pipeline is not None:
-        yield _check_real(args, registry)
+        yield _check_real(args, registry, chosen)
         return
     from cachedit_yaml.probe.check import check
 
-    yield from check(
-        specs_of(registry, args.adapters_to_check),
-        pipelines=args.only,
-        against=args.against is not None,
-        jobs=args.jobs,
-    )
+    against = args.against is not None
+    yield from check(chosen, pipelines=args.only, against=against, jobs=args.jobs)
 
 
-def _check_real(args: argparse.Namespace, registry: Registry) -> Checked:
+def _check_real(
+    args: argparse.Namespace, registry: Registry, chosen: Sequence[AdapterSpec]
+) -> Checked:
     from cachedit_yaml.generating.calling import Wishes, build_call, values_of
     from cachedit_yaml.generating.loading import load_pipeline
     from cachedit_yaml.probe.local import Local, check_local
 
     pipeline = load_pipeline(args.pipeline, args.device)
-    named = specs_of(registry, args.adapters_to_check) if args.adapters_to_check else []
-    spec = named[0] if named else registry.match_pipeline(type(pipeline)).spec
+    spec = chosen[0] if args.targets else match_live(registry, pipeline).spec
     more = values_of(args.arg, "--arg")
     wishes = Wishes(prompts=args.prompt, labels=args.label, steps=args.steps, more=more)
     call = build_call(pipeline, wishes)
     return check_local(Local(spec, pipeline, call.arguments, call.seeds))
-
-
-def specs_of(registry: Registry, names: Sequence[str]) -> list[AdapterSpec]:
-    """The adapters that are named, or all, with their probes, once for each engine.
-
-    Raises:
-        AdapterNotFoundError: there is none of that name.
-        AdapterError: one of them is wrong.
-    """
-    if not names:
-        return [spec for entry in registry.adapters() for spec in entry.to_prove()]
-    found: list[AdapterSpec] = []
-    for name in names:
-        files = yaml_files(Path(name)) if Path(name).is_dir() else [name]
-        for file in files:
-            engine, _ = of_engine(file)
-            found += registry.find(file).to_prove(engine)
-    return found
 
 
 def _report(results: Sequence[Checked], against: bool) -> Iterator[str]:
@@ -178,10 +189,13 @@ def _report(results: Sequence[Checked], against: bool) -> Iterator[str]:
             make = f" [{item.variant}]" if item.variant else ""
             assert item.rival is not None
             yield f"  {item.pipeline}{make}: {item.rival.outcome}: {item.rival.detail}"
-    skipped = {(item.adapter, item.detail): None for item in results if item.status == "skipped"}
+    skipped: dict[str, dict[str, None]] = {}
+    for item in results:
+        if item.status == "skipped":
+            skipped.setdefault(item.detail, {})[item.adapter] = None
     if skipped:
         yield "\nskipped:"
-        yield from (f"  {name}: {why}" for name, why in skipped)
+        yield from (f"  {some(list(names))}: {why}" for why, names in skipped.items())
     failed = sum(item.status == "failed" for item in results)
     proved = sum(item.status == "proved" for item in results)
     yield f"\n{count(proved, 'case')} proved, {failed} failed"

@@ -6,9 +6,10 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.cli.arguments import add_engine, add_jobs
+from cachedit_yaml.cli.arguments import add_adapters, add_engine, add_format, add_jobs
+from cachedit_yaml.cli.named import find_all
 from cachedit_yaml.cli.output import print_json, quiet_libraries, table
 from cachedit_yaml.engines import engines, find_engine
 from cachedit_yaml.errors import ConfigError
@@ -17,9 +18,15 @@ from cachedit_yaml.registry.registry import Registry
 if TYPE_CHECKING:
     from cachedit_yaml.probe.coverage import Row
 
-_EPILOG = """\
+DESCRIPTION: Final = (
+    "List every pipeline class with a transformer denoiser that the installed "
+    "diffusers has or an adapter names: its adapter, and what check proves of it beside what "
+    "cache-dit's own adapter does on the same small model."
+)
+EPILOG: Final = """\
 examples:
   cachedit-yaml coverage                    every pipeline of diffusers that holds a transformer
+  cachedit-yaml coverage flux my/           those of some adapters
   cachedit-yaml coverage --no-proof         what is named, without trying it
   cachedit-yaml coverage --format json
   cachedit-yaml coverage --engine NAME --format json > one.json     where an engine is
@@ -27,20 +34,11 @@ examples:
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "coverage",
-        help="which pipelines are cached, and what of it is proved",
-        epilog=_EPILOG,
-        description="List every pipeline class with a transformer denoiser that the installed "
-        "diffusers has or an adapter names: its adapter, and what check proves of it beside what "
-        "cache-dit's own adapter does on the same small model.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_adapters(parser)
     add_engine(parser, help="only the adapters for the pipelines of one engine")
-    add(
+    parser.add_argument(
         "--merge",
         metavar="FILE",
         type=Path,
@@ -49,14 +47,9 @@ def add_parser(subparsers: Any) -> None:
         default=[],
         help="JSON of this command from other environments: what was tried there counts",
     )
-    add("--no-proof", action="store_true", help="try nothing; takes a second")
+    parser.add_argument("--no-proof", action="store_true", help="try nothing; takes a second")
     add_jobs(parser)
-    add(
-        "--format",
-        choices=("human", "json", "markdown"),
-        default="human",
-        help="how to print the rows",
-    )
+    add_format(parser, "the rows", "markdown")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,9 +66,10 @@ def run(args: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)
     merged = [row for file in args.merge for row in _read_rows(file)]
-    entries = Registry.load(args.adapters).adapters()
+    entries = [item.entry for item in find_all(Registry.load(args.adapters), args.targets)]
     asked = engines() if args.engine is None else [find_engine(args.engine)]
-    found = [item for engine in asked for item in engine.denoisers()]
+    # Of chosen adapters only what they name.
+    found = [item for engine in asked for item in engine.denoisers() if not args.targets]
     if args.engine is not None:
         entries = [entry for entry in entries if args.engine in entry.engines]
     specs = [spec for entry in entries for spec in entry.to_prove(args.engine)]

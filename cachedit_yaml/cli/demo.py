@@ -6,15 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-from cachedit_yaml.cli.output import print_json, table, use_color
-from cachedit_yaml.cli.run import positive
+from cachedit_yaml.cli.arguments import add_format, positive
+from cachedit_yaml.cli.output import make_folder, print_json, table, use_color
 
 if TYPE_CHECKING:
     from cachedit_yaml.generating.demo.showcase import Demo
 
-_EPILOG = """\
+DESCRIPTION: Final = (
+    "Generate pictures with the small model that ships with cachedit-yaml, once "
+    "without the cache and once with each profile of its adapter; compare time and pictures."
+)
+EPILOG: Final = """\
 examples:
   cachedit-yaml demo                        pictures, timeline and numbers in out/demo
   cachedit-yaml demo --quick                fewer pictures and steps
@@ -24,16 +28,8 @@ _QUICK_STEPS = 12
 _QUICK_LABELS = 2
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="try caching on a small model on the CPU",
-        epilog=_EPILOG,
-        description="Generate pictures with the small model that ships with cachedit-yaml, once "
-        "without the cache and once with each profile of its adapter; compare time and pictures.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -48,9 +44,7 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help=f"{_QUICK_LABELS} pictures, and {_QUICK_STEPS} steps by default",
     )
-    parser.add_argument(
-        "--format", choices=("human", "json"), default="human", help="how to print the numbers"
-    )
+    add_format(parser, "the numbers")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,11 +54,10 @@ def run(args: argparse.Namespace) -> int:
         0; errors are raised.
     """
     from cachedit_yaml.generating.demo import showcase
-    from cachedit_yaml.generating.loading import check_writable
     from cachedit_yaml.generating.progress import progress
     from cachedit_yaml.registry.registry import Registry
 
-    check_writable(args.out)
+    make_folder("--out", args.out)
     adapter = Registry.load(args.adapters).get(showcase.ADAPTER)
     if args.format == "human":
         print("Loading the model ...", file=sys.stderr, flush=True)

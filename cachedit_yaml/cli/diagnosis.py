@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections import Counter
@@ -16,10 +15,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from cachedit_yaml import __version__
+from cachedit_yaml.cli.facts import measured
 from cachedit_yaml.compiler.versions import installed_version
 from cachedit_yaml.engines import engines, find_engine
 from cachedit_yaml.engines.protocol import Engine, Plugin
-from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError, ConfigError
+from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError
+from cachedit_yaml.generating.loading import check_folder
 from cachedit_yaml.registry.matching import Match, class_names, fits
 from cachedit_yaml.registry.registry import Entry, Registry
 
@@ -44,12 +45,17 @@ class Package:
 
 @dataclass
 class Choice:
-    """Which adapter serves a pipeline class, and why the others do not."""
+    """Which adapter serves a pipeline class, and why the others do not.
+
+    Attributes:
+        settings: where its settings come from.
+    """
 
     pipeline: str
     adapter: str | None = None
     file: str | None = None
     why: str = ""
+    settings: str = ""
     others: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -104,7 +110,7 @@ def diagnose(
             counted[f"{entry.kind}: {entry.source.root}"] += 1
     problems += [str(item) for item in registry.source_problems]
     if model is not None:
-        pipeline = class_of(model)
+        pipeline = check_folder(Path(model))["_class_name"]
     choice, match, adapter = None, None, None
     if pipeline is not None:
         choice, match = choose(registry, pipeline, runs)
@@ -152,26 +158,6 @@ def package(name: str, supported: str, tested: Sequence[str], needed: bool) -> P
     return Package(name, str(version), state)
 
 
-def class_of(model: str) -> str:
-    """The pipeline class that a model's folder names.
-
-    Raises:
-        ConfigError: it names none.
-    """
-    index = Path(model, "model_index.json")
-    if not index.is_file():
-        what = "has no model_index.json" if index.parent.is_dir() else "is no folder"
-        raise ConfigError(f"--model {model} {what}; give the folder of a pipeline, or --pipeline")
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{index} is not valid JSON: {error}") from None
-    name = content.get("_class_name") if isinstance(content, dict) else None
-    if not isinstance(name, str):
-        raise ConfigError(f"{index} does not say which pipeline it is for: no _class_name")
-    return name
-
-
 def choose(registry: Registry, pipeline: str, engine: Engine) -> tuple[Choice, Match | None]:
     """Find the adapter as the engine's door does, and say why the others are not taken."""
     choice = Choice(pipeline)
@@ -200,6 +186,8 @@ def choose(registry: Registry, pipeline: str, engine: Engine) -> tuple[Choice, M
         choice.why += engine.remark(match)
         if match.spec.refuse is not None:
             choice.why += f"; it refuses to be cached: {match.spec.refuse}"
+        else:
+            choice.settings = measured(match.spec)
     for entry in registry.adapters():
         if entry is not taken and (why := _why_not(entry, taken, chain, engine.name)) is not None:
             choice.others.append((entry.label, why))

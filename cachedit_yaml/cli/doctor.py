@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import textwrap
-from typing import Any
+from typing import Final
 
-from cachedit_yaml.cli.arguments import add_engine
+from cachedit_yaml.cli.arguments import add_engine, add_format
 from cachedit_yaml.cli.diagnosis import Diagnosis, diagnose
 from cachedit_yaml.cli.output import count, print_json
 from cachedit_yaml.engines import find_engine
 
-_EPILOG = """\
+DESCRIPTION: Final = (
+    "Say what is installed and tested, which adapters load, which one serves a "
+    "pipeline and why, whether the engine loads this package, and what to configure."
+)
+EPILOG: Final = """\
 examples:
   cachedit-yaml doctor
   cachedit-yaml doctor --pipeline FluxPipeline
@@ -21,21 +25,13 @@ examples:
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "doctor",
-        help="say what is installed, which adapter serves a pipeline, and what to configure",
-        epilog=_EPILOG,
-        description="Say what is installed and tested, which adapters load, which one serves a "
-        "pipeline and why, whether the engine loads this package, and what to configure.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--pipeline", metavar="CLASS", help="the class of a pipeline")
     which.add_argument("--model", metavar="DIR", help="the folder of a pipeline")
     add_engine(parser, default="diffusers", help="what runs the pipeline (default: diffusers)")
-    parser.add_argument("--format", choices=("human", "json"), default="human")
+    add_format(parser, "the findings")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,6 +60,7 @@ def render(found: Diagnosis) -> str:
         if choice.adapter is not None:
             lines.append(f"{choice.adapter} serves it: {choice.why}")
             lines.append(f"file: {choice.file}")
+            lines += [f"settings: {choice.settings}"] if choice.settings else []
         else:
             lines += choice.why.splitlines()
         lines += [f"not {name}: {why}" for name, why in choice.others]

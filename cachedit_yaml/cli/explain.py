@@ -8,17 +8,29 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from cachedit_yaml.cli.arguments import add_engine
+from cachedit_yaml.cli.arguments import (
+    add_adapter,
+    add_engine,
+    add_format,
+    add_model,
+    add_settings,
+    positive,
+)
 from cachedit_yaml.cli.explanation import Explainer
+from cachedit_yaml.cli.facts import measured, some
+from cachedit_yaml.cli.named import Named, find_one
 from cachedit_yaml.cli.output import count, flow, print_diagnostics, print_json, table, use_color
-from cachedit_yaml.cli.run import find_spec, positive
 from cachedit_yaml.errors import AdapterNotFoundError, ConfigError
 from cachedit_yaml.generating.calling import settings_of
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import display_path
 
-_EPILOG = """\
+DESCRIPTION: Final = (
+    "Show what an adapter means: block lists, step split, guidance, every cache "
+    "setting with its origin."
+)
+EPILOG: Final = """\
 examples:
   cachedit-yaml explain flux                               the adapter's defaults
   cachedit-yaml explain flux --profile fast --steps 28     a profile, with its mask
@@ -43,47 +55,25 @@ _GUIDANCE: Final = {
 }
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "explain",
-        help="show what an adapter does to a pipeline, and why",
-        epilog=_EPILOG,
-        description="Show what an adapter means: block lists, step split, guidance, every cache "
-        "setting with its origin.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "adapter",
-        metavar="PATH_OR_NAME",
-        nargs="?",
-        help="an adapter's file, its name, or the class that it serves; "
-        "default: the one for --pipeline or --model",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_adapter(parser, nargs="?")
     parser.add_argument(
         "--pipeline",
         metavar="CLASS",
-        help="also say whether the adapter serves this class of pipelines",
+        help="also say whether the adapter serves this class of pipelines; without an adapter, "
+        "explain the one for it",
     )
     add_engine(parser, help="as this engine sees it; default: diffusers, or the first it serves")
-    parser.add_argument("--profile", metavar="NAME", help="one of the adapter's profiles")
+    add_settings(parser)
     parser.add_argument(
         "--steps", metavar="N", type=positive, help="for generations of so many steps"
     )
-    parser.add_argument(
-        "--model",
-        metavar="DIR",
-        type=Path,
+    add_model(
+        parser,
         help="compile against the diffusers pipeline of this folder (its weights are not read)",
     )
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a cache setting that wins over adapter and profile; several times",
-    )
-    parser.add_argument("--format", choices=("human", "json"), default="human", help="how to print")
+    add_format(parser, "the explanation")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,9 +88,14 @@ def run(args: argparse.Namespace) -> int:
         from cachedit_yaml.generating.loading import check_folder
 
         wanted = wanted or check_folder(args.model)["_class_name"]
-    if args.adapter is None and wanted is None:
-        raise ConfigError("explain needs an adapter: give PATH_OR_NAME, --pipeline or --model")
-    spec, note = find_spec(registry, args.adapter, wanted, args.engine)
+    if args.adapter is not None:
+        named = find_one(registry, args.adapter, args.engine)
+    elif wanted is not None:
+        match = registry.match_pipeline(wanted, args.engine)
+        named = Named(match.entry, args.engine, match.note)
+    else:
+        raise ConfigError("explain needs an adapter: give ADAPTER_OR_PATH, --pipeline or --model")
+    spec = named.spec
     settings = settings_of(args.set)
     plan = None
     if args.model is not None:
@@ -114,12 +109,14 @@ def run(args: argparse.Namespace) -> int:
     if not spec.refuse:
         explainer = Explainer(spec, plan, profile=args.profile, steps=args.steps, settings=settings)
         rest = explainer.explain()
+        rest["measured"] = measured(spec, args.profile, changed=settings is not None)
     found = {
         "adapter": spec.name,
         "engine": spec.engine,
+        "engines": list(named.entry.engines),
         "description": spec.description,
         "source": str(spec.source) if spec.source else None,
-        "note": note,
+        "note": named.note,
         "pipelines": list(spec.pipelines),
         "serves": served,
         "refuses": spec.refuse,
@@ -171,13 +168,15 @@ def _render(found: Mapping[str, Any]) -> Iterator[str]:
     facts = {
         "file": display_path(Path(found["source"])) if found["source"] else None,
         "note": found["note"],
-        "engine": found["engine"] if found["engine"] != "diffusers" else None,
-        "pipelines": _some(found["pipelines"]),
+        "engine": found["engine"] if len(found["engines"]) > 1 else None,
+        "engines": ", ".join(found["engines"]),
+        "pipelines": some(found["pipelines"], 4),
         "serves": served
         and f"{served['class']}: {'yes' if served['served'] else 'no'}, {served['how']}",
         "model": model and f"{model['path']}, a {model['pipeline']}",
         "requires": requires and ", ".join(f"{n} {v}" for n, v in requires["versions"].items()),
         "profile": found["profile"] or f"none (it has: {', '.join(found['profiles']) or 'none'})",
+        "settings": found.get("measured"),
         "refuses": found["refuses"],
     }
     for name, value in facts.items():
@@ -261,8 +260,3 @@ def _split(found: Mapping[str, Any]) -> str:
             f"the others: {boundary['low']}"
         )
     return ", ".join(f"{kind} {flow(shares)}" for kind, shares in split.items())
-
-
-def _some(names: list[str], limit: int = 4) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

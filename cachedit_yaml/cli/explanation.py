@@ -18,7 +18,7 @@ from cachedit_yaml.compiler.settings import (
     find_profile,
     layers_for,
 )
-from cachedit_yaml.language.plain import to_data
+from cachedit_yaml.language.build import to_data
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
 from cachedit_yaml.runtime.generation import share_steps
 from cachedit_yaml.runtime.masks import build_mask

@@ -5,41 +5,37 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
+from cachedit_yaml.cli.arguments import add_adapters, add_engine, add_format
+from cachedit_yaml.cli.facts import measured_settings, some
+from cachedit_yaml.cli.named import find_all
 from cachedit_yaml.cli.output import count, print_diagnostics, print_json, table
 from cachedit_yaml.language.spec import AdapterSpec, Transformer
 from cachedit_yaml.registry.registry import Entry, Registry
 from cachedit_yaml.yaml.diagnostics import format_path
 
-#: The marks between which the README has its table.
-_BEGIN: Final = "<!-- adapters -->"
-_END: Final = "<!-- /adapters -->"
-_EPILOG = """\
+_HEADER: Final = ("NAME", "SOURCE", "ENGINES", "MEASURED", "BLOCK LISTS", "PIPELINES")
+DESCRIPTION: Final = (
+    "List the adapters that can be found, one for a family of models: the engines that it serves, "
+    "the settings that were measured, block lists with their patterns, pipelines. Into a pipe, "
+    "the columns are parted by tabs."
+)
+EPILOG: Final = """\
 examples:
   cachedit-yaml list
+  cachedit-yaml list flux my/              some, by name, file or folder
+  cachedit-yaml list --engine NAME         those for one engine, as it sees them
   cachedit-yaml --adapters my/ list
   cachedit-yaml list --format json
-  cachedit-yaml list --format markdown
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "list",
-        help="list the adapters that can be found",
-        epilog=_EPILOG,
-        description="List the adapters that can be found: name, pipelines, block lists, source.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--format",
-        choices=("human", "json", "markdown"),
-        default="human",
-        help="how to print the list",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_adapters(parser)
+    add_engine(parser, help="only those that serve this engine, as it sees them")
+    add_format(parser, "the list", "names", "markdown")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,15 +45,23 @@ def run(args: argparse.Namespace) -> int:
         0, or 1 when some adapters are broken.
     """
     registry = Registry.load(args.adapters)
-    entries = registry.adapters()
-    broken = [entry for entry in entries if _spec(entry) is None]
+    entries = [item.entry for item in find_all(registry, args.targets)]
+    if args.engine is not None:
+        entries = [entry for entry in entries if args.engine in entry.engines]
+    if args.format == "names":
+        print("\n".join(sorted({entry.name for entry in entries})))
+        return 0
+    broken = [entry for entry in entries if entry.checked_spec is None]
     if args.format == "json":
-        print_json([_as_dict(entry) for entry in entries])
+        print_json([_as_dict(entry, args.engine) for entry in entries])
     elif args.format == "markdown":
         print(markdown(entries))
     else:
-        rows = [_row(entry) for entry in entries]
-        print(table(rows, ("NAME", "SOURCE", "BLOCK LISTS", "PIPELINES")))
+        rows = [_row(entry, args.engine) for entry in entries]
+        if sys.stdout.isatty():
+            print(table(rows, _HEADER))
+        else:
+            print("\n".join("\t".join(row) for row in (_HEADER, *rows)))
         print_diagnostics(registry.source_problems)
         note = f", {len(broken)} broken; see 'cachedit-yaml validate'" if broken else ""
         print(f"\n{count(len(entries), 'adapter')}{note}")
@@ -66,12 +70,13 @@ def run(args: argparse.Namespace) -> int:
 
 def markdown(entries: Sequence[Entry]) -> str:
     """The adapters as a Markdown table."""
-    lines = ["| Adapter | Models | Pipelines |", "|---|---|---|"]
+    lines = ["| Adapter | Engines | Models | Pipelines |", "|---|---|---|---|"]
     for entry in entries:
-        if (spec := _spec(entry)) is not None:
+        if (spec := entry.checked_spec) is not None:
             shown = spec.description or ", ".join(spec.models) or "-"
             number = "refused" if spec.refuse else str(len(spec.pipelines))
-            lines.append(f"| {entry.label} | {shown} | {number} |")
+            engines = ", ".join(entry.engines)
+            lines.append(f"| {entry.name} | {engines} | {shown} | {number} |")
     return "\n".join(lines)
 
 
@@ -90,59 +95,39 @@ def _layouts(transformer: Transformer) -> list[Any]:
     return [*layouts, transformer.blocks] if transformer.blocks else layouts
 
 
-def _spec(entry: Entry) -> AdapterSpec | None:
-    return entry.checked_spec
+def _row(entry: Entry, engine: str | None) -> tuple[str, ...]:
+    first = (entry.name, entry.kind, ",".join(entry.engines))
+    if entry.checked_spec is None:
+        return (*first, "-", "(broken)", entry.shown)
+    spec = entry.spec_for(engine)
+    lists = ", ".join(f"{name}:{pattern[-1]}" for name, pattern in list_names(spec))
+    serves = spec.pipelines or [claim.name for claim in entry.claims("transformer", engine)]
+    measured = ",".join(name for name, _ in measured_settings(spec))
+    refused = "(refused)" if spec.refuse is not None else ""
+    return (*first, measured or "-", refused or lists, some(list(serves)) or "-")
 
 
-def _row(entry: Entry) -> tuple[str, str, str, str]:
-    spec = _spec(entry)
-    if spec is None:
-        return entry.label, entry.kind, "(broken)", entry.shown
-    if spec.refuse is not None:
-        lists = "(refused)"
-    else:
-        lists = ", ".join(f"{name}:{pattern[-1]}" for name, pattern in list_names(spec))
-    serves = spec.pipelines or [name for name, *_ in entry.claims("transformer")]
-    return entry.label, entry.kind, lists, _some(serves)
-
-
-def _some(names: Sequence[str], limit: int = 3) -> str:
-    """The first names and how many more there are: some adapters serve a dozen pipelines."""
-    shown = ", ".join(names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown or "-"
-
-
-def _as_dict(entry: Entry) -> dict[str, Any]:
-    spec = _spec(entry)
+def _as_dict(entry: Entry, engine: str | None) -> dict[str, Any]:
     result: dict[str, Any] = {
         "name": entry.name,
-        "engines": list(entry.engines),
+        "engines": {
+            name: [claim.name for claim in entry.claims("pipeline", name)] for name in entry.engines
+        },
         "path": str(entry.path),
         "source": entry.kind,
-        "valid": spec is not None,
+        "valid": entry.checked_spec is not None,
     }
-    if spec is None:
+    if entry.checked_spec is None:
         result["problems"] = [f"{format_path(d.key_path)}: {d.message}" for d in entry.diagnostics]
         return result
+    spec = entry.spec_for(engine)
     return {
         **result,
         "pipelines": list(spec.pipelines),
-        "transformers": [name for name, *_ in entry.claims("transformer")],
+        "transformers": [claim.name for claim in entry.claims("transformer", engine)],
         "models": list(spec.models),
         "lists": dict(list_names(spec)),
         "profiles": list(spec.profiles),
+        "measured": [name for name, _ in measured_settings(spec)],
         "refuse": spec.refuse,
     }
-
-
-def _write_table(readme: Path) -> None:
-    """Put the table of the shipped adapters between its marks in a text."""
-    text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    shipped = [item for item in Registry.load(environ={}).adapters() if item.kind == "shipped"]
-    readme.write_text(f"{before}{_BEGIN}\n{markdown(shipped)}\n{_END}{after}", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    _write_table(Path(sys.argv[1]))

@@ -9,7 +9,7 @@ from cachedit_yaml.cli.output import print_json
 from cachedit_yaml.language.spec import AdapterSpec
 
 
-def print_loops(specs: Sequence[AdapterSpec], pipelines: Sequence[str], output: str) -> int:
+def print_loops(specs: Sequence[AdapterSpec], pipelines: Sequence[str], output: str) -> bool:
     """Print what the transformers' loops do besides calling the block.
 
     Args:
@@ -18,7 +18,7 @@ def print_loops(specs: Sequence[AdapterSpec], pipelines: Sequence[str], output: 
         output: ``human`` or ``json``.
 
     Returns:
-        0, or 1 where nothing could be looked at.
+        Whether anything could be looked at.
     """
     rows = [row for spec in specs for row in _loops(spec, pipelines)]
     if output == "json":
@@ -26,7 +26,7 @@ def print_loops(specs: Sequence[AdapterSpec], pipelines: Sequence[str], output: 
     else:
         for row in rows:
             print("\n".join(_text(row)))
-    return 0 if rows else 1
+    return bool(rows)
 
 
 def _loops(spec: AdapterSpec, pipelines: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 Exit codes: 0 clean, 1 problems found, 2 wrong use, 3 could not run, 130 interrupted.
 
-Each command is a module with ``add_parser(subparsers)`` and ``run(args) -> int``. Only the module
-of the command that is asked for is imported, so that `validate` never waits for torch.
+Each command is a module with ``DESCRIPTION``, ``EPILOG``, ``add_arguments(parser)`` and
+``run(args) -> int``. Only the module of the command that is asked for is imported, so that
+`validate` never waits for torch.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import contextlib
 import gc
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 from typing import Any, Final, NamedTuple, NoReturn
 
 from cachedit_yaml.errors import (
@@ -41,44 +44,62 @@ examples:
   cachedit-yaml show flux                      one adapter, resolved
   cachedit-yaml --adapters my/ list            look in one more folder
 
+An adapter is named by its name (flux), its file (my.yaml), or the class that it serves
+(FluxPipeline); - reads it from another program.
+
 exit codes: 0 clean, 1 problems found, 2 wrong use, 3 could not run
 """
 
 
-class _Command(NamedTuple):
-    module: str
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        help: what it does.
+        short: it ends soon, so what it reads is kept until then.
+        extra: the extra of the package that has what it needs.
+    """
+
     help: str
-    #: The extra of the package that the command needs.
-    extra: str | None = None
+    short: bool = False
+    extra: str = "run"
 
 
-COMMANDS: Final[dict[str, _Command]] = {
-    "validate": _Command("cachedit_yaml.cli.validate", "check adapter files"),
-    "list": _Command("cachedit_yaml.cli.list", "list the adapters that can be found"),
-    "show": _Command("cachedit_yaml.cli.show", "show one adapter, resolved"),
-    "doctor": _Command(
-        "cachedit_yaml.cli.doctor", "what is installed, what serves a pipeline, what to configure"
+COMMANDS: Final[dict[str, Command]] = {
+    "validate": Command("check adapter files", short=True),
+    "list": Command("list the adapters that can be found", short=True),
+    "show": Command("show one adapter, resolved", short=True),
+    "doctor": Command(
+        "say what is installed, what serves a pipeline, what to configure", short=True
     ),
-    "schema": _Command("cachedit_yaml.cli.schema", "print the JSON Schema of adapter files"),
-    "explain": _Command(
-        "cachedit_yaml.cli.explain", "show what an adapter does to a pipeline, and why", "run"
-    ),
-    "check": _Command(
-        "cachedit_yaml.cli.check", "prove adapters on small models without weights", "run"
-    ),
-    "coverage": _Command(
-        "cachedit_yaml.cli.coverage", "which pipelines are cached, and what of it is proved", "run"
-    ),
-    "run": _Command("cachedit_yaml.cli.run", "generate with a cached pipeline", "run"),
-    "demo": _Command("cachedit_yaml.cli.demo", "try caching on a small model on the CPU", "demo"),
+    "schema": Command("print the JSON Schema of adapter files", short=True),
+    "explain": Command("show what an adapter does to a pipeline, and why"),
+    "check": Command("prove adapters on small models without weights"),
+    "coverage": Command("which pipelines are cached, and what of it is proved"),
+    "run": Command("generate with a cached pipeline"),
+    "demo": Command("try caching on a small model on the CPU", extra="demo"),
 }
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says wrong use in two lines instead of the whole usage."""
+    """Says wrong use in two lines instead of the whole usage, with the nearest right word."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(WRONG_USE, f"{self.prog}: error: {message}\nTry '{self.prog} --help'.\n")
+        self.exit(
+            WRONG_USE,
+            f"{self.prog}: error: {message}{self._hint(message)}\nTry '{self.prog} --help'.\n",
+        )
+
+    def _hint(self, message: str) -> str:
+        hint = None
+        if found := re.match(r"unrecognized arguments: (--[\w-]+)", message):
+            inner = [item.choices for item in self._actions if isinstance(item.choices, dict)]
+            parsers = [self, *(parser for choices in inner for parser in choices.values())]
+            hint = did_you_mean(found[1], [x for p in parsers for x in p._option_string_actions])
+        elif found := re.match(r"argument (\S+): invalid choice: '(.*)' \(choose from", message):
+            action = self._option_string_actions.get(found[1].split("/")[-1])
+            hint = did_you_mean(found[2], action.choices or () if action is not None else ())
+        return f"; {hint}" if hint else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,7 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CacheditYamlError as error:
         return _report(error)
     except OSError as error:
-        print(f"{_PROG}: error: {error}", file=sys.stderr)
+        # Without the number, which says nothing to anybody.
+        text = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+        print(f"{_PROG}: error: {text}", file=sys.stderr)
         return COULD_NOT_RUN
     return code
 
@@ -120,33 +143,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     name = _command_of(arguments)
     if name is not None and name not in COMMANDS:
-        hint = did_you_mean(name, COMMANDS)
-        print(
-            f"{_PROG}: error: unknown command {name!r}; "
-            f"{hint or f'the commands are {one_of(list(COMMANDS))}'}",
-            file=sys.stderr,
-        )
+        hint = did_you_mean(name, COMMANDS) or f"the commands are {one_of(list(COMMANDS))}"
+        print(f"{_PROG}: error: unknown command {name!r}; {hint}", file=sys.stderr)
         return WRONG_USE
     try:
         parser, module = build_parser(name)
+        args = parser.parse_args(arguments)
+        if args.print_completion:
+            from cachedit_yaml.cli.completion import script
+
+            print(script(build_parser(*COMMANDS)[0], args.print_completion))
+            return CLEAN
+        if name is None or module is None:
+            parser.print_help(sys.stderr)
+            return WRONG_USE
+        args.adapters = [*args.adapters, *args.adapters_after]
+        with _no_collection() if COMMANDS[name].short else contextlib.nullcontext():
+            return int(module.run(args))
     except ImportError as error:
-        return _not_installed(name or "", error)
-    args = parser.parse_args(arguments)
-    if args.print_completion:
-        return _print_completion(args.print_completion)
-    if module is None:
-        parser.print_help(sys.stderr)
-        return WRONG_USE
-    args.adapters = [*args.adapters, *getattr(args, "adapters_after", [])]
-    try:
-        if COMMANDS[name or ""].extra is None:
-            with _no_collection():
-                return int(module.run(args))
-        return int(module.run(args))
-    except ImportError as error:
-        if COMMANDS[name or ""].extra is None:
-            raise
-        return _not_installed(name or "", error)
+        return _not_installed(name, error)
 
 
 @contextlib.contextmanager
@@ -165,30 +180,38 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def build_parser(command: str | None = None) -> tuple[argparse.ArgumentParser, Any]:
-    """Build the parser with the options of one command; the others are only named.
+def build_parser(*commands: str | None) -> tuple[argparse.ArgumentParser, ModuleType | None]:
+    """Build the parser with the options of some commands; the others are only named.
 
     Args:
-        command: the command whose module is imported.
+        commands: those whose modules are imported.
 
     Returns:
-        The parser, and the command's module.
+        The parser, and the module of the last of the commands.
 
     Raises:
-        ImportError: the command needs a package that is not installed.
+        ImportError: a command needs a package that is not installed.
     """
     parser = _base_parser()
     subparsers = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", parser_class=_Parser
     )
-    module = None
+    module: Any = None
     for name, entry in COMMANDS.items():
-        if name == command:
-            module = importlib.import_module(entry.module)
-            module.add_parser(subparsers)
-            _accept_adapters(subparsers.choices[name])
-        else:
+        if name not in commands:
             subparsers.add_parser(name, help=entry.help)
+            continue
+        module = importlib.import_module(f"cachedit_yaml.cli.{name}")
+        own = subparsers.add_parser(
+            name,
+            help=entry.help,
+            description=module.DESCRIPTION,
+            epilog=module.EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(own)
+        # Behind the command too, which is where people put it.
+        _add_adapters(own, dest="adapters_after", help=argparse.SUPPRESS)
     return parser, module
 
 
@@ -200,13 +223,7 @@ def _base_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--adapters",
-        metavar="DIR",
-        action="append",
-        default=[],
-        help="one more folder or file of adapters; wins over all others",
-    )
+    _add_adapters(parser, help="one more folder or file of adapters; wins over all others")
     parser.add_argument("--version", action="version", version=f"{_PROG} {_version()}")
     parser.add_argument(
         "--print-completion",
@@ -216,17 +233,8 @@ def _base_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _accept_adapters(parser: argparse.ArgumentParser) -> None:
-    """Accept --adapters behind the command too, which is where people put it."""
-    if "--adapters" not in parser._option_string_actions:
-        parser.add_argument(
-            "--adapters",
-            metavar="DIR",
-            action="append",
-            default=[],
-            dest="adapters_after",
-            help=argparse.SUPPRESS,
-        )
+def _add_adapters(parser: argparse.ArgumentParser, **more: Any) -> None:
+    parser.add_argument("--adapters", metavar="FILE_OR_DIR", action="append", default=[], **more)
 
 
 def _command_of(arguments: Sequence[str]) -> str | None:
@@ -245,42 +253,16 @@ def _command_of(arguments: Sequence[str]) -> str | None:
 def _version() -> str:
     import cachedit_yaml
 
-    return str(getattr(cachedit_yaml, "__version__", "0"))
+    return cachedit_yaml.__version__
 
 
-def _print_completion(shell: str) -> int:
-    try:
-        import shtab
-    except ImportError as error:
-        return _not_installed("--print-completion", error, "cli")
-    parser = _base_parser()
-    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", parser_class=_Parser)
-    for name, entry in COMMANDS.items():
-        try:
-            importlib.import_module(entry.module).add_parser(subparsers)
-        except ImportError:
-            subparsers.add_parser(name, help=entry.help)
-    _complete_files(parser, shtab.FILE)
-    print(shtab.complete(parser, shell))
-    return CLEAN
-
-
-def _complete_files(parser: argparse.ArgumentParser, complete: Any) -> None:
-    """Let a shell complete files where an argument takes one."""
-    for action in parser._actions:
-        words = str(action.metavar or "").split("_")
-        if {"PATH", "FILE", "DIR"} & set(words):
-            action.complete = complete  # type: ignore[attr-defined]
-        if isinstance(action.choices, dict):
-            for inner in action.choices.values():
-                _complete_files(inner, complete)
-
-
-def _not_installed(name: str, error: ImportError, extra: str | None = None) -> int:
-    extra = extra or (COMMANDS[name].extra if name in COMMANDS else None)
-    print(f"{_PROG}: error: '{name}' cannot run: {error}", file=sys.stderr)
-    if extra is not None:
-        print(f"Install what it needs: pip install 'cachedit-yaml[{extra}]'", file=sys.stderr)
+def _not_installed(name: str | None, error: ImportError) -> int:
+    """Say what is missing, unless it is a part of this package."""
+    if (error.name or "").partition(".")[0] == "cachedit_yaml":
+        raise error
+    extra = "cli" if name is None else COMMANDS[name].extra
+    print(f"{_PROG}: error: {name or 'this'!r} cannot run: {error}", file=sys.stderr)
+    print(f"Install what it needs: pip install 'cachedit-yaml[{extra}]'", file=sys.stderr)
     return COULD_NOT_RUN
 
 

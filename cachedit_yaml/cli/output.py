@@ -6,11 +6,14 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from cachedit_yaml.cli.rendering import render_in
 from cachedit_yaml.engines import engines
+from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.reading import MAX_BYTES
 
@@ -96,3 +99,39 @@ def _text(path: str) -> str:
             return handle.read(MAX_BYTES)
     except (OSError, ValueError):
         return ""
+
+
+def check_file(option: str, path: Path) -> None:
+    """Find out before the work whether a file can be written.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    if path.is_dir():
+        why = "it is a folder; name a file in it"
+    elif not path.parent.exists():
+        why = f"there is no folder {path.parent}"
+    elif not path.parent.is_dir():
+        why = f"{path.parent} is a file, not a folder"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        why = "permission denied"
+    else:
+        return
+    raise ConfigError(f"{option}: cannot write {path}: {why}")
+
+
+def make_folder(option: str, folder: Path) -> None:
+    """Make a folder, and find out before the work whether anything can be written into it.
+
+    Raises:
+        ConfigError: nothing can be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except (FileExistsError, NotADirectoryError) as error:
+        why = f"{error.filename} is a file, not a folder"
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise ConfigError(f"{option}: cannot write to {folder}: {why}")

@@ -5,20 +5,25 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.cli.output import print_json
-from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError
+from cachedit_yaml.cli.arguments import add_call, add_format, add_model, add_settings, positive
+from cachedit_yaml.cli.named import find_one
+from cachedit_yaml.cli.output import check_file, make_folder, print_json
+from cachedit_yaml.errors import CacheditYamlError, ConfigError
 from cachedit_yaml.generating.calling import Wishes, build_call, settings_of, values_of
+from cachedit_yaml.registry.live import match_live
+from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.yaml.diagnostics import one_of
 
 if TYPE_CHECKING:
     from cachedit_yaml.generating.generate import Generated
     from cachedit_yaml.generating.progress import Start
     from cachedit_yaml.generating.results import Result
     from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
-    from cachedit_yaml.registry.registry import Registry
 
-_EPILOG = """\
+DESCRIPTION: Final = "Load a diffusers pipeline from a local folder, switch caching on, generate."
+EPILOG: Final = """\
 examples:
   cachedit-yaml run --model ./dit --label fox panda --steps 50 --compare
   cachedit-yaml run --model ./flux --prompt "a lighthouse in a storm" --profile fast
@@ -28,52 +33,17 @@ examples:
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "run",
-        help="generate with a cached pipeline",
-        epilog=_EPILOG,
-        description="Load a diffusers pipeline from a local folder, switch caching on, generate.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     add = parser.add_argument
-    add(
-        "--model",
-        metavar="DIR",
-        type=Path,
-        required=True,
-        help="folder of a diffusers pipeline (with model_index.json)",
-    )
+    add_model(parser, required=True, help="folder of a diffusers pipeline (with model_index.json)")
     add(
         "--adapter",
-        metavar="NAME_OR_PATH",
-        help="the adapter; default: the one for the pipeline's class",
+        metavar="ADAPTER_OR_PATH",
+        help="its name, file or class, or - for stdin; default: the one for the pipeline's class",
     )
-    add("--profile", metavar="NAME", help="one of the adapter's profiles")
-    add(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a cache setting that wins over adapter and profile; several times",
-    )
-    add(
-        "--prompt",
-        metavar="TEXT",
-        action="append",
-        default=[],
-        help="what to show; several times for several pictures",
-    )
-    add(
-        "--label",
-        metavar="NAME_OR_ID",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="classes to show, for class-conditional models",
-    )
-    add("--steps", metavar="N", type=positive, help="denoising steps; default: the pipeline's")
+    add_settings(parser)
+    add_call(parser)
     add("--guidance", metavar="G", type=float, help="guidance scale; default: the pipeline's")
     add(
         "--seed",
@@ -85,19 +55,11 @@ def add_parser(subparsers: Any) -> None:
     add("--height", metavar="PX", type=positive, help="default: the pipeline's")
     add("--width", metavar="PX", type=positive, help="default: the pipeline's")
     add(
-        "--arg",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="any other argument of the pipeline's call; several times",
-    )
-    add(
         "--execution",
         choices=("loop", "native"),
         default="loop",
         help="hook the blocks in their own loop, or install through cache-dit; default: loop",
     )
-    add("--device", metavar="NAME", help="default: cuda where there is one, else cpu")
     add(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
@@ -121,7 +83,7 @@ def add_parser(subparsers: Any) -> None:
         default=Path("out/run"),
         help="where to save; default: out/run",
     )
-    add("--format", choices=("human", "json"), default="human", help="how to print the numbers")
+    add_format(parser, "the numbers")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -130,17 +92,19 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0; errors are raised.
     """
-    from cachedit_yaml.generating.loading import CouldNotRunError, check_folder, check_writable
-    from cachedit_yaml.generating.results import is_file
-    from cachedit_yaml.registry.registry import Registry
+    from cachedit_yaml.generating.loading import CouldNotRunError, check_folder
+    from cachedit_yaml.generating.results import PICTURES, is_file
 
     check_folder(args.model)
-    check_writable(args.out.parent if is_file(args.out) else args.out)
+    make_folder("--out", args.out.parent if is_file(args.out) else args.out)
     if args.timeline is not None:
-        check_writable(args.timeline.parent)
+        make_folder("--timeline", args.timeline.parent)
+        check_file("--timeline", args.timeline)
+        if args.timeline.suffix.lower() not in PICTURES:
+            raise ConfigError(f"--timeline {args.timeline}: a picture ends in {one_of(PICTURES)}")
     settings = settings_of(args.set)
     registry = Registry.load(args.adapters)
-    spec = registry.get(args.adapter) if args.adapter is not None else None
+    spec = find_one(registry, args.adapter).spec if args.adapter is not None else None
     if args.compare:
         try:
             import skimage.metrics  # noqa: F401
@@ -175,7 +139,7 @@ def _generate(
         print(f"Loading {args.model} ...", file=sys.stderr, flush=True)
     pipeline = load_pipeline(args.model, args.device, args.dtype)
     if spec is None:
-        spec = find_spec(registry, pipeline=type(pipeline))[0]
+        spec = match_live(registry, pipeline).spec
     call = build_call(
         pipeline,
         Wishes(
@@ -224,52 +188,3 @@ def _generate(
                 plan=handle.plan,
                 profile=args.profile,
             )
-
-
-def find_spec(
-    registry: Registry,
-    name: str | None = None,
-    pipeline: type | str | None = None,
-    engine: str | None = None,
-) -> tuple[AdapterSpec, str | None]:
-    """Find an adapter by its name, its file, or the class that it serves.
-
-    Args:
-        registry: where to look.
-        name: a name, a file, or the name of a class.
-        pipeline: a pipeline's class, where there is no name.
-        engine: the engine that asks.
-
-    Returns:
-        The adapter, and how it was found where that is worth saying.
-
-    Raises:
-        AdapterNotFoundError: there is none.
-    """
-    if name is None:
-        assert pipeline is not None
-        match = registry.match_pipeline(pipeline, engine)
-        return match.spec, match.note
-    try:
-        return registry.get(name, engine), None
-    except AdapterNotFoundError as error:
-        if not name.isidentifier():
-            raise
-        for find in (registry.match_pipeline, registry.match_transformer):
-            try:
-                match = find(name, engine)
-            except AdapterNotFoundError:
-                continue
-            return match.spec, match.note
-        raise error from None
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return number

@@ -1,14 +1,15 @@
-"""``cachedit-yaml schema``: the JSON Schema of adapter files, for editors."""
+"""``cachedit-yaml schema``: the JSON Schemas of what is written by hand, for editors."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import Final
 
-from cachedit_yaml.language.json_schema import schema_path, text
+from cachedit_yaml.language.schemas import KINDS, schema_path
 
-_EPILOG = """\
+DESCRIPTION: Final = "Print the JSON Schema of adapter files, or of the files beside them."
+EPILOG: Final = """\
 examples:
   cachedit-yaml schema > adapter.v1.schema.json
   cachedit-yaml schema --path
@@ -18,33 +19,20 @@ An editor with a YAML language server completes and checks an adapter that begin
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "schema",
-        help="print the JSON Schema of adapter files",
-        epilog=_EPILOG,
-        description="Print the JSON Schema of adapter files.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument(
+        "--for",
+        dest="kind",
+        choices=list(KINDS),
+        default="adapter",
+        help="an adapter (default), defaults.yaml, or a file in probes/",
     )
     parser.add_argument("--path", action="store_true", help="print where the file lies instead")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the schema or its path.
-
-    Returns:
-        0, or 3 when the file is asked for and was not installed.
-    """
-    if not args.path:
-        sys.stdout.write(text())
-        return 0
-    path = schema_path()
-    if path is None:
-        print(
-            "cachedit-yaml schema: error: the file is not installed; print it without --path",
-            file=sys.stderr,
-        )
-        return 3
-    print(path)
+    """Print the schema or its path."""
+    path = schema_path(args.kind)
+    sys.stdout.write(f"{path}\n" if args.path else path.read_text(encoding="utf-8"))
     return 0

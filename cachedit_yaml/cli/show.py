@@ -4,44 +4,34 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from cachedit_yaml.cli.arguments import add_engine
+from cachedit_yaml.cli.arguments import add_adapter, add_engine, add_format
+from cachedit_yaml.cli.facts import measured_settings
+from cachedit_yaml.cli.named import Named, find_one
 from cachedit_yaml.cli.output import flow, print_diagnostics, print_json
-from cachedit_yaml.errors import AdapterNotFoundError
-from cachedit_yaml.language.plain import to_data
+from cachedit_yaml.language.build import to_data
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
 from cachedit_yaml.registry.registry import Registry
-from cachedit_yaml.registry.search_path import display_path
 
-_EPILOG = """\
+DESCRIPTION: Final = (
+    "Show an adapter's file and what it comes to with everything it extends, in one engine."
+)
+EPILOG: Final = """\
 examples:
   cachedit-yaml show flux                  by the adapter's name
   cachedit-yaml show QwenImagePipeline     by a pipeline's class
   cachedit-yaml show my.yaml               by the file
   cachedit-yaml show flux --format json    with everything it extends, as data
+  cachedit-yaml show flux --engine NAME    as one engine sees it
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "show",
-        help="show one adapter, resolved",
-        epilog=_EPILOG,
-        description="Show an adapter's file and what it comes to with everything it extends.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "name",
-        metavar="NAME",
-        help="an adapter's name, a file, or the class of a pipeline or transformer",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_adapter(parser)
     add_engine(parser, help="as this engine sees it; default: diffusers, or the first it serves")
-    parser.add_argument(
-        "--format", choices=("human", "json"), default="human", help="how to print the adapter"
-    )
+    add_format(parser, "the adapter")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,46 +41,31 @@ def run(args: argparse.Namespace) -> int:
         0; errors are raised.
     """
     registry = Registry.load(args.adapters)
-    spec, note = _find(registry, args.name, args.engine)
+    named = find_one(registry, args.adapter, args.engine)
+    spec = named.spec
     if args.format == "json":
-        print_json({"source": str(spec.source) if spec.source else None, **to_data(spec)})
+        source = str(spec.source) if spec.source else None
+        print_json({"source": source, "engine": spec.engine, **to_data(spec)})
         return 0
-    print("\n".join(_describe(spec, note)))
+    print("\n".join(_describe(named, spec)))
     print_diagnostics(registry.source_problems)
-    if spec.source is not None:
-        print(f"\n--- {display_path(spec.source)}")
-        print(Path(spec.source).read_text(encoding="utf-8-sig").rstrip())
+    print(f"\n--- {named.entry.shown}\n{named.entry.text.rstrip()}")
     return 0
 
 
-def _find(registry: Registry, name: str, engine: str | None) -> tuple[AdapterSpec, str | None]:
-    try:
-        return registry.get(name, engine), None
-    except AdapterNotFoundError as error:
-        # Most classes have a capital, adapters do not: say what the other one was about.
-        failure = error
-        for match in (registry.match_pipeline, registry.match_transformer):
-            try:
-                found = match(name, engine)
-            except AdapterNotFoundError as other:
-                if match == registry.match_pipeline and name[:1].isupper():
-                    failure = other
-                continue
-            return found.spec, found.note
-        raise failure from None
-
-
-def _describe(spec: AdapterSpec, note: str | None) -> Iterator[str]:
+def _describe(named: Named, spec: AdapterSpec) -> Iterator[str]:
     yield spec.name + (f": {spec.description}" if spec.description else "")
     facts = {
-        "note": note,
-        "file": display_path(spec.source) if spec.source else None,
+        "note": named.note,
+        "file": named.entry.shown,
         "extends": spec.extends,
-        "engine": spec.engine if spec.engine != "diffusers" else None,
+        "engines": ", ".join(named.entry.engines),
+        "shown for": spec.engine if len(named.entry.engines) > 1 else None,
         "pipelines": ", ".join(spec.pipelines),
         "models": ", ".join(spec.models),
         "requires": ", ".join(f"{n} {v.strip()}" for n, v in (spec.requires or {}).items()),
         "refuses": spec.refuse,
+        "measured": ", ".join(name for name, _ in measured_settings(spec)),
     }
     for name, value in facts.items():
         if value:

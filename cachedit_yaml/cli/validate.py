@@ -6,23 +6,28 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Final, TextIO
 
-from cachedit_yaml.cli.output import quiet_libraries
+from cachedit_yaml.cli.arguments import add_adapters
+from cachedit_yaml.cli.named import STDIN
+from cachedit_yaml.cli.output import check_file, quiet_libraries
 from cachedit_yaml.cli.validation.formats import human
 from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.cli.validation.run import validate, validate_and_fix
-from cachedit_yaml.cli.validation.targets import NothingFoundError, expand
+from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.rules.catalogue import RULES, Rule, find_rule
 from cachedit_yaml.yaml.diagnostics import nearest
-from cachedit_yaml.yaml.reading import MAX_BYTES
 
-_EPILOG = """\
+DESCRIPTION: Final = (
+    "Check adapter files: syntax, keys, values, what they mean together, and claims on the same "
+    "class. Also checks the cache part of the engines' configs, which it knows by their content."
+)
+EPILOG: Final = """\
 examples:
   cachedit-yaml validate                      all adapters that can be found
   cachedit-yaml validate adapters/ my.yaml    a folder with its subfolders, and a file
+  cachedit-yaml validate flux                 one by its name
   cachedit-yaml validate --fix my.yaml        mend what is safe, keep everything else
   cachedit-yaml validate --deep my.yaml       look at the classes too (imports torch)
   cachedit-yaml validate --explain CY205      what a finding means
@@ -34,30 +39,15 @@ Under GITHUB_ACTIONS findings become annotations as well.
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare the command's arguments."""
-    parser = subparsers.add_parser(
-        "validate",
-        help="check adapter files",
-        epilog=_EPILOG,
-        description="Check adapter files: syntax, keys, values, what they mean together, and "
-        "claims on the same class. Also checks the cache part of configs of cache-dit, vLLM-Omni "
-        "and SGLang, which it knows by their content.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="files, folders, patterns such as 'adapters/*.yaml', or - for stdin; "
-        "default: all adapters that can be found",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_adapters(parser)
     parser.add_argument(
         "--format",
         choices=("human", "json", "sarif", "github", "junit"),
         help="how to print the findings; default: human",
     )
-    parser.add_argument("--output", metavar="FILE", help="write them to a file")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="write them to a file")
     parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
     parser.add_argument(
         "--fix",
@@ -77,29 +67,26 @@ def run(args: argparse.Namespace) -> int:
     """Check the files.
 
     Returns:
-        0 without errors, 1 with errors, 2 when there is nothing to check, 3 when --deep cannot run.
+        0 without errors, 1 with errors.
+
+    Raises:
+        ConfigError: there is nothing to check, or what was asked for does not go together.
+        ImportError: --deep needs a package that is not installed.
     """
     if args.explain:
         return _explain(args.explain)
+    if args.output is not None:
+        check_file("--output", args.output)
     if args.deep:
         quiet_libraries()
-        try:
-            importlib.import_module("cachedit_yaml.rules.deep")
-        except ImportError as error:
-            print(f"cachedit-yaml validate: error: --deep cannot run: {error}", file=sys.stderr)
-            print("Install what it needs: pip install 'cachedit-yaml[run]'", file=sys.stderr)
-            return 3
-    stdin = "-" in args.paths
-    if args.fix and stdin:
-        return _wrong_use("--fix changes files, and stdin is none")
-    try:
-        paths = expand(args.paths) if args.paths else None
-    except NothingFoundError as error:
-        return _wrong_use(str(error))
-    report = _check(args, paths, stdin)
+        importlib.import_module("cachedit_yaml.rules.deep")
+    if args.fix and STDIN in args.targets:
+        raise ConfigError("--fix changes files, and stdin is none")
+    check = validate_and_fix if args.fix else validate
+    report = check(args.targets, adapters=args.adapters, deep=args.deep)
     if not report.files:
-        return _wrong_use("no adapter files found; name some, or a folder")
-    if args.output:
+        raise ConfigError("no adapter files found; name some, or a folder")
+    if args.output is not None:
         with open(args.output, "w", encoding="utf-8", newline="\n") as stream:
             _write(report, args.format or "human", stream)
         print(human.summary(report))
@@ -107,13 +94,6 @@ def run(args: argparse.Namespace) -> int:
         _write(report, args.format, sys.stdout)
     found = report.counts
     return 1 if found["error"] or (args.strict and found["warning"]) else 0
-
-
-def _check(args: argparse.Namespace, paths: Sequence[Path] | None, stdin: bool) -> Report:
-    if args.fix:
-        return validate_and_fix(paths, adapters=args.adapters, deep=args.deep)
-    content = sys.stdin.buffer.read(MAX_BYTES + 1) if stdin else None
-    return validate(paths, adapters=args.adapters, stdin=content, deep=args.deep)
 
 
 def _write(report: Report, form: str | None, stream: TextIO) -> None:
@@ -137,7 +117,7 @@ def _explain(code: str) -> int:
         names = [*RULES, *(known.id for known in RULES.values())]
         near = nearest(code, names)
         advice = f"did you mean {near[0]!r}?" if near else "see docs/rules.md"
-        return _wrong_use(f"there is no rule {code!r}; {advice}")
+        raise ConfigError(f"there is no rule {code!r}; {advice}")
     print(_described(rule))
     return 0
 
@@ -156,8 +136,3 @@ def _described(rule: Rule) -> str:
         if example:
             lines += ["", f"{word}:", *(f"  {line}" for line in example.splitlines())]
     return "\n".join(lines)
-
-
-def _wrong_use(message: str) -> int:
-    print(f"cachedit-yaml validate: error: {message}", file=sys.stderr)
-    return 2

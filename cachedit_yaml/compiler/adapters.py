@@ -7,9 +7,11 @@ modifier, made from a ``reset`` config on copies.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import cache_dit
+import torch
 from cache_dit import BlockAdapter, DBCacheConfig, DBPruneConfig, ForwardPattern, ParamsModifier
 from cache_dit.caching.block_adapters import FakeDiffusionPipeline
 
@@ -24,6 +26,26 @@ def block_adapters(plan: Plan, num_inference_steps: int | None = None) -> list[B
     ]
 
 
+def nested(transformers: Sequence[TransformerPlan]) -> dict[str, Any]:
+    """Arguments of a ``BlockAdapter`` that say which transformers and which lists."""
+    return {
+        "transformer": [item.module for item in transformers],
+        "blocks": [[x.holder for x in item.lists] for item in transformers],
+        "blocks_name": [[x.path for x in item.lists] for item in transformers],
+        "forward_pattern": [
+            [ForwardPattern[x.pattern.name] for x in item.lists] for item in transformers
+        ],
+    }
+
+
+def placeholder(module: torch.nn.Module) -> Any:
+    """What stands for the pipeline of a transformer alone.
+
+    cache-dit marks the class of this placeholder: a class of its own keeps the mark here.
+    """
+    return type("TransformerOnly", (FakeDiffusionPipeline,), {})(module)
+
+
 def block_adapter(
     plan: Plan, transformer: TransformerPlan, num_inference_steps: int | None
 ) -> BlockAdapter:
@@ -32,8 +54,6 @@ def block_adapter(
     ``enable_separate_cfg`` is explicit in every modifier: what the adapter's guidance says, or
     False where guidance is observed in the run.
     """
-    # cache-dit marks the class of this placeholder: a class of its own keeps the mark here.
-    placeholder = type("TransformerOnly", (FakeDiffusionPipeline,), {})
     separate = bool(plan.separate_cfg)
     modifiers = []
     for item in transformer.lists:
@@ -48,10 +68,7 @@ def block_adapter(
         )
     return BlockAdapter(
         pipe=placeholder(transformer.module),
-        transformer=[transformer.module],
-        blocks=[[item.holder for item in transformer.lists]],
-        blocks_name=[[item.path for item in transformer.lists]],
-        forward_pattern=[[ForwardPattern[item.pattern.name] for item in transformer.lists]],
+        **nested([transformer]),
         params_modifiers=[modifiers],
         # The compiler has checked names, roles and classes; cache-dit's check knows no roles.
         check_forward_pattern=False,

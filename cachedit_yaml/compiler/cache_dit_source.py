@@ -20,7 +20,7 @@ def cache_dit_version() -> str:
     """The installed version; the module's own ``__version__`` is wrong in some wheels."""
     found = [path.name for path in _folder().parent.glob("cache_dit-*.dist-info")]
     if len(found) == 1:
-        return found[0].split("-")[1]
+        return found[0].removeprefix("cache_dit-").removesuffix(".dist-info")
     from importlib import metadata  # takes as long as all the rest of `explain`
 
     return metadata.version("cache-dit")

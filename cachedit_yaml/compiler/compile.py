@@ -15,9 +15,10 @@ from cachedit_yaml.compiler.matching import class_matches, classes_of, split_nam
 from cachedit_yaml.compiler.paths import MISSING, condition_holds, explain_missing, follow
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.compiler.returns import contradiction
-from cachedit_yaml.compiler.settings import Layer, find_profile, layers_for
+from cachedit_yaml.compiler.settings import find_profile, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
+from cachedit_yaml.compiler.wrappers import explain_wrapper, unwrap
 from cachedit_yaml.errors import CompileError, RefusedError
 from cachedit_yaml.language.spec import (
     AdapterSpec,
@@ -36,7 +37,6 @@ def compile_adapter(
     cache_config: CacheSettings | None = None,
     transformer: torch.nn.Module | None = None,
     notes: Sequence[str] = (),
-    defaults: Layer | None = None,
 ) -> Plan:
     """Compile an adapter for a pipeline, or for one transformer of it.
 
@@ -47,7 +47,6 @@ def compile_adapter(
         cache_config: settings that win over profile and adapter.
         transformer: serve this transformer alone.
         notes: remarks for people that the plan keeps.
-        defaults: an engine's own defaults, which come before cache-dit's.
 
     Raises:
         RefusedError: the adapter says that this pipeline must not be cached.
@@ -59,7 +58,7 @@ def compile_adapter(
         raise RefusedError(f"{target} must not be cached: {spec.refuse}")
     if profile is not None:
         find_profile(spec, profile)
-    compiler = _Compiler(spec, pipeline, profile, cache_config, defaults)
+    compiler = _Compiler(spec, pipeline, profile, cache_config)
     compiler.notes += notes
     plan = compiler.run(transformer)
     if compiler.problems:
@@ -77,13 +76,11 @@ class _Compiler:
         pipeline: Any,
         profile: str | None,
         cache_config: CacheSettings | None,
-        defaults: Layer | None,
     ) -> None:
         self.spec = spec
         self.pipeline = pipeline
         self.profile = profile
         self.cache_config = cache_config
-        self.defaults = defaults
         self.problems: list[str] = []
         self.notes: list[str] = []
 
@@ -135,6 +132,10 @@ class _Compiler:
             if module is None or module is MISSING:
                 if declared.optional:
                     absent.append(path)
+                elif module is None and hasattr(self.pipeline, "load_components"):
+                    self.problems.append(
+                        f"pipeline.{path} is not loaded; call pipeline.load_components() first"
+                    )
                 elif module is None:
                     self.problems.append(
                         f"pipeline.{path} is None; if the pipeline may have none, write "
@@ -161,12 +162,24 @@ class _Compiler:
         self, path: str, module: torch.nn.Module, declared: Transformer
     ) -> TransformerPlan:
         where = f"pipeline.{path}"
+        wrapped = explain_wrapper(module, "transformer" if self.pipeline is None else where)
+        before = len(self.problems)
         classes = classes_of(declared)
         if declared.transformer_class is not None and not class_matches(module, classes):
+            held = (name for name, child in module.named_modules() if class_matches(child, classes))
+            inside = next((f"; it holds one: {where}.{name}" for name in held), "")
             self.problems.append(
-                f"{where} is a {type(module).__name__}; the adapter is for {', '.join(classes)}"
+                f"{where} is a {type(module).__name__}; the adapter is for "
+                f"{', '.join(classes)}{inside}"
             )
         blocks, variant, keys = self._layout(where, module, declared)
+        if wrapped is not None and (
+            len(self.problems) > before
+            or unwrap(module) is module
+            or any(follow(module, name) is MISSING for name in blocks)
+        ):
+            self.problems[before:] = [wrapped]  # the reason for all of them
+            return TransformerPlan(path, module, (), variant, "timestep", None)
         lists = [
             plan
             for list_path, block_list in blocks.items()
@@ -286,7 +299,6 @@ class _Compiler:
             layout=("transformers", path, *keys),
             profile=self.profile,
             cache_config=self.cache_config,
-            defaults=self.defaults,
         )
         self.problems += settings_that_do_not_fit(where, len(blocks), pattern.takes_encoder, layers)
         return ListPlan(list_path, where, blocks, holder, pattern, binding, layers)

@@ -1,8 +1,8 @@
 """Cache settings: layers merged by precedence, with the origin of every value.
 
-From weak to strong: cache-dit's defaults, the engine's where it has its own, the adapter's
-``cache``, its transformer's and list's ``params``, its ``steps``, the profile, the profile's
-``lists``, and ``cache_config`` (the engine's or the request's).
+From weak to strong: cache-dit's defaults, the adapter's ``cache``, its transformer's and list's
+``params``, its ``steps``, the profile, the profile's ``lists``, and ``cache_config`` (the engine's
+or the request's). What lies under an adapter is part of it by then.
 """
 
 from __future__ import annotations
@@ -219,7 +219,6 @@ def layers_for(
     layout: KeyPath = (),
     profile: str | None,
     cache_config: CacheSettings | None,
-    defaults: Layer | None = None,
 ) -> Layers:
     """Collect the layers of one block list.
 
@@ -242,8 +241,7 @@ def layers_for(
     ) -> Layer:
         return Layer(where, settings, label, path, max_steps, spec.places)
 
-    layers = [] if defaults is None else [defaults]
-    layers.append(layer(spec.cache, "cache", ("cache",)))
+    layers = [layer(spec.cache, "cache", ("cache",))]
     transformer = spec.transformers[transformer_path]
     if transformer.params is not None:
         keys: KeyPath = ("transformers", transformer_path, "params")

@@ -27,7 +27,8 @@ class CacheDiTBackend:
     """
 
     def __init__(self, cache_config: Mapping[str, Any] | None = None) -> None:
-        from cachedit_yaml.engines.vllm_omni.settings import ENGINE, read
+        from cachedit_yaml.engines.request import ENGINE
+        from cachedit_yaml.engines.vllm_omni.settings import read
 
         self.config = dict(cache_config or {})
         self._request = read(self.config)

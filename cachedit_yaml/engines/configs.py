@@ -6,15 +6,18 @@ What an engine's files look like says its :class:`ConfigFiles`.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
 from cachedit_yaml.engines import engines, find_engine
 from cachedit_yaml.engines.config_rules import check_settings
 from cachedit_yaml.errors import CacheditYamlError
-from cachedit_yaml.language.shapes import keys_of
-from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.language.structure import structure
+from cachedit_yaml.language.schemas import Schema, schema_of
+from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
+from cachedit_yaml.language.structure import check
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.checks.context import items, mapping
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, nearest, one_of
@@ -22,8 +25,36 @@ from cachedit_yaml.yaml.document import Document
 
 #: Keys that only an adapter has, or that every adapter must have.
 ADAPTER_KEYS: Final = frozenset({"schema", "pipelines", "transformers", "extends", "refuse"})
-#: Findings of the walker, as findings about a config.
+#: Findings about structure, as findings about a config.
 _CODES: Final = {"unknown-key": "config-unknown-key", "wrong-type": "config-wrong-type"}
+
+
+class Settings:
+    """The cache settings that an engine reads.
+
+    Args:
+        module: the engine's module; ``cache_config.schema.json`` beside it says what they may be.
+        foreign: names from elsewhere, and what to write here.
+        ours: whether the language's own settings are read too.
+    """
+
+    def __init__(self, module: str, foreign: Mapping[str, str], *, ours: bool = False) -> None:
+        self.path = Path(module).with_name("cache_config.schema.json")
+        self.foreign = foreign
+        self.ours = ours
+
+    @functools.cached_property
+    def schema(self) -> Schema:
+        """What they may be."""
+        schema: Schema = json.loads(self.path.read_text(encoding="utf-8"))
+        ours = schema_of(CacheSettings)["properties"] if self.ours else {}
+        return {**schema, "properties": {**ours, **schema["properties"]}}
+
+    @functools.cached_property
+    def others(self) -> Mapping[str, str]:
+        """Those of the engine's other cache backends, and which one reads them."""
+        properties = self.schema["properties"]
+        return {name: item["$comment"] for name, item in properties.items() if "$comment" in item}
 
 
 class Part(NamedTuple):
@@ -31,13 +62,13 @@ class Part(NamedTuple):
 
     Attributes:
         path: the keys that lead there.
-        settings: the dataclass that says what is allowed.
+        settings: what is read there.
         backend: the cache backend that is named beside it; None where none is needed.
         beside: the mapping that it stands in, whose own keys the engine reads.
     """
 
     path: KeyPath
-    settings: type
+    settings: Settings
     backend: object = "cache_dit"
     beside: KeyPath | None = None
 
@@ -46,14 +77,11 @@ class ConfigFiles:
     """The config files of one engine.
 
     Attributes:
-        settings: the dataclass that says what its cache settings may be; None where they are those
-            of another engine.
-        others: settings of the engine's other cache backends, and which one reads them.
+        settings: its cache settings; None where they are those of another engine.
         only: keys of the settings alone in a file that show whose they are.
     """
 
-    settings: ClassVar[type | None] = None
-    others: ClassVar[Mapping[str, str]] = {}
+    settings: ClassVar[Settings | None] = None
     only: ClassVar[frozenset[str]] = frozenset()
 
     def has(self, data: Mapping[str, Any]) -> bool:
@@ -91,7 +119,8 @@ def recognise(data: Mapping[str, Any] | None) -> str:
 
 def _words(known: Iterable[ConfigFiles]) -> set[str]:
     """The names of all cache settings."""
-    return {key for files in known if files.settings is not None for key in keys_of(files.settings)}
+    found = (files.settings for files in known if files.settings is not None)
+    return {key for settings in found for key in settings.schema["properties"]}
 
 
 def check_config(engine: str, document: Document, registry: Registry) -> list[Diagnostic]:
@@ -112,16 +141,17 @@ def check_config(engine: str, document: Document, registry: Registry) -> list[Di
             continue
         found += _structure(part, value, document)
         settings = mapping(value)
-        read_by_others = files.others if part.backend in ("cache_dit", None) else {}
+        read_by_others = part.settings.others if part.backend in ("cache_dit", None) else {}
         found += check_settings(settings, part.path, document, read_by_others)
-        if "adapter" in keys_of(part.settings):
+        if "adapter" in part.settings.schema["properties"]:
             found += _adapter(settings, part.path, document, registry)
-        found += _beside(files, part, mapping(_at(data, part.beside or ())), document)
+        found += _beside(part, mapping(_at(data, part.beside or ())), document)
     return found + files.remarks(data, document)
 
 
 def _structure(part: Part, value: object, document: Document) -> list[Diagnostic]:
-    _, problems = structure(part.settings, value, document, part.path)
+    settings = part.settings
+    problems = check(settings.schema, value, document, part.path, settings.foreign)
     return [
         dataclasses.replace(item, code=_CODES.get(item.code, "config-wrong-value"))
         for item in problems
@@ -163,9 +193,7 @@ def _adapter(
     return []
 
 
-def _beside(
-    files: ConfigFiles, part: Part, around: Mapping[str, Any], document: Document
-) -> list[Diagnostic]:
+def _beside(part: Part, around: Mapping[str, Any], document: Document) -> list[Diagnostic]:
     """Cache settings that stand beside `cache_config`, and a backend that reads none of it."""
     if part.beside is None:
         return []
@@ -180,7 +208,7 @@ def _beside(
                 "it", path, document.key_span(path),
                 hint="move it under 'cache_config'",
             ))  # fmt: skip
-    ours = keys_of(part.settings).keys() - files.others.keys()
+    ours = part.settings.schema["properties"].keys() - part.settings.others.keys()
     given = mapping(_at(document.data, part.path)).keys()
     if part.backend in (None, "none") and ours & given:
         found.append(Diagnostic(

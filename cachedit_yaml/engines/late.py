@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import sys
@@ -9,8 +10,12 @@ from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any, Final
 
 logger = logging.getLogger(__name__)
+
+#: Attribute of an engine's config object that says what of it was given, and by whom.
+GIVEN: Final = "_cachedit_yaml_given"
 
 Callback = Callable[[ModuleType], None]
 
@@ -26,6 +31,27 @@ def when_imported(name: str, callback: Callback) -> None:
         _call(callback, module)
         return
     sys.meta_path.insert(0, _Finder(name, callback))
+
+
+def wrap(holder: Any, name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Put a function around one that a module or a class holds.
+
+    Args:
+        holder: the module or class.
+        name: the function's name there.
+        hook: gets the inner function first, then the arguments.
+
+    Returns:
+        What stands there now.
+    """
+    inner = getattr(holder, name)
+
+    @functools.wraps(inner)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return hook(inner, *args, **kwargs)
+
+    setattr(holder, name, wrapper)
+    return wrapper
 
 
 def _call(callback: Callback, module: ModuleType) -> None:

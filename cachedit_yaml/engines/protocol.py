@@ -1,13 +1,16 @@
 """What an engine is to the rest of the package.
 
 Each engine's folder has an ``engine.py`` with an object of a class derived from :class:`Engine`.
-That module imports nothing that takes long: methods import what they need.
+That module imports nothing that takes long. What takes longer lies beside it, and is imported when
+it is needed: ``files.py`` (:class:`~cachedit_yaml.engines.configs.ConfigFiles`), ``probe.py``
+(``build`` and ``close``) and ``against.py`` (``compare``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -77,6 +80,7 @@ class Engine:
         plugin: how it loads this package; None where it does not.
         transformers_alone: whether its probes make transformers without pipelines, which guidance
             calls twice a step.
+        configs: its config files that `validate` knows, in words; empty for none.
         by_hand: whose code, written by hand, its models are compared with.
     """
 
@@ -92,6 +96,7 @@ class Engine:
     class_sources: ClassVar[tuple[str, ...]] = ()
     plugin: ClassVar[Plugin | None] = None
     transformers_alone: ClassVar[bool] = False
+    configs: ClassVar[str] = ""
     by_hand: ClassVar[str] = "cache-dit"
 
     @property
@@ -109,8 +114,12 @@ class Engine:
         """
         raise NotImplementedError
 
-    def read_config(self, source: object) -> Config | None:
+    def read_config(self, source: object, engine: str | None = None) -> Config | None:
         """Read what a caller gave in the place of an adapter; None for no config of this engine's.
+
+        Args:
+            source: what a caller gave.
+            engine: the engine that runs the model; default: diffusers.
 
         Raises:
             AdapterError: it is one, and wrong; carries every error.
@@ -120,7 +129,8 @@ class Engine:
 
     def files(self) -> ConfigFiles | None:
         """Its config files, which `validate` knows; None where it has none."""
-        return None
+        found: ConfigFiles | None = self._own("files").FILES if self.configs else None
+        return found
 
     def why_not(self, match: Match, pipeline: str) -> str | None:
         """Why an adapter serves a class of this engine's only where it is named, or None."""
@@ -151,10 +161,12 @@ class Engine:
             NotInstalledError: the engine, or a class that it needs, is not installed.
             ProbeError: it cannot be made; the message says why.
         """
-        raise NotImplementedError
+        made: Subject = self._own("probe").build(spec, recipe, seed=seed)
+        return made
 
     def close(self) -> None:
         """End what the last small model needs in this process, so that another engine can start."""
+        self._own("probe").close()
 
     def compare(self, spec: AdapterSpec, recipe: Recipe) -> Rival | None:
         """What code written by hand does on the same small model; None where there is none.
@@ -163,8 +175,13 @@ class Engine:
             NotInstalledError: the engine, or a class that it needs, is not installed.
             ProbeError: the model cannot be made; the message says why.
         """
-        return None
+        found: Rival | None = self._own("against").compare(spec, recipe)
+        return found
 
     def denoisers(self) -> Iterable[Denoiser]:
         """Its pipelines that hold a transformer which denoises, where that can be looked up."""
         return ()
+
+    def _own(self, module: str) -> Any:
+        """A module of the engine's folder."""
+        return import_module(f"cachedit_yaml.engines.{self.name}.{module}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -117,23 +116,6 @@ def light_parts(folder: Path) -> dict[str, Any]:
             # Loaded with its weights instead.
             continue
     return parts
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder, and find out before the work whether anything can be written into it.
-
-    Raises:
-        CouldNotRunError: nothing can be.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            return
-    except FileExistsError:
-        reason = "it is a file"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    raise CouldNotRunError(f"cannot write to {folder}: {reason}")
 
 
 def one_line(error: BaseException) -> str:

@@ -57,4 +57,4 @@ def _merged(path: Path, stamp: int, kind: str, engine: str) -> Document:
 
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, stamp: int) -> Document:
-    return read_file(path)[0]
+    return read_file(path, DEFAULTS)[0]

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import typing
 from collections.abc import Iterable, Mapping
@@ -48,11 +47,9 @@ class _Shape(NamedTuple):
 
 @functools.cache
 def _shape_of(cls: type) -> _Shape:
-    keys = keys_of(cls)
-    null = {name for name, key in keys.items() if _NONE in key.members}
-    if issubclass(cls, CacheSettings):
-        null |= {item.name for item in dataclasses.fields(CacheSettings)}
-    return _Shape(keys, null=frozenset(null))
+    # Of a setting, null is a value, or a slip.
+    null = keys_of(CacheSettings) if issubclass(cls, CacheSettings) else ()
+    return _Shape(keys_of(cls), null=frozenset(null), atomic=getattr(cls, "ATOMIC", False))
 
 
 def _below(shape: _Shape, name: str) -> _Shape:
@@ -62,14 +59,13 @@ def _below(shape: _Shape, name: str) -> _Shape:
     key = shape.keys.get(name)
     if key is None:
         return _Shape({})
-    atomic = bool(key.rules.get("atomic"))
     inner = nested(key)
     if inner is not None and inner[1] == "":
-        return _shape_of(inner[0])._replace(atomic=atomic)
+        return _shape_of(inner[0])
     values = {item for hint in key.members for item in _values(hint)}
     null = None if _NONE in values else frozenset[str]()
     entry = inner[0] if inner is not None and inner[1] == "NAME" else None
-    return _Shape({}, entry, key.rules.get("shorthand"), null, atomic)
+    return _Shape({}, entry, getattr(entry, "SHORTHAND", None), null)
 
 
 def _values(hint: Any) -> tuple[Any, ...]:

@@ -1,16 +1,15 @@
 """Where an unknown key belongs, or what it is called here.
 
-People come with the names of cache-dit, vLLM-Omni and SGLang in mind, or put a right key in a
+People come with the names of cache-dit and of engines in mind, or put a right key in a
 wrong place. Both deserve a better answer than "unknown key".
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from cachedit_yaml.language.shapes import keys_of, nested
+from cachedit_yaml.language.schemas import Schema, inner
 from cachedit_yaml.yaml.diagnostics import nearest
 
 _SEPARATE: Final = "write 'guidance: separate', or leave it out: the run shows it"
@@ -19,7 +18,7 @@ _THRESHOLD: Final = "it is called 'residual_diff_threshold' here"
 _WARMUP: Final = "it is called 'max_warmup_steps' here"
 
 #: Names from elsewhere, and what to write.
-_FOREIGN: Final[Mapping[str, str]] = {
+FOREIGN: Final[Mapping[str, str]] = {
     "enable_separate_cfg": _SEPARATE,
     "has_separate_cfg": _SEPARATE,
     "num_inference_steps": _STEPS,
@@ -69,25 +68,25 @@ class Advice(NamedTuple):
     replace: str | None = None
 
 
-def advise(cls: type, key: str, root: type) -> Advice:
-    """What to write instead of a key that `cls` does not have.
+def advise(schema: Schema, key: str, root: Schema, foreign: Mapping[str, str]) -> Advice:
+    """What to write instead of a key that a mapping does not have.
 
     Args:
-        cls: the mapping that the key stands in.
+        schema: the mapping that the key stands in.
         key: the unknown key.
         root: the outermost mapping of the document.
+        foreign: names from elsewhere, and what to write.
     """
-    own = list(keys_of(cls))
+    own = list(schema["properties"])
     if key.strip() in own:
         return Advice(
             f"spaces that are no ordinary spaces surround {key.strip()!r}: write them anew",
             key.strip(),
         )
-    below = _places(cls)
+    below = _places(schema)
     everywhere = _places(root)
     if key in below:
         return Advice(_belongs(below[key]))
-    foreign: Mapping[str, str] = getattr(root, "FOREIGN", _FOREIGN)
     if key in foreign:
         return Advice(foreign[key])
     if key in everywhere:
@@ -104,17 +103,21 @@ def _belongs(place: str) -> str:
     return f"belongs under '{place}:'" if place else "belongs at the top level of the file"
 
 
-@functools.cache
-def _places(root: type) -> Mapping[str, str]:
-    """Every key below `root` with the path of its mapping, the nearest to the top."""
-    found: dict[str, str] = {}
-    queue: list[tuple[type, str, int]] = [(root, "", 0)]
-    for cls, place, depth in queue:
-        for key in keys_of(cls).values():
-            found.setdefault(key.name, place)
-            inner = nested(key)
-            if inner is not None and depth < 4:
-                child, by = inner
-                step = {"": key.name, "NAME": f"{key.name}.NAME", "[]": key.name}[by]
-                queue.append((child, f"{place}.{step}" if place else step, depth + 1))
+#: Found once for each mapping of a schema, by its address: schemas stay and never change.
+_FOUND: Final[dict[int, dict[str, str]]] = {}
+
+
+def _places(root: Schema) -> Mapping[str, str]:
+    """Every key below a mapping with the path of its mapping, the nearest to the top."""
+    if id(root) in _FOUND:
+        return _FOUND[id(root)]
+    found = _FOUND[id(root)] = {}
+    queue: list[tuple[Schema, str, int]] = [(root, "", 0)]
+    for schema, place, depth in queue:
+        for name, value in schema["properties"].items():
+            found.setdefault(name, place)
+            below = inner(value)
+            if below is not None and depth < 4:
+                step = f"{name}.NAME" if below[1] == "NAME" else name
+                queue.append((below[0], f"{place}.{step}" if place else step, depth + 1))
     return found

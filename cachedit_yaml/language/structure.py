@@ -1,33 +1,40 @@
-"""Turn plain data into the dataclasses of the language, collecting everything that is wrong.
+"""Check plain data against the published schemas, and build the language's dataclasses from it.
 
-One walker serves YAML documents (with positions) and dicts that a user passes from Python
-(without). It knows no key by name: all it knows comes from the fields of the dataclasses.
+jsonschema finds what is wrong. Here its errors become diagnostics: with the place in the file, in
+the words of the language, and with advice. It serves YAML documents (with positions) and dicts
+that a user passes from Python (without).
 """
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from cachedit_yaml.language.misplaced import Advice, advise
-from cachedit_yaml.language.shapes import (
-    compiled,
+from cachedit_yaml.language.build import build
+from cachedit_yaml.language.misplaced import FOREIGN, Advice, advise
+from cachedit_yaml.language.schemas import Schema, at, choices, schema_of
+from cachedit_yaml.language.wording import (
+    as_written,
     describe,
-    keys_of,
-    kind_of,
-    members_of,
-    pattern_words,
-    required_keys,
+    form,
+    kind,
+    known,
+    label,
+    type_hint,
+    types_of,
 )
-from cachedit_yaml.language.values import FAILED, Values
-from cachedit_yaml.language.wording import known, label
-from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, one_of, show
+from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, nearest, one_of, show
 from cachedit_yaml.yaml.document import Document
 
 T = TypeVar("T")
 
+#: Nobody reads more than this.
+_MOST: Final = 1000
 _MOST_HINTS: Final = 50
+#: What the names below some keys are of.
+_CALLED: Final[Mapping[str | int, str]] = {"engines": "engine", "kinds": "kind of model"}
+_LENGTHS: Final = frozenset({"minItems", "maxItems", "minProperties", "maxProperties"})
 
 
 def structure(
@@ -44,180 +51,356 @@ def structure(
     Returns:
         The object, or None if there are errors, and all of them.
     """
-    walker = _Walker(document, cls)
-    result = walker.language(cls, data, prefix)
-    failed = result is FAILED or walker.diagnostics
-    return (None if failed else result), walker.diagnostics
+    found = check(schema_of(cls), data, document, prefix)
+    if found:
+        return None, found
+    assert isinstance(data, Mapping)
+    return assemble(cls, data, document)
 
 
-class _Walker(Values):
-    def __init__(self, document: Document | None, root: type) -> None:
-        super().__init__(document)
-        self.root = root
+def assemble(
+    cls: type[T], data: Mapping[str, Any], document: Document | None = None
+) -> tuple[T | None, list[Diagnostic]]:
+    """Build a dataclass from parts that were checked each for itself.
 
-    # --- mappings of the language ---
+    What may still be wrong is that something is missing, or is taken away where nothing is.
 
-    def language(self, cls: type, data: object, path: KeyPath) -> Any:
-        if not isinstance(data, Mapping):
-            return self.wrong_type((cls,), data, {}, path)
-        keys = keys_of(cls)
-        before = len(self.diagnostics)
-        values: dict[str, Any] = {}
-        for name, value in data.items():
-            if not isinstance(name, str):
-                self.report("non-string-key", f"the key {show(name)} is not text", path)
-            elif name not in keys:
-                self.unknown(cls, name, path, data)
-            else:
-                key = keys[name]
-                values[key.attribute] = self.value(key.members, value, key.rules, (*path, name))
-        for key in required_keys(cls):
-            if key.name not in data:
-                self.report(
-                    "missing-key",
-                    f"{label(path)} needs the key {key.name!r}",
-                    path,
-                    at_key=True,
-                    expected=describe(key.members, key.rules),
-                )
-        self.alternatives(cls, data, path)
-        if len(self.diagnostics) > before:
-            return FAILED
-        return cls(**values)
+    Args:
+        cls: the dataclass.
+        data: the parts, laid over each other.
+        document: the document that the data comes from, for positions.
 
-    def unknown(self, cls: type, name: str, path: KeyPath, data: Mapping[Any, Any]) -> None:
-        # Looking for names that are near takes its time, and nobody reads a thousand hints.
-        few = len(self.diagnostics) < _MOST_HINTS
-        advice = advise(cls, name, self.root) if few else Advice(None)
-        expected = None if advice.hint else known(list(keys_of(cls)))
-        # Never mend one key into another that is given too, but for one that is inherited.
-        replace = advice.replace
-        if (
-            replace is not None
-            and replace in data
-            and self.same_file((*path, name), (*path, replace))
-        ):
-            replace = None
-        self.report(
-            "unknown-key",
-            f"unknown key {name!r}",
-            (*path, name),
-            at_key=True,
-            hint=advice.hint,
-            expected=expected,
-            replace=replace,
-        )
+    Returns:
+        As :func:`structure`.
+    """
+    result, missing = build(cls, data)
+    if not missing:
+        return result, []
+    report = _Report(schema_of(cls), data, document, ())
+    for path in missing:
+        report.missing(path)
+    return None, report.in_order()
 
-    def same_file(self, one: KeyPath, other: KeyPath) -> bool:
-        if self.document is None:
-            return True
-        spans = self.document.key_span(one), self.document.key_span(other)
-        return len({span.path for span in spans if span is not None}) < 2
 
-    def alternatives(self, cls: type, data: Mapping[Any, Any], path: KeyPath) -> None:
-        any_of: Sequence[str] = getattr(cls, "ANY_OF", ())
-        if any_of and not any(name in data for name in any_of):
-            self.report("missing-key", f"{label(path)} needs {one_of(any_of)}", path, at_key=True)
-        groups: Sequence[Sequence[str]] = getattr(cls, "ONE_OF", ())
-        if not groups:
+def check(
+    schema: Schema,
+    data: object,
+    document: Document | None = None,
+    prefix: KeyPath = (),
+    foreign: Mapping[str, str] = FOREIGN,
+) -> list[Diagnostic]:
+    """Check plain data against a schema.
+
+    Args:
+        schema: the schema, without references.
+        data: the data.
+        document: the document that the data comes from, for positions.
+        prefix: the keys that lead to `data`.
+        foreign: names from elsewhere, and what to write instead.
+
+    Returns:
+        Everything that is wrong, in the order of the data.
+    """
+    from cachedit_yaml.language.checker import iter_errors  # takes time to import
+
+    report = _Report(schema, data, document, prefix, foreign)
+    for error in iter_errors(schema, data):
+        report.add(error)
+        if len(report.found) >= _MOST:
+            break
+    if document is None or not document.sources:
+        report.python(data, (), set())
+    return report.in_order()
+
+
+class _Report:
+    """Turns jsonschema's errors into diagnostics; paths are those within the data."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        data: object,
+        document: Document | None,
+        prefix: KeyPath,
+        foreign: Mapping[str, str] = FOREIGN,
+    ) -> None:
+        self.schema = schema
+        self.data = data
+        self.document = document
+        self.prefix = prefix
+        self.foreign = foreign
+        self.found: dict[tuple[KeyPath, str], Diagnostic] = {}
+
+    @property
+    def diagnostics(self) -> list[Diagnostic]:
+        return list(self.found.values())
+
+    def report(
+        self,
+        code: str,
+        message: str,
+        path: KeyPath,
+        at_key: bool = False,
+        replace: str | None = None,
+        **more: Any,
+    ) -> None:
+        """Add a finding, unless the same place is known to be wrong in this way already."""
+        whole = (*self.prefix, *path)
+        span = None
+        if self.document is not None:
+            find = self.document.key_span if at_key else self.document.value_span
+            span = find(whole)
+            if replace is not None:
+                more["fix"] = self.document.replacement(whole, replace, key=at_key)
+        # A value that is of the wrong type also lies outside of the bounds for the right one.
+        way = message if at_key else ""
+        self.found.setdefault((path, way), Diagnostic(code, message, whole, span, **more))
+
+    def label(self, path: KeyPath) -> str:
+        return label((*self.prefix, *path))
+
+    def in_order(self) -> list[Diagnostic]:
+        """The findings in the order of the data, what is missing somewhere before what is there."""
+        orders: dict[int, dict[Any, int]] = {}
+
+        def place(item: tuple[tuple[KeyPath, str], Diagnostic]) -> list[int]:
+            value: Any = self.data
+            found = []
+            for step in item[0][0]:
+                if isinstance(step, int):
+                    found.append(step)
+                    value = value[step]
+                else:
+                    if id(value) not in orders:
+                        orders[id(value)] = {name: i for i, name in enumerate(value)}
+                    found.append(orders[id(value)][step])
+                    value = value[step]
+            return found
+
+        return [diagnostic for _, diagnostic in sorted(self.found.items(), key=place)]
+
+    # --- jsonschema's errors ---
+
+    def add(self, error: Any, around: Schema | None = None) -> None:
+        """Report an error.
+
+        Args:
+            error: jsonschema's ValidationError.
+            around: the alternatives of which the error's schema is one.
+        """
+        if len(self.found) >= _MOST:
             return
-        started = [group for group in groups if any(name in data for name in group)]
-        choices = one_of([" with ".join(group) for group in groups])
-        if not started:
+        path: KeyPath = tuple(error.absolute_path)
+        if error.validator in ("anyOf", "oneOf"):
+            self.alternatives(error, path)
+        elif error.validator == "additionalProperties":
+            for name in error.instance:
+                if name not in error.schema["properties"]:
+                    self.unknown(error.schema, name, path, error.instance)
+        elif error.validator == "required":
+            for name in error.validator_value:
+                if name not in error.instance:
+                    self.missing((*path, name))
+        elif "propertyNames" in itertools.islice(reversed(error.schema_path), 1, 2):
             self.report(
-                "exactly-one",
-                f"{label(path)} needs one of its keys",
-                path,
+                "wrong-format",
+                f"{show(error.instance)} cannot be a key of {self.label(path)}",
+                (*path, error.instance),
                 at_key=True,
-                expected=choices,
+                expected=form(error.schema),
             )
+        elif error.validator in _LENGTHS:
+            self.length(error, path)
+        elif error.validator != "dependentRequired":  # `oneOf` beside it says the same
+            self.value(error, path, around)
+
+    def alternatives(self, error: Any, path: KeyPath) -> None:
+        """None of several alternatives holds: the one that fits the kind of the value is meant."""
+        options: list[Schema] = error.validator_value
+        if all(option.keys() == {"required"} for option in options):
+            self.groups([option["required"] for option in options], error, path)
+            return
+        for index, option in enumerate(options):
+            if any(_fits(choice, error.instance) for choice in choices(option)):
+                for inner in error.context:
+                    if inner.schema_path[0] == index:
+                        self.add(inner, error.schema)
+                return
+        self.wrong_type(error.schema, error.instance, path)
+
+    def groups(self, groups: list[list[str]], error: Any, path: KeyPath) -> None:
+        """Keys of which some are needed, or exactly one group."""
+        started = [group for group in groups if any(name in error.instance for name in group)]
+        choices = one_of([" with ".join(group) for group in groups])
+        if error.validator == "anyOf":
+            self.report("missing-key", f"{self.label(path)} needs {choices}", path, at_key=True)
+        elif not started:
+            message = f"{self.label(path)} needs one of its keys"
+            self.report("exactly-one", message, path, at_key=True, expected=choices)
         elif len(started) > 1:
-            given = [name for group in groups for name in group if name in data]
+            given = [name for group in groups for name in group if name in error.instance]
             self.report(
                 "exactly-one",
-                f"{label(path)} has {' and '.join(given)}",
+                f"{self.label(path)} has {' and '.join(given)}",
                 (*path, given[1]),
                 at_key=True,
                 expected=f"only one of {choices}",
             )
         else:
             for name in started[0]:
-                if name not in data:
-                    self.report(
-                        "missing-key",
-                        f"{label(path)} needs the key {name!r}",
-                        path,
-                        at_key=True,
-                        expected=" with ".join(started[0]),
-                    )
+                if name not in error.instance:
+                    self.missing((*path, name), " with ".join(started[0]))
 
-    # --- values ---
-
-    def value(
-        self, members: Sequence[Any], value: object, rules: Mapping[str, Any], path: KeyPath
-    ) -> Any:
-        if Any in members:
-            return self.plain(value, path)
-        if value is None and type(None) in members:
-            return None
-        for member in members:
-            kind = kind_of(member)
-            if kind == "scalar":
-                if self.is_scalar(member, value, members):
-                    return self.scalar(member, value, rules, path)
-            elif kind == "language":
-                shorthand = rules.get("shorthand")
-                if shorthand and isinstance(value, str):
-                    return self.shorthand(member, shorthand, value, path)
-                if isinstance(value, Mapping):
-                    return self.language(member, value, path)
-            elif kind == "mapping":
-                if isinstance(value, Mapping):
-                    return self.mapping(member, value, rules, path)
-            elif kind == "list":
-                if isinstance(value, (list, tuple)):
-                    return self.sequence(member, value, rules, path)
-            else:
-                found = self.literal(members, typing.get_args(member), value, rules, path)
-                if found is not None:
-                    return found
-        return self.wrong_type(members, value, rules, path)
-
-    def shorthand(self, cls: type, name: str, value: str, path: KeyPath) -> Any:
-        key = keys_of(cls)[name]
-        result = self.value(key.members, value, key.rules, path)
-        return FAILED if result is FAILED else self.language(cls, {name: value}, path)
-
-    def mapping(
-        self, hint: Any, data: Mapping[Any, Any], rules: Mapping[str, Any], path: KeyPath
-    ) -> Any:
-        self.length(len(data), rules, path, "entry", "entries")
-        members = members_of(typing.get_args(hint)[1])
-        inner = {k: v for k, v in rules.items() if not k.endswith("_items")}
-        pattern = rules.get("key_pattern")
-        result: dict[str, Any] = {}
-        for name, value in data.items():
-            child = (*path, name)
-            if not isinstance(name, str):
-                self.report("non-string-key", f"the key {show(name)} is not text", path)
-                continue
-            if pattern and not compiled(pattern).fullmatch(name):
-                self.report(
-                    "wrong-format",
-                    f"{show(name)} cannot be a key of {label(path)}",
-                    child,
-                    at_key=True,
-                    expected=pattern_words(pattern),
-                )
-            result[name] = self.value(members, value, inner, child)
-        return result
-
-    def sequence(
-        self, hint: Any, data: Sequence[Any], rules: Mapping[str, Any], path: KeyPath
-    ) -> Any:
-        self.length(len(data), rules, path, "item", "items")
-        members = members_of(typing.get_args(hint)[0])
-        inner = {k: v for k, v in rules.items() if not k.endswith("_items")}
-        return tuple(
-            self.value(members, item, inner, (*path, index)) for index, item in enumerate(data)
+    def unknown(self, schema: Schema, name: object, path: KeyPath, data: Any) -> None:
+        if not isinstance(name, str):
+            return  # a dict of Python's; see below
+        # Looking for names that are near takes its time, and nobody reads a thousand hints.
+        few = len(self.found) < _MOST_HINTS
+        advice = advise(schema, name, self.schema, self.foreign) if few else Advice(None)
+        names = list(schema["properties"])
+        what = _CALLED.get(path[-1]) if path else None
+        self.report(
+            "unknown-key",
+            f"no {what} is called {name!r}" if what else f"unknown key {name!r}",
+            (*path, name),
+            at_key=True,
+            hint=advice.hint,
+            expected=None if advice.hint else known(names),
+            # Never mend one key into another that is given too.
+            replace=advice.replace if advice.replace not in data else None,
         )
+
+    def missing(self, path: KeyPath, expected: str | None = None) -> None:
+        """A key is missing, or nothing stands there but what takes away what is not there."""
+        *parent, name = path
+        wanted = at(self.schema, path)
+        if self.stands(path):
+            hint = "nothing is inherited there that null could take away; remove the key"
+            self.wrong_type(wanted or {}, None, path, hint)
+            return
+        self.report(
+            "missing-key",
+            f"{self.label(tuple(parent))} needs the key {name!r}",
+            tuple(parent),
+            at_key=True,
+            expected=expected or (describe(wanted) if wanted is not None else None),
+        )
+
+    def length(self, error: Any, path: KeyPath) -> None:
+        size, limit = len(error.instance), error.validator_value
+        one, many = ("item", "items") if "Items" in error.validator else ("entry", "entries")
+        self.report(
+            "wrong-length",
+            f"{self.label(path)} has {size or 'no'} {one if size == 1 else many}",
+            path,
+            expected=f"at least {limit}" if size < limit else f"at most {limit}",
+        )
+
+    def value(self, error: Any, path: KeyPath, around: Schema | None) -> None:
+        """A single value is wrong."""
+        schema, value = error.schema, error.instance
+        if error.validator == "enum" and _fits(schema, value):
+            near = nearest(value, schema["enum"])
+            # What a mapping says in a word is described by its words alone.
+            whole = around if around is not None and "object" not in types_of(around) else schema
+            self.report(
+                "wrong-value",
+                f"{self.label(path)} cannot be {show(value)}",
+                path,
+                expected=describe(whole),
+                hint=f"did you mean {near[0]!r}?" if near else None,
+                replace=near[0] if near else None,
+            )
+        elif error.validator == "pattern":
+            self.report(
+                "wrong-format",
+                f"{self.label(path)} cannot be {show(value)}",
+                path,
+                expected=form(schema),
+            )
+        elif error.validator in ("type", "enum") and not _is_number_of(schema, value):
+            self.wrong_type(schema, value, path)
+        else:
+            message = f"{self.label(path)} cannot be {show(value)}"
+            self.report("out-of-range", message, path, expected=describe(schema))
+
+    def wrong_type(
+        self, schema: Schema, value: object, path: KeyPath, hint: str | None = None
+    ) -> None:
+        # That a file must give a value says nothing of which one.
+        schema = at(self.schema, path) or schema if value is None else schema
+        wanted = types_of(schema)
+        if value is None and schema.get("default") == {}:
+            hint = "write '{}' where nothing differs there"
+        self.report(
+            "wrong-type",
+            f"{self.label(path)} {'has no value' if value is None else f'is {kind(value)}'}",
+            path,
+            expected=describe(schema),
+            hint=hint or type_hint(wanted, value),
+            replace=as_written(wanted, value),
+        )
+
+    def stands(self, path: KeyPath) -> bool:
+        """Whether the data has something at a path."""
+        value: Any = self.data
+        for step in path:
+            if isinstance(step, str) and not (isinstance(value, Mapping) and step in value):
+                return False
+            value = value[step]
+        return True
+
+    # --- what JSON cannot say ---
+
+    def python(self, value: object, path: KeyPath, seen: set[int]) -> None:
+        """Report what stands in a user's dict and in no YAML: keys and values of other types."""
+        if isinstance(value, (Mapping, list, tuple)):
+            if id(value) in seen:  # also where it holds itself
+                return
+            seen.add(id(value))
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                if isinstance(name, str):
+                    self.python(item, (*path, name), seen)
+                else:
+                    message = f"the key {show(name)} is not text"
+                    self.report("non-string-key", message, path, at_key=True)
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                self.python(item, (*path, index), seen)
+        elif not (value is None or isinstance(value, (str, bool, int, float))):
+            self.report(
+                "wrong-type",
+                f"{self.label(path)} is {kind(value)}",
+                path,
+                expected="text, a number, true, false, null, a list or a mapping",
+            )
+
+
+def _fits(choice: Schema, value: object) -> bool:
+    """Whether a value is of the kind that one choice is about."""
+    if "enum" in choice:
+        return isinstance(value, str) and all(isinstance(item, str) for item in choice["enum"])
+    return choice.get("type") in _types(value)
+
+
+def _types(value: object) -> tuple[str, ...]:
+    """What JSON Schema calls the type of a value."""
+    if value is None:
+        return ("null",)
+    if isinstance(value, bool):
+        return ("boolean",)
+    if isinstance(value, (int, float)):
+        return ("integer", "number")
+    if isinstance(value, str):
+        return ("string",)
+    return ("object",) if isinstance(value, Mapping) else ("array",)
+
+
+def _is_number_of(schema: Schema, value: object) -> bool:
+    """Whether a number is of the right type, and too large, infinite or none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    wanted = types_of(schema)
+    whole = isinstance(value, int) or value.is_integer()
+    return "number" in wanted or ("integer" in wanted and whole)

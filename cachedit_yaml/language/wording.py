@@ -1,17 +1,24 @@
-"""How messages call keys and values, and what they advise for a value of the wrong type."""
+"""How messages call keys and values, what they say is expected, and what they advise."""
 
 from __future__ import annotations
 
 import re
-import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from cachedit_yaml.language.shapes import is_language, is_mapping
+from cachedit_yaml.language.schemas import Schema, choices
 from cachedit_yaml.yaml.diagnostics import KeyPath, one_of, show
 
 _YAML_1_1_BOOLEANS: Final = frozenset({"yes", "no", "on", "off", "y", "n"})
+_BOOLEANS: Final = _YAML_1_1_BOOLEANS | {"true", "false"}
 _ALMOST_NUMBER: Final = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?")
+_NUMBERS: Final = frozenset({"integer", "number"})
+_WORDS: Final = {
+    "array": "a list",
+    "boolean": "true or false",
+    "null": "null",
+    "object": "a mapping",
+}
 
 
 def known(names: Sequence[str]) -> str:
@@ -43,35 +50,86 @@ def label(path: KeyPath) -> str:
     return repr(last)
 
 
-def as_written(members: Sequence[Any], value: object) -> str | None:
+def describe(schema: Schema) -> str:
+    """What a value may be, in words."""
+    found = choices(schema)
+    words = [_describe(choice) for choice in found]
+    if len(words) > 1 and words[1] == _WORDS["object"]:
+        # A word that stands for the mapping that has it.
+        words[:2] = [f"{words[0]}, or {words[1]}"]
+    return " or ".join(dict.fromkeys(words)) or "any value"
+
+
+def _describe(schema: Schema) -> str:
+    if "const" in schema:
+        return show(schema["const"])
+    if "enum" in schema:
+        return one_of(schema["enum"])
+    kind = schema.get("type")
+    if kind in _NUMBERS:
+        return _number("a whole number" if kind == "integer" else "a number", schema)
+    if kind == "string":
+        return form(schema) if "pattern" in schema else "text"
+    return _WORDS.get(str(kind), "any value")
+
+
+def form(schema: Schema) -> str:
+    """What a pattern asks for. Editors show the same words."""
+    said: str = schema.get("patternErrorMessage", f"text that matches {schema['pattern']}")
+    return said.removeprefix("expected ")
+
+
+def _number(word: str, schema: Schema) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f"{word} from {low} to {high}"
+    parts = []
+    if low is not None:
+        parts.append(f"of at least {low}")
+    if above is not None:
+        parts.append(f"above {above}")
+    if high is not None:
+        parts.append(f"of at most {high}")
+    if below is not None:
+        parts.append(f"below {below}")
+    return f"{word} {' and '.join(parts)}" if parts else word
+
+
+def types_of(schema: Schema) -> set[str]:
+    """The types that a value may have; those of a choice of words are not among them."""
+    return {str(choice["type"]) for choice in choices(schema) if "type" in choice}
+
+
+def as_written(wanted: set[str], value: object) -> str | None:
     """A text that is a number or a boolean, as YAML 1.2 writes it."""
     if not isinstance(value, str):
         return None
     folded = value.casefold()
-    if bool in members and folded in _YAML_1_1_BOOLEANS | {"true", "false"}:
+    if "boolean" in wanted and folded in _BOOLEANS:
         return "true" if folded in ("yes", "on", "y", "true") else "false"
-    if (int in members or float in members) and _ALMOST_NUMBER.fullmatch(value):
+    if wanted & _NUMBERS and _ALMOST_NUMBER.fullmatch(value):
         return value.replace("_", "")
     return None
 
 
-def type_hint(members: Sequence[Any], value: object) -> str | None:
+def type_hint(wanted: set[str], value: object) -> str | None:
     """What to write instead of a value of the wrong type."""
-    wants_number = int in members or float in members
-    wants_list = any(typing.get_origin(m) is tuple for m in members)
+    if value is None:
+        return "give one, or remove the key"
     if isinstance(value, str):
-        if bool in members and value.casefold() in _YAML_1_1_BOOLEANS | {"true", "false"}:
+        if "boolean" in wanted and value.casefold() in _BOOLEANS:
             return f"{value} is text in YAML 1.2; write true or false without quotes"
-        if wants_number and _ALMOST_NUMBER.fullmatch(value):
+        if wanted & _NUMBERS and _ALMOST_NUMBER.fullmatch(value):
             extra = ", and without '_'" if "_" in value else ""
             return f"write {value.replace('_', '')} without quotes{extra}"
-        if wants_list:
+        if "array" in wanted:
             return f"write [{value}]"
-    if isinstance(value, (bool, int, float)) and not isinstance(value, str):
-        if str in members:
+    if isinstance(value, (bool, int, float)):
+        if "string" in wanted:
             return f'write "{show(value)}" in quotes if it is meant as text'
-        if wants_list:
+        if "array" in wanted:
             return f"write [{show(value)}]"
-    if isinstance(value, (list, tuple)) and any(is_mapping(m) or is_language(m) for m in members):
+    if isinstance(value, (list, tuple)) and "object" in wanted:
         return "write 'key: value' lines without dashes"
     return None

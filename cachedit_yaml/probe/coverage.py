@@ -117,10 +117,10 @@ def _row(
     if spec is None:
         return Row(name, ", ".join(classes), None, {}, "none", None, None, engine, "")
     adapter = label(spec)
-    lists = _lists(spec)
-    classes = classes or [
-        cls for item in spec.transformers.values() for cls in item.transformer_class or ()
-    ]
+    lists = _lists(spec, classes)
+    # Of a refused pipeline the adapter knows no transformer, whatever other engines have.
+    known = spec.transformers.values() if spec.refuse is None else ()
+    classes = classes or [cls for item in known for cls in item.transformer_class or ()]
     own = [item for item in results if item.adapter == adapter and item.pipeline == name]
     if engine != "diffusers" and not spec.refuse:
         # A pipeline that cannot be made small is tried by its transformer alone.
@@ -185,11 +185,18 @@ def merge(rows: Sequence[Row], others: Sequence[Mapping[str, Any]]) -> list[Row]
     return merged
 
 
-def _lists(spec: AdapterSpec) -> dict[str, str]:
+def _lists(spec: AdapterSpec, classes: Collection[str]) -> dict[str, str]:
+    """The block lists with their patterns; where layouts go by class, those of these classes."""
     found: dict[str, str] = {}
     for path, transformer in spec.transformers.items():
-        layouts = [item.blocks for item in transformer.variants or ()]
-        for blocks in (*layouts, transformer.blocks or {}):
+        layouts = [
+            item
+            for item in transformer.variants or ()
+            if not (classes and item.transformer_class) or {*classes} & {*item.transformer_class}
+        ]
+        chosen = any(classes and item.transformer_class and not item.when for item in layouts)
+        usual = {} if chosen else transformer.blocks or {}
+        for blocks in (*(item.blocks for item in layouts), usual):
             found |= {f"{path}.{name}": item.pattern for name, item in blocks.items()}
     return found
 

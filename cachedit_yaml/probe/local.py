@@ -35,7 +35,7 @@ class Local:
         name = type(pipeline).__name__
         self.recipe = Recipe(name, None, {}, {}, {}, {}, {PLAIN: {}}, "", None, ())
 
-    def begin(self, handle: Handle) -> None:
+    def begin(self, handle: Handle, steps: int = 0) -> None:
         """Its scheduler tells everything."""
 
     @torch.no_grad()

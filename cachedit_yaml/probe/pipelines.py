@@ -52,10 +52,10 @@ class Built:
     def _call(self) -> Any:
         return self.target.forward if not self.recipe.pipeline else type(self.target).__call__
 
-    def begin(self, handle: Handle) -> None:
+    def begin(self, handle: Handle, steps: int = STEPS) -> None:
         """Tell a handle how many steps come: no scheduler tells a transformer alone."""
         if not self.recipe.pipeline:
-            handle.refresh(STEPS)
+            handle.refresh(steps)
 
     def config(self) -> Mapping[str, Any]:
         """The fields that shapes may name: those of its first transformer's config."""

@@ -64,10 +64,10 @@ class Subject(Protocol):
     recipe: Recipe
     target: Any
 
-    def begin(self, handle: Handle) -> None:
+    def begin(self, handle: Handle, steps: int = ...) -> None:
         """Tell a handle of the generations to come, where no scheduler tells it."""
 
-    def run(self, case: str) -> torch.Tensor:
+    def run(self, case: str, steps: int = ...) -> torch.Tensor:
         """Run one case from the same random numbers; its whole output as one tensor."""
 
 

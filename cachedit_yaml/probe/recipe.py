@@ -58,13 +58,16 @@ class Recipe:
         return 2 if case in self.twice else 1
 
 
-def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Recipe:
+def recipe(
+    spec: AdapterSpec, pipeline: str, variant: str | None = None, *, alone: bool = False
+) -> Recipe:
     """Merge the layers of an adapter's probe for one pipeline class and one make of it.
 
     Args:
         spec: the adapter; it has a probe.
         pipeline: one of its pipeline classes; empty for the transformer alone.
         variant: one of :func:`variants`, or None.
+        alone: only the transformer of that pipeline class.
 
     Raises:
         KeyError: the probe has no such variant.
@@ -104,11 +107,11 @@ def recipe(spec: AdapterSpec, pipeline: str, variant: str | None = None) -> Reci
         inputs = {**(probe.forward or {}), **inputs}
         if spec.guidance.mode != "fused" and GUIDED not in without:
             cases.setdefault(GUIDED, {})
-    elif not pipeline:
-        inputs, cases = dict(probe.forward or {}), {PLAIN: {}}
+    elif alone or not pipeline:
+        inputs, cases = dict(own.forward or probe.forward or {}), {PLAIN: {}}
     return Recipe(
-        pipeline=pipeline,
-        variant=variant,
+        pipeline="" if alone else pipeline,
+        variant=pipeline if alone else variant,
         parts=parts,
         config=config,
         attributes=attributes,
@@ -130,7 +133,7 @@ def variants(spec: AdapterSpec, pipeline: str) -> list[str]:
 
 
 def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
-    """Every make of every pipeline class that an adapter names, and of its transformer alone.
+    """Every make of every pipeline class that an adapter names, and its transformers alone.
 
     Patterns among the names are left out: they name no class.
     """
@@ -146,6 +149,9 @@ def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
                 yield recipe(spec, pipeline, variant)
     if spec.probe.forward is not None:
         yield recipe(spec, "")
+    for pipeline, own in (spec.probe.pipelines or {}).items():
+        if own.forward is not None:
+            yield recipe(spec, pipeline, alone=True)
 
 
 def config_of(spec: AdapterSpec, path: str) -> Mapping[str, Any] | None:

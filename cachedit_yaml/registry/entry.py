@@ -12,13 +12,14 @@ from typing import Any, Final
 from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language.inherit import Resolver
 from cachedit_yaml.language.keys import HOME
-from cachedit_yaml.language.spec import AdapterSpec, Probe, Probes
-from cachedit_yaml.language.structure import structure
+from cachedit_yaml.language.schemas import load
+from cachedit_yaml.language.spec import AdapterSpec, Probe
+from cachedit_yaml.language.structure import assemble, check
 from cachedit_yaml.registry.search_path import PROBES, Source, display_path
 from cachedit_yaml.rules.load import Adapter, Claim, adapter_error
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
-from cachedit_yaml.yaml.reader import read_file
+from cachedit_yaml.yaml.reader import read_file, read_text
 from cachedit_yaml.yaml.reading import MAX_BYTES
 
 #: Whether a text may have the key `name`; most adapters leave it out.
@@ -126,7 +127,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The name, with the engine where it does not serve diffusers' pipelines: ``sglang/x``."""
+        """The name, with the engine where it does not serve diffusers' pipelines: ``engine/x``."""
         engine = self.engines[0]
         return self.name if engine in HOME else f"{engine}/{self.name}"
 
@@ -170,12 +171,10 @@ class Entry:
             return None
         document, found = read_file(path, display_path(path))
         if document.data is not None:
-            probes, problems = structure(Probes, document.data, document)
-            found = found + problems
-            if probes is not None:
-                key = "diffusers" if spec.engine in HOME else spec.engine
-                probe: Probe | None = getattr(probes, key)
-                return probe
+            found = found + check(load("probe"), document.data, document)
+            if not found:
+                section = document.data.get(HOME[0] if spec.engine in HOME else spec.engine)
+                return assemble(Probe, section)[0] if section is not None else None
         raise adapter_error(found)
 
     def with_probe(self, engine: str | None = None) -> AdapterSpec:
@@ -212,3 +211,27 @@ class Entry:
     def diagnostics(self) -> list[Diagnostic]:
         """Everything that is wrong or odd in the file."""
         return self.adapter.diagnostics
+
+
+class TextEntry(Entry):
+    """An adapter that lies in no file.
+
+    Args:
+        content: its text.
+        name: how messages call it.
+        resolve: finds what `extends` names.
+    """
+
+    def __init__(self, content: bytes, name: str, resolve: Resolver) -> None:
+        super().__init__(Source("argument", 0, Path(name), "argument"), Path(name), resolve)
+        self._content = content
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """What the text holds."""
+        return Adapter(*read_text(self._content, self.shown), resolve=self._resolve)
+
+    @cached_property
+    def raw(self) -> str:
+        """The text, to look for words in."""
+        return self._content.decode("utf-8", "replace")

@@ -89,6 +89,8 @@ def strongest(entries: Sequence[Entry], engine: str) -> tuple[list[Entry], list[
     def right(entry: Entry) -> tuple[int, int]:
         return entry.source.rank, entry.right(engine)
 
+    if len(entries) == 1:
+        return list(entries), []  # whose right need not be read from its file
     ordered = sorted(entries, key=right, reverse=True)
     best = right(ordered[0])
     return (
@@ -232,7 +234,7 @@ class ByClass:
             longest = max((literal_length(c.name) for _, c in found), default=0)
             found = [(e, c) for e, c in found if literal_length(c.name) == longest]
             if not found:
-                raise self._no_match(what, chain, lambda: claims(self._entries))
+                raise self._no_match(what, chain, asking, lambda: claims(self._entries))
         # Of several claims of one file the first counts.
         own = dict(reversed(found))
         best, overridden = strongest(list(dict.fromkeys(e for e, _ in found)), asking)
@@ -247,7 +249,11 @@ class ByClass:
         return Match(spec, how, own[entry].name, entry, asking, alike, overridden)
 
     def _no_match(
-        self, what: str, chain: Sequence[str], claims: Callable[[], list[tuple[Entry, Claim]]]
+        self,
+        what: str,
+        chain: Sequence[str],
+        engine: str,
+        claims: Callable[[], list[tuple[Entry, Claim]]],
     ) -> Exception:
         # A file that is no YAML may well be the one that was meant.
         word = re.compile(rf"\b{re.escape(chain[0])}\b")
@@ -255,10 +261,10 @@ class ByClass:
             if word.search(entry.raw) and not entry.readable:
                 return AdapterError(entry.diagnostics)
         if len(self._entries) > MANY:
-            known = self._words.classes()
+            known = list(self._words.classes().items())
         else:
-            known = {claim.name: entry for entry, claim in claims()}
-        return no_such_class(what, chain, known, self._entries, self._sources)
+            known = [(claim.name, entry) for entry, claim in claims()]
+        return no_such_class(what, chain, known, self._entries, self._sources, engine)
 
 
 def _one_of_many(

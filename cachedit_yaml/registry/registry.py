@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from cachedit_yaml.engines import NAMES
-from cachedit_yaml.errors import AdapterNotFoundError
 from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.conflicts import conflicts
@@ -26,7 +25,7 @@ from cachedit_yaml.registry.matching import (
     overriding,
     strongest,
 )
-from cachedit_yaml.registry.not_found import no_such_name
+from cachedit_yaml.registry.not_found import no_such_file, no_such_name
 from cachedit_yaml.registry.search_path import (
     SUFFIXES,
     Source,
@@ -146,11 +145,18 @@ class Registry:
             return self.entry(name_or_path, engine)
         path = Path(name_or_path).expanduser()
         if not path.exists():
-            raise AdapterNotFoundError(f"no such adapter file: {path}")
+            raise no_such_file(path, self.entries)
+        return self.find_file(path, Source("argument", len(self.sources), path, "argument"))
+
+    def find_file(self, path: Path, source: Source) -> Entry:
+        """A file as an adapter, whether it was found or not.
+
+        Args:
+            path: the file.
+            source: where it comes from, if it was not found.
+        """
         known = self._by_file.get(os.path.realpath(path))
-        if known is not None:
-            return known
-        return Entry(Source("argument", len(self.sources), path, "argument"), path, self.resolve)
+        return known if known is not None else Entry(source, path, self.resolve)
 
     def from_mapping(self, data: Mapping[str, Any], engine: str | None = None) -> AdapterSpec:
         """Build an adapter from a dict of the same keys.
@@ -186,7 +192,7 @@ class Registry:
         """The files with the adapter's name, the strongest first."""
         found = [entry for entry in self.entries if entry.name == name]
         if not found:
-            raise no_such_name(name, self.entries, self.sources)
+            raise no_such_name(name, self.entries, self.sources, engine)
         return _the_strongest(found, engine)
 
     def resolve(self, name: str, origin: Path | None) -> Path:
@@ -285,7 +291,7 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 def of_engine(
     name: str | os.PathLike[str], engine: str | None = None
 ) -> tuple[str | None, str | os.PathLike[str]]:
-    """Take the engine off a name such as ``sglang/flux``.
+    """Take the engine off a name such as ``engine/flux``.
 
     Args:
         name: a name or a path.

@@ -13,8 +13,9 @@ from cachedit_yaml.errors import AdapterError, ConfigError, SchemaVersionError
 from cachedit_yaml.language.defaults import DEFAULTS
 from cachedit_yaml.language.inherit import Resolver, bases_of
 from cachedit_yaml.language.keys import HOME
+from cachedit_yaml.language.schemas import schema_of
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
-from cachedit_yaml.language.structure import structure
+from cachedit_yaml.language.structure import assemble, check, structure
 from cachedit_yaml.language.views import (
     classes_of,
     engines_of,
@@ -25,8 +26,8 @@ from cachedit_yaml.language.views import (
 )
 from cachedit_yaml.rules.checks import (
     check_adapter,
-    check_engines,
     check_order,
+    check_repeats,
     check_settings,
     check_version,
 )
@@ -107,6 +108,7 @@ class Adapter:
         self._standalone = standalone
         self._only = only
         self._views: dict[str, _View] = {}
+        self._sound = True
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -184,7 +186,10 @@ class Adapter:
         for engine in dict.fromkeys((main, *others)):
             for item in self._view(engine).diagnostics:
                 found.setdefault((item.code, item.message, item.span or item.key_path), item)
-        return _in_order(list(found.values()), self.document)
+        result = list(found.values())
+        if self.document.sources and all(item.severity != "error" for item in result):
+            result += check_repeats(self._chain[0], self.engines)
+        return _in_order(result, self.document)
 
     @property
     def valid(self) -> bool:
@@ -217,7 +222,6 @@ class Adapter:
             found += check_order(document.data, document)
         if any(item.code == "schema-version" for item in found):
             return [], found
-        found += check_engines(document)
         bases, of_bases = bases_of(document, self._resolve)
         for base in bases:
             assert base.data is not None
@@ -225,6 +229,12 @@ class Adapter:
         found += of_bases
         if any(item.code == "schema-version" for item in found):
             return [], found
+        for each in (document, *bases):
+            # That the key is missing is said already, in better words.
+            data = {"schema": 1, **(each.data or {})}
+            problems = check(schema_of(AdapterSpec), data, each)
+            self._sound = self._sound and not problems
+            found += problems
         return [document, *bases], found
 
     def _view(self, engine: str) -> _View:
@@ -240,10 +250,11 @@ class Adapter:
         if not chain:
             return _View(None, _in_order(found, document), document.sources)
         merged = self.merged(engine)
-        data = merged.data or {}
-        if "schema" not in data:
-            data = {"schema": 1, **data}  # reported already, in better words
-        spec, problems = structure(AdapterSpec, data, merged)
+        data = {"schema": 1, **(merged.data or {})}
+        spec: AdapterSpec | None = None
+        problems: list[Diagnostic] = []
+        if self._sound:
+            spec, problems = assemble(AdapterSpec, data, merged)
         if not any(item.code == "extends" for item in found):
             standalone = self._standalone and "extends" not in data
             problems = problems + check_adapter(data, merged, standalone=standalone)

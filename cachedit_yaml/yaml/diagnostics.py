@@ -135,6 +135,11 @@ def one_of(names: Sequence[object]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
+def all_of(names: Sequence[object]) -> str:
+    """Write names as ``a, b and c``."""
+    return " and ".join(one_of(names).rsplit(" or ", 1))
+
+
 def show(value: object) -> str:
     """A value as its YAML author would recognise it, shortened."""
     if value is None:

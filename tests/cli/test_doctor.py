@@ -43,8 +43,17 @@ def test_a_pipeline_of_diffusers(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0, out
     assert re.search(r"cache-dit +1\.\S+ +tested", out)
     assert "flux serves it: it names the class" in out
-    assert "not vllm_omni/flux: made for vllm_omni" in out
     assert "pipe = cachedit_yaml.from_pretrained('MODEL', 'flux')" in out
+
+
+def test_why_another_does_not_serve_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "home.yaml").write_text(MINE.format(name="XPipeline"))
+    theirs = (tmp_path / "home.yaml").read_text()
+    section = "engines: {vllm_omni: {pipelines: [XPipeline]}}"
+    (tmp_path / "theirs.yaml").write_text(theirs.replace("pipelines: [XPipeline]", section))
+    _, out = doctor(capsys, "--adapters", str(tmp_path), "doctor", "--pipeline", "XPipeline")
+    assert "home serves it" in out
+    assert "not vllm_omni/theirs: made for vllm_omni" in out
 
 
 def test_the_versions_are_those_that_the_tests_pin() -> None:
@@ -115,9 +124,9 @@ def test_vllm_omni(
 ) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "Wan22Pipeline"}')
     found = as_json(capsys, "--model", str(tmp_path), "--engine", "vllm-omni")
-    assert found["choice"]["adapter"] == "vllm_omni/wan2.2"
+    assert found["choice"]["adapter"] == "wan"
     assert f"vllm-omni serve {tmp_path} --omni --cache-backend cache_dit" in found["snippet"]
-    assert '{"adapter": "vllm_omni/wan2.2"}' in found["snippet"]
+    assert '{"adapter": "wan"}' in found["snippet"]
     # For diffusers' own class nobody has tried it on the engine's.
     found = as_json(capsys, "--pipeline", "HunyuanVideoPipeline", "--engine", "vllm-omni")
     assert found["choice"]["adapter"] is None
@@ -135,15 +144,14 @@ def test_sglang(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     found = as_json(capsys, "--engine", "sglang")
     assert "SGLANG_CACHE_DIT_ENABLED=true" in found["snippet"]
     found = as_json(capsys, "--engine", "sglang", "--pipeline", "Krea2Pipeline")
-    assert found["choice"]["adapter"] == "sglang/krea-2"
+    assert found["choice"]["adapter"] == "krea-2"
     assert "SGLANG_CACHE_DIT_ENABLED=true" in found["snippet"]
     # What is made for diffusers' class serves SGLang's diffusers back end.
     found = as_json(capsys, "--engine", "sglang", "--pipeline", "LattePipeline")
     assert found["choice"]["adapter"] == "latte"
     assert "diffusers back end" in found["choice"]["why"]
     assert "--backend diffusers" in found["snippet"]
-    assert "cachedit-yaml show latte > latte.yaml" in found["snippet"]
-    assert "--cache-dit-config latte.yaml" in found["snippet"]
+    assert f"--cache-dit-config {ROOT / 'adapters' / 'latte.yaml'}" in found["snippet"]
     # In an environment that was set up before the plugin existed, that is what it says.
     assert "registered" in found["plugin"]
     monkeypatch.setenv("SGLANG_PLUGINS", "")

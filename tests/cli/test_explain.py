@@ -127,6 +127,43 @@ def test_for_people(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "warning: it requires torch >=99" in out
 
 
+def test_in_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    found = explain(capsys, "flux", "--engine", "vllm-omni", "--profile", "fast")
+    assert found["engine"] == "vllm_omni"
+    assert found["engines"] == ["diffusers", "cache_dit", "vllm_omni", "sglang"]
+    assert "FluxDMD2Pipeline" in found["pipelines"]
+    settings = found["transformers"][0]["lists"][0]["settings"]
+    assert re.fullmatch(
+        r"defaults\.yaml:\d+: profile fast", settings["residual_diff_threshold"]["origin"]
+    )
+    assert re.fullmatch(r"defaults\.yaml:\d+: cache", settings["max_warmup_steps"]["origin"])
+    assert found["measured"] == "not measured on this model"
+
+
+def test_measured(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    about = (
+        "{model: org/my, steps: 28, prompts: 16, blocks: 0.41, psnr: {pooled: 27.34, worst: 21.0}, "
+        "ssim: 0.9, device: H100, versions: {cache-dit: 1.5.3}, date: '2026-11-28'}"
+    )
+    (adapters / "mine.yaml").write_text(
+        MINE.replace("residual_diff_threshold: 0.3,", f"scm: slow, measured: {about},")
+    )
+    found = explain(capsys, adapters / "mine.yaml", "--profile", "fast")
+    says = (
+        "measured on org/my, 28 steps, 16 prompts: PSNR 27.3 dB, worst 21.0 dB, SSIM 0.900, "
+        "41 % of the blocks computed (H100, cache-dit 1.5.3, 2026-11-28)"
+    )
+    assert found["measured"] == says
+    more = ("--set", "max_warmup_steps=1")
+    found = explain(capsys, adapters / "mine.yaml", "--profile", "fast", *more)
+    assert found["measured"] == f"not measured with these settings, without them {says}"
+    assert explain(capsys, adapters / "mine.yaml")["measured"] == "not measured on this model"
+    assert main(["list", str(adapters / "mine.yaml")]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split("\t")[3] == "fast"
+    assert main(["show", str(adapters / "mine.yaml")]) == 0
+    assert "  measured:   fast" in capsys.readouterr().out
+
+
 def test_masks(capsys: pytest.CaptureFixture[str]) -> None:
     def strip(*settings: str) -> Any:
         more = [part for item in settings for part in ("--set", item)]
@@ -224,7 +261,8 @@ def test_without_cache_dit() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "  transformer_blocks         Pattern_1: (h, e) -> (e, h)" in done.stdout
-    assert re.search(r"residual_diff_threshold +0\.\d+ +flux\.yaml:\d+: profile fast", done.stdout)
+    origin = r"residual_diff_threshold +0\.\d+ +defaults\.yaml:\d+: profile fast"
+    assert re.search(origin, done.stdout)
     assert re.search(r"scm +\{preset: slow\} +command line", done.stdout)
     assert "note        cache-dit is not installed, so its defaults are left out" in done.stdout
 

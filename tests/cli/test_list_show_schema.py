@@ -9,7 +9,7 @@ import pytest
 
 from cachedit_yaml.cli import main
 from cachedit_yaml.cli.output import table
-from cachedit_yaml.language.json_schema import schema_path, text
+from cachedit_yaml.language.schemas import KINDS, schema_path
 from cachedit_yaml.registry.registry import Registry
 
 WAN = """\
@@ -51,12 +51,17 @@ def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_list(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--adapters", str(adapters)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["NAME", "SOURCE", "BLOCK", "LISTS", "PIPELINES"]
-    mine = next(line for line in lines if line.startswith("my-wan"))
-    assert mine.split()[1] == "argument"
-    assert "transformer.layers:3, transformer.blocks:2, transformer_2.blocks:2" in mine
-    assert mine.endswith("MyPipeline, OtherPipeline, ThirdPipeline and 1 more")
-    assert "(refused)" in next(line for line in lines if line.startswith("no "))
+    # Into a pipe, nothing is padded.
+    rows = {line.split("\t")[0]: line.split("\t")[1:] for line in lines[:-2]}
+    assert rows["NAME"] == ["SOURCE", "ENGINES", "MEASURED", "BLOCK LISTS", "PIPELINES"]
+    assert rows["my-wan"] == [
+        "argument",
+        "diffusers,cache_dit",
+        "-",
+        "transformer.layers:3, transformer.blocks:2, transformer_2.blocks:2",
+        "MyPipeline, OtherPipeline, ThirdPipeline and 1 more",
+    ]
+    assert rows["no"][3] == "(refused)"
     assert lines[-1] == f"{len(Registry.load(environ={}).entries) + 2} adapters"
 
 
@@ -126,23 +131,18 @@ def test_show_as_data_can_be_loaded(adapters: Path, capsys: pytest.CaptureFixtur
     assert main(["--adapters", str(adapters), "show", "my-wan", "--format", "json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data.pop("source") == str(adapters / "wan.yaml")
+    assert data.pop("engine") == "diffusers"
     found = Registry.load(extra=[adapters], environ={})
     assert found.from_mapping(data) == found.get("my-wan")
 
 
-def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["schema"]) == 0
-    assert capsys.readouterr().out == text()
-    assert main(["schema", "--path"]) == 0
-    assert capsys.readouterr().out.strip() == str(schema_path())
-
-
-def test_schema_that_is_not_installed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("cachedit_yaml.cli.schema.schema_path", lambda: None)
-    assert main(["schema", "--path"]) == 3
-    assert "not installed" in capsys.readouterr().err
+@pytest.mark.parametrize("kind", KINDS)
+def test_schema(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["schema"] if kind == "adapter" else ["schema", "--for", kind]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == schema_path(kind).read_text(encoding="utf-8")
+    assert main([*arguments, "--path"]) == 0
+    assert capsys.readouterr().out.strip() == str(schema_path(kind))
 
 
 def test_table() -> None:

@@ -17,7 +17,6 @@ from cachedit_yaml.cli.main import COMMANDS
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError, RefusedError
 
 ROOT = Path(cachedit_yaml.__file__).parents[1]
-OURS = ("validate", "list", "show", "schema")
 
 
 def run_process(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -33,18 +32,14 @@ def run_process(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str
 
 def fake(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """Let `demo` be a command that raises."""
-    module = types.ModuleType("fake_demo")
-
-    def add_parser(subparsers: Any) -> None:
-        subparsers.add_parser("demo")
+    module = types.ModuleType("fake")
+    vars(module).update(DESCRIPTION="", EPILOG="", add_arguments=lambda parser: None)
 
     def run(args: Any) -> int:
         raise error
 
-    module.add_parser = add_parser  # type: ignore[attr-defined]
-    module.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fake_demo", module)
-    monkeypatch.setitem(COMMANDS, "demo", COMMANDS["demo"]._replace(module="fake_demo"))
+    vars(module)["run"] = run
+    monkeypatch.setitem(sys.modules, "cachedit_yaml.cli.demo", module)
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +50,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "exit codes: 0 clean, 1 problems found, 2 wrong use, 3 could not run" in out
 
 
-@pytest.mark.parametrize("command", OURS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_commands_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"cachedit-yaml {command}" in capsys.readouterr().out.split("examples:")[1]
@@ -72,11 +67,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "usage: cachedit-yaml"),
         (["vaildate"], "unknown command 'vaildate'; did you mean 'validate'?"),
         (["xyz"], "the commands are validate, list"),
-        (["validate", "--fromat", "json"], "unrecognized arguments"),
+        (["validate", "--fromat", "json"], "arguments: --fromat; did you mean '--format'?"),
         (["validate", "--format", "xml"], "invalid choice: 'xml'"),
+        (["list", "--format", "jsn"], "did you mean 'json'?"),
+        (["show", "flux", "--engine", "difusers"], "did you mean 'diffusers'?"),
         (["--unknown"], "--unknown"),
         (["--adapters"], "expected one argument"),
-        (["show"], "required: NAME"),
+        (["show"], "required: ADAPTER_OR_PATH"),
     ],
 )
 def test_wrong_use(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,13 +111,16 @@ def test_errors_become_exit_codes(
     assert len(err.splitlines()) <= 2
 
 
-def test_a_command_that_is_not_there(
+def test_what_is_not_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(COMMANDS, "demo", COMMANDS["demo"]._replace(module="cachedit_yaml.none"))
+    fake(monkeypatch, ModuleNotFoundError("No module named 'torch'", name="torch"))
     assert main(["demo"]) == 3
     assert "pip install 'cachedit-yaml[demo]'" in capsys.readouterr().err
     assert main(["--help"]) == 0
+    fake(monkeypatch, ModuleNotFoundError("No module", name="cachedit_yaml.none"))
+    with pytest.raises(ModuleNotFoundError):
+        main(["demo"])
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

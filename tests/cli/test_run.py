@@ -117,7 +117,7 @@ def test_a_picture_does_not_depend_on_those_beside_it(command: list[str], tmp_pa
         (["--label", "1", "--set", "residual=1"], 2, "unknown key 'residual'"),
         (["--label", "1", "--set", "residual_diff_threshold=[1"], 2, "--set"),
         (["--label", "1", "--adapter", "ditt"], 2, "no adapter is called 'ditt'"),
-        (["--label", "1", "--adapter", "no.yaml"], 2, "no such adapter file: no.yaml"),
+        (["--label", "1", "--adapter", "no.yaml"], 2, "no such file or folder: no.yaml"),
         (["--label", "1", "--adapter", "flux"], 1, "does not fit DiTPipeline"),
         (["--label", "1", "--set", "Fn_compute_blocks=9"], 1, "Fn_compute_blocks 9"),
         (["--label", "1", "--device", "toaster"], 2, "no such device: toaster"),
@@ -174,13 +174,23 @@ def test_no_adapter_for_the_class(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_out_that_cannot_be_written(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    assert (
-        main(["run", "--model", str(model), "--label", "1", "--out", str(tmp_path / "file")]) == 3
-    )
-    assert f"cannot write to {tmp_path / 'file'}: it is a file" in capsys.readouterr().err
+    (tmp_path / "folder.png").mkdir()
+    command = ["run", "--model", str(model), "--label", "1", "--out"]
+    for option, says in (
+        (["file"], "--out: cannot write to file: file is a file, not a folder"),
+        (["file/deeper"], "--out: cannot write to file/deeper: file/deeper is a file"),
+        (["new", "--timeline", "folder.png"], "--timeline: cannot write folder.png: it is a fol"),
+        (["new", "--timeline", "x.txt"], "--timeline x.txt: a picture ends in .png"),
+    ):
+        assert main([*command, *option]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_interruption(

@@ -28,12 +28,10 @@ from cachedit_yaml.compiler.cache_dit_source import cache_dit_version, config_fi
 from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.compiler.settings import (
     EXPRESSED_ELSEWHERE,
-    Layer,
     Resolved,
     cache_dit_defaults,
     calibrators,
     has_calibrator,
-    layers_for,
 )
 from cachedit_yaml.language.spec import UNSET, CacheSettings, Calibrator, StepMask
 from tests.runtime.models import SmallPipeline, adapter, small
@@ -410,18 +408,3 @@ def test_unset_is_no_value() -> None:
     assert repr(UNSET) == "UNSET"
     assert dict(CacheSettings().given()) == {}
     assert dict(CacheSettings(scm=None).given()) == {"scm": None}
-
-
-def test_defaults_of_an_engine_come_before_those_of_cache_dit() -> None:
-    spec = adapter(cache={NAME: 0.5})
-    (path,) = spec.transformers
-    (blocks,) = spec.transformers[path].blocks or ()
-    defaults = Layer("the engine", CacheSettings(max_warmup_steps=3, residual_diff_threshold=0.1))
-    resolved = layers_for(
-        spec, path, blocks, None, profile=None, cache_config=None, defaults=defaults
-    ).resolve(None)
-    assert resolved.values["max_warmup_steps"] == 3
-    assert resolved.origins["max_warmup_steps"] == "the engine"
-    assert resolved.values[NAME] == 0.5
-    assert resolved.values["Bn_compute_blocks"] == 0
-    assert resolved.origins["Bn_compute_blocks"].startswith("cache-dit")

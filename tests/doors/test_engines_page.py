@@ -97,7 +97,7 @@ def test_what_only_the_engine_runs_is_read_as_it_says() -> None:
     config = re.search(r"cache_config=(\{.*\})", SNIPPETS["vLLM-Omni", "python"])
     assert config is not None
     request = read(yaml.safe_load(config[1]))
-    assert (request.adapter, request.profile, request.unknown) == ("wan2.2", "fast", ())
+    assert (request.adapter, request.profile, request.unknown) == ("wan", "fast", ())
     assert request.settings().residual_diff_threshold == 0.2
     words = shlex.split(SNIPPETS["vLLM-Omni", "sh"])
     request = read(yaml.safe_load(words[words.index("--cache-config") + 1]))

@@ -41,9 +41,9 @@ MODELS = {
     "qwen_image": Model("qwen-image", "QwenImagePipeline", "QwenImagePipeline"),
     "sd3": Model("stable-diffusion-3", "StableDiffusion3Pipeline", "StableDiffusion3Pipeline"),
     "longcat_image": Model("longcat-image", "LongCatImagePipeline", "LongCatImagePipeline"),
-    "wan": Model("wan2.2", "Wan22Pipeline", "WanPipeline"),
+    "wan": Model("wan", "Wan22Pipeline", "WanPipeline"),
     # A transformer for the noisy steps and one for the others.
-    "wan_two": Model("wan2.2", "Wan22Pipeline", "WanPipeline", "two"),
+    "wan_two": Model("wan", "Wan22Pipeline", "WanPipeline", "two"),
     "z_image": Model("z-image", "ZImagePipeline", "ZImagePipeline"),
     "bagel": Model("bagel", "BagelPipeline", "BagelPipeline"),
 }
@@ -62,7 +62,7 @@ def described(name: str) -> tuple[AdapterSpec, recipes.Recipe]:
     (spec,) = (
         entry.with_probe("vllm_omni")
         for entry in cachedit_yaml.list_adapters()
-        if entry.kind == "shipped" and "vllm_omni" in entry.engines and entry.name == model.adapter
+        if entry.kind == "shipped" and entry.name == model.adapter
     )
     return spec, recipes.recipe(spec, model.pipeline, model.variant)
 

@@ -15,17 +15,17 @@ from tests.engines.proofs import assert_proved
 
 pytestmark = pytest.mark.engines
 
-ADAPTERS = 47
+ADAPTERS = 46
+PIPELINES = 73
 RECIPES = 110
 
-SHIPPED = [
-    entry
+#: The adapters as vLLM-Omni sees them, with their probes.
+SHIPPED = {
+    entry.name: entry.with_probe("vllm_omni")
     for entry in cachedit_yaml.list_adapters()
     if entry.kind == "shipped" and "vllm_omni" in entry.engines
-]
-MADE = [
-    (entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.with_probe("vllm_omni"))
-]
+}
+MADE = [(name, recipe) for name, spec in SHIPPED.items() for recipe in recipes(spec)]
 
 
 def _id(value: object) -> str:
@@ -37,12 +37,12 @@ def _id(value: object) -> str:
 
 @pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
 def test_proofs(adapter: str, recipe: Recipe) -> None:
-    spec = next(entry for entry in SHIPPED if entry.name == adapter).with_probe("vllm_omni")
-    assert_proved(spec, recipe)
+    assert_proved(SHIPPED[adapter], recipe)
 
 
 def test_number_of_adapters() -> None:
     assert len(SHIPPED) == ADAPTERS
+    assert sum(len(spec.pipelines) for spec in SHIPPED.values()) == PIPELINES
     assert len(MADE) == RECIPES
     assert all(recipe.engine == "vllm_omni" for _, recipe in MADE)
 
@@ -65,7 +65,7 @@ def test_no_pipeline_is_left_out() -> None:
     from vllm_omni.diffusion.registry import DiffusionModelRegistry
 
     classes = {model.class_name for model in DiffusionModelRegistry.models.values()}
-    named = {name for entry in SHIPPED for name in entry.spec.pipelines}
+    named = {name for spec in SHIPPED.values() for name in spec.pipelines}
     assert len(classes) > 60
     assert classes - named == set()
     # Names in the engine's own table for which it has no class.

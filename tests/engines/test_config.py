@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from cachedit_yaml.engines.vllm_omni.files import FILES, Settings
-from cachedit_yaml.language.shapes import keys_of
+from cachedit_yaml.engines.vllm_omni.files import SETTINGS
+from cachedit_yaml.language.defaults import defaults_for
 from tests.engines import checkpoints
 from tests.engines.engine import running
 
@@ -73,6 +73,15 @@ def test_an_engine_default_given_on_purpose_counts(model: Path, tmp_path: Path) 
             engine.backend.enable(engine.pipeline)
 
 
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_the_defaults_under_every_adapter_are_the_engines(kind: str) -> None:
+    from vllm_omni.diffusion.data import DiffusionCacheConfig
+
+    ours = defaults_for(kind, "vllm_omni").data or {}
+    assert ours["cache"] == {name: getattr(DiffusionCacheConfig(), name) for name in ours["cache"]}
+    assert ours["steps"] == []
+
+
 def test_without_a_config_the_engines_defaults_hold(model: Path) -> None:
     with running("flux", model, cache_backend="cache_dit") as engine:
         found = values(engine)
@@ -93,7 +102,7 @@ def test_without_a_config_the_engines_defaults_hold(model: Path) -> None:
         ({"adapter": "missing.yaml"}, "no such adapter file"),
         ({"residual_diff_threshold": 1.5}, "residual_diff_threshold"),
         ({"execution": "quick"}, "execution must be 'loop' or 'native'"),
-        ({"adapter": "wan2.2"}, "does not fit FluxPipeline"),
+        ({"adapter": "wan"}, "does not fit FluxPipeline"),
     ],
 )
 def test_what_is_wrong_stops_the_start_and_says_what(
@@ -210,5 +219,5 @@ def test_every_field_of_the_engine_is_known() -> None:
     fields = {item.name for item in dataclasses.fields(DiffusionCacheConfig)}
     public = {name for name in fields if not name.startswith("_")}
     assert len(public) >= 20
-    assert public <= set(keys_of(Settings))
-    assert set(FILES.others) <= public
+    assert public <= set(SETTINGS.schema["properties"])
+    assert set(SETTINGS.others) <= public

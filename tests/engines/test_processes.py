@@ -113,7 +113,7 @@ def test_the_page(tmp_path: Path) -> None:
     try:
         engine.generate(num_inference_steps=20)
         plan = engine.handle.plan
-        assert plan.spec.name == "wan2.2"
+        assert plan.spec.name == "wan"
         text = engine.handle.explain()
         assert re.search(r"residual_diff_threshold +0\.2 ", text)
         assert "profile fast" in text

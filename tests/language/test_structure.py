@@ -1,4 +1,4 @@
-"""The walker: dataclasses from plain data, and back."""
+"""The structure of the language: dataclasses from plain data, and back, and what is wrong."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from language_documents import GOOD
 
 from cachedit_yaml.language import spec
-from cachedit_yaml.language.plain import to_data
-from cachedit_yaml.language.shapes import describe, keys_of
+from cachedit_yaml.language.build import to_data
+from cachedit_yaml.language.schemas import choices, load
+from cachedit_yaml.language.shapes import keys_of
 from cachedit_yaml.language.spec import UNSET, AdapterSpec, CacheSettings
-from cachedit_yaml.language.structure import structure
+from cachedit_yaml.language.structure import check, structure
+from cachedit_yaml.language.wording import describe
 from cachedit_yaml.rules.load import load_adapter
 from cachedit_yaml.yaml.reader import read_text
 
@@ -134,15 +136,6 @@ def test_unset_survives_copies() -> None:
     assert pickle.loads(pickle.dumps(UNSET)) is UNSET
 
 
-@pytest.mark.parametrize("cls", LANGUAGE)
-def test_every_key_can_be_described(cls: type) -> None:
-    keys = keys_of(cls)
-    assert keys
-    for key in keys.values():
-        assert key.rules["doc"].endswith("."), key.name
-        assert describe(key.members, key.rules)
-
-
 def test_lines_of_keys() -> None:
     found = adapter(GOOD["wan"])
     assert found.places[("cache", "residual_diff_threshold")].endswith(":5")
@@ -181,3 +174,54 @@ def test_the_message_of_a_huge_value_is_short() -> None:
     _, errors = structure(CacheSettings, {"scm": "x" * 100_000})
     assert len(errors[0].summary()) < 400
     assert read_text("a: 1")[0].data
+
+
+def test_a_dict_that_holds_itself_is_no_endless_loop() -> None:
+    data: dict[str, Any] = {"Fn_compute_blocks": 1, 2: {}}
+    data["scm"] = data["more"] = data
+    _, errors = structure(CacheSettings, data)
+    assert {"non-string-key", "unknown-key"} <= {item.code for item in errors}
+
+
+def test_findings_come_in_the_order_of_the_data() -> None:
+    data = {"zzz": 1, "scm": "fst", "max_warmup_steps": -1, "aaa": 2, "calibrator": {}}
+    _, errors = structure(CacheSettings, data)
+    assert [item.key_path for item in errors] == [(name,) for name in data]
+
+
+def test_of_alternatives_the_one_that_fits_the_value_is_meant() -> None:
+    found = {
+        "scm": [
+            ("fst", "wrong-value", "slow, medium, fast or ultra"),
+            ([1], "wrong-type", "slow, medium, fast or ultra, or a mapping or null"),
+            ({"mask": [0, 2]}, "wrong-type", "0 or 1"),
+            ({"mask": 1}, "wrong-type", "a list"),
+        ],
+        "max_accumulated_residual_diff_threshold": [
+            (0, "out-of-range", "a number above 0 or null"),
+            ("0.1", "wrong-type", "a number above 0 or null"),
+        ],
+    }
+    for name, cases in found.items():
+        for value, code, expected in cases:
+            (error,) = structure(CacheSettings, {name: value})[1]
+            assert (error.code, error.expected) == (code, expected), value
+
+
+def test_thousands_of_errors_are_cut_short() -> None:
+    many = {f"k{i}": {"blocks": {"b": "Pattern_9"}, "params": 1} for i in range(2000)}
+    found = check(load("adapter"), {"schema": 1, "transformers": many})
+    assert 1 <= len(found) <= 1001
+
+
+def test_every_value_can_be_described() -> None:
+    seen = 0
+    definitions = load("adapter")["$defs"]
+    for schema in (definitions[name] for name in definitions if name != "Whole"):
+        for name, value in schema.get("properties", {}).items():
+            words = describe(value)
+            # Only what is the engine's own business may be anything.
+            assert words != "any value" or not choices(value)[0].keys() - {"description"}, name
+            assert "null" not in words or value.get("type") or "nothing" not in str(value)
+            seen += 1
+    assert seen >= 150

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-import cachedit_yaml
 from cachedit_yaml.cli import main
-from cachedit_yaml.engines.diffusers.against import against_cache_dit
+from cachedit_yaml.engines.diffusers.against import compare
 from cachedit_yaml.probe.check import Checked
 from cachedit_yaml.probe.coverage import Denoiser, coverage, markdown, merge
 from cachedit_yaml.probe.prove import Proof
@@ -68,6 +67,27 @@ def test_what_was_proved() -> None:
     assert rows(skipped)["PixArtAlphaPipeline"].detail == "no OpenCV"
 
 
+def test_a_family_shows_the_layout_of_each_class() -> None:
+    entries = [item for item in Registry.load(environ={}).adapters() if item.name == "bria"]
+    found = [
+        Denoiser(f"{name}Pipeline", (("transformer", f"{name}Transformer2DModel"),))
+        for name in ("Bria", "BriaFibo2")
+    ]
+    lists = {row.pipeline: row.lists for row in coverage(entries, found, [])}
+    two = {"transformer.transformer_blocks", "transformer.single_transformer_blocks"}
+    assert lists["BriaPipeline"] == dict.fromkeys(two, "Pattern_1")
+    assert lists["BriaFibo2Pipeline"] == {"transformer.layers": "Pattern_3"}
+    assert set(lists["BriaFiboPipeline"]) == {*two, "transformer.layers"}  # nobody says its class
+
+
+def test_a_refused_pipeline_shows_no_transformer_of_another_engine() -> None:
+    entries = [item for item in Registry.load(environ={}).adapters() if item.name == "helios"]
+    (row,) = (
+        row for row in coverage(entries, [], [], ("sglang",)) if row.pipeline == "HeliosPipeline"
+    )
+    assert (row.status, row.transformer) == ("refused", "")
+
+
 def test_an_engines_row_is_proved_on_the_engine() -> None:
     entries = [item for item in Registry.load(environ={}).adapters() if item.name == "flux"]
     here = Checked("flux", "FluxPipeline", None, "plain", "proved")
@@ -120,8 +140,8 @@ def test_cache_dit_beside_ours() -> None:
         ("stable-diffusion-3", "StableDiffusion3ControlNetPipeline"),
         ("latte", "LattePipeline"),
     ):
-        spec = cachedit_yaml.load_adapter(name)
-        outcomes[pipeline] = against_cache_dit(spec, recipe(spec, pipeline))
+        spec = Registry.load(environ={}).find(name).with_probe()
+        outcomes[pipeline] = compare(spec, recipe(spec, pipeline))
     assert outcomes["PixArtSigmaPipeline"].outcome == "equal"
     assert outcomes["StableDiffusion3Pipeline"].outcome == "wrong"
     assert "skip_l" in outcomes["StableDiffusion3Pipeline"].detail

@@ -15,7 +15,7 @@ from cachedit_yaml.engines.diffusers.probe import find_pipeline
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.parts import build_part, randomise
 from cachedit_yaml.probe.pipelines import Built, quiet, tensor_of
-from cachedit_yaml.probe.recipe import recipe
+from cachedit_yaml.probe.recipe import Recipe, recipe, recipes
 from cachedit_yaml.probe.recipe import variants as probe_variants
 from cachedit_yaml.probe.values import Maker
 
@@ -36,9 +36,11 @@ __all__ = [
 @functools.cache
 def _probes() -> list[AdapterSpec]:
     shipped = [
-        entry for entry in cachedit_yaml.list_adapters() if entry.kind == "shipped" and entry.home
+        entry.with_probe("diffusers")
+        for entry in cachedit_yaml.list_adapters()
+        if entry.kind == "shipped" and "diffusers" in entry.engines
     ]
-    return [entry.spec for entry in shipped if entry.spec.probe is not None]
+    return [spec for spec in shipped if spec.probe is not None]
 
 
 def _spec(pipeline: str) -> AdapterSpec:
@@ -46,14 +48,15 @@ def _spec(pipeline: str) -> AdapterSpec:
 
 
 @functools.cache
-def _homes() -> dict[str, tuple[AdapterSpec, str]]:
-    """The adapter and the component by the class of each transformer with a probe of its own."""
-    found: dict[str, tuple[AdapterSpec, str]] = {}
+def _homes() -> dict[str, tuple[Recipe, str]]:
+    """How to make each transformer that a probe tries alone, and its component, by its class."""
+    found: dict[str, tuple[Recipe, str]] = {}
     for spec in _probes():
-        for path in spec.transformers if spec.probe.forward is not None else ():
-            part = (spec.probe.parts or {}).get(path)
-            if part is not None and hasattr(_diffusers(), part.part):
-                found.setdefault(part.part, (spec, path))
+        for alone in (item for item in recipes(spec) if not item.pipeline):
+            for path in spec.transformers:
+                part = alone.parts.get(path)
+                if part is not None and hasattr(_diffusers(), part.part):
+                    found.setdefault(part.part, (alone, path))
     return found
 
 
@@ -85,9 +88,9 @@ def variants(pipeline_class: str) -> list[str]:
 
 def transformer(class_name: str, *, seed: int = 0, **overrides: Any) -> ModelMixin:
     """The small transformer alone; ``overrides`` replace fields of its config."""
-    spec, path = _homes()[class_name]
+    alone, path = _homes()[class_name]
     with quiet():
-        return build_part(spec.probe.parts[path], path, seed=f"{seed}/{path}", **overrides)
+        return build_part(alone.parts[path], path, seed=f"{seed}/{path}", **overrides)
 
 
 def build(pipeline_class: str, *, seed: int = 0, **overrides: Any) -> DiffusionPipeline:
@@ -146,5 +149,5 @@ def forward_kwargs(model: ModelMixin, *, seed: int = 0) -> dict[str, Any]:
     """Small valid inputs for a call of the transformer itself: ``model(**inputs)``."""
     name = next(c.__name__ for c in type(model).__mro__ if c.__name__ in _homes())
     maker = Maker(dict(model.config), steps=4)
-    specs = _homes()[name][0].probe.forward
+    specs = _homes()[name][0].inputs
     return {key: maker.make(value, (seed, key)) for key, value in specs.items()}

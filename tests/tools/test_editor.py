@@ -11,6 +11,15 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+#: What an editor reads that opens this repository.
+SETTINGS = json.loads((ROOT / ".vscode" / "settings.json").read_text(encoding="utf-8"))
+YAML = {
+    "validate": True,
+    "hover": True,
+    "completion": True,
+    "schemaStore": {"enable": False},
+    "schemas": SETTINGS["yaml.schemas"],
+}
 
 
 class Editor:
@@ -45,7 +54,8 @@ class Editor:
             self.diagnostics[message["params"]["uri"]] = message["params"]["diagnostics"]
         elif "method" in message and "id" in message:
             items = message.get("params", {}).get("items", [])
-            self.write({"jsonrpc": "2.0", "id": message["id"], "result": [None] * len(items)})
+            result = [YAML if item.get("section") == "yaml" else None for item in items]
+            self.write({"jsonrpc": "2.0", "id": message["id"], "result": result})
         assert isinstance(message, dict)
         return message
 
@@ -74,23 +84,21 @@ class Editor:
 
 @pytest.fixture(scope="module")
 def editor() -> Iterator[Editor]:
-    process = subprocess.Popen(
-        ["yaml-language-server", "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    client = Editor(process)
-    client.ask("initialize", {
-        "processId": None, "rootUri": ROOT.as_uri(),
-        "capabilities": {"textDocument": {"hover": {"contentFormat": ["markdown"]}}},
-    })  # fmt: skip
-    client.send("initialized", {})
-    client.send("workspace/didChangeConfiguration", {"settings": {"yaml": {
-        "validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False},
-    }}})  # fmt: skip
-    yield client
-    client.ask("shutdown", None)
-    client.send("exit", None)
-    process.communicate()
+    command = ["yaml-language-server", "--stdio"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        client = Editor(process)
+        client.ask("initialize", {
+            "processId": None, "rootUri": ROOT.as_uri(),
+            "capabilities": {"textDocument": {"hover": {"contentFormat": ["markdown"]}}},
+        })  # fmt: skip
+        client.send("initialized", {})
+        # Whereupon it asks for them.
+        client.send("workspace/didChangeConfiguration", {"settings": {}})
+        yield client
+        client.ask("shutdown", None)
+        client.send("exit", None)
 
 
 def shipped(name: str) -> str:
@@ -102,13 +110,16 @@ def labels(result: Any) -> set[str]:
     return {item["label"] for item in items}
 
 
-def test_a_shipped_adapter_is_fine(editor: Editor) -> None:
-    uri = editor.open("flux.yaml", shipped("flux.yaml"))
-    assert editor.diagnostics[uri] == []
+@pytest.mark.parametrize("name", ["flux.yaml", "cosmos3.yaml", "defaults.yaml", "probes/flux.yaml"])
+def test_what_is_shipped_is_fine(editor: Editor, name: str) -> None:
+    # Without a first line that names a schema, it is held against the right one.
+    uri = editor.open(name, shipped(name) + "nothing: 1\n")
+    (found,) = editor.diagnostics[uri]
+    assert "nothing" in found["message"]
 
 
 def test_hover_says_what_a_key_means(editor: Editor) -> None:
-    text = shipped("flux.yaml")
+    text = shipped("dit.yaml")
     uri = editor.open("hover.yaml", text)
     lines = text.splitlines()
     line = next(i for i, item in enumerate(lines) if item.startswith("cache:"))
@@ -136,6 +147,38 @@ def test_completion_knows_the_values(editor: Editor) -> None:
     assert {"slow", "medium", "fast", "ultra"} <= labels(
         editor.at("textDocument/completion", uri, 2, 7)
     )
+
+
+HEAD = "# yaml-language-server: $schema=../schemas/adapter.v1.schema.json\nschema: 1\n"
+
+
+def test_completion_inside_of_an_engine(editor: Editor) -> None:
+    uri = editor.open("engines.yaml", HEAD + "engines:\n  \n")
+    found = labels(editor.at("textDocument/completion", uri, 3, 2))
+    assert {"diffusers", "cache_dit", "vllm_omni", "sglang"} <= found
+    uri = editor.open("section.yaml", HEAD + "engines:\n  vllm_omni:\n    \n")
+    found = labels(editor.at("textDocument/completion", uri, 4, 4))
+    assert {"pipelines", "refuse", "transformers", "cache"} <= found
+    assert not {"schema", "name", "extends", "engines"} & found
+    uri = editor.open("deep.yaml", HEAD + "engines:\n  vllm_omni:\n    cache:\n      \n")
+    found = labels(editor.at("textDocument/completion", uri, 5, 6))
+    assert {"residual_diff_threshold", "measured"} <= found
+
+
+def test_what_is_left_out_is_marked_where_nothing_is_inherited(editor: Editor) -> None:
+    part = "transformers: {t: {blocks: {b: {params: {scm: fast}}}}}\nstep_split: ~\n"
+    uri = editor.open("whole.yaml", HEAD + part)
+    messages = [item["message"] for item in editor.diagnostics[uri]]
+    assert any("pattern" in message for message in messages)
+    assert any("null could take away" in message for message in messages)
+    uri = editor.open("part.yaml", HEAD + "extends: x\n" + part)
+    assert editor.diagnostics[uri] == []
+
+
+def test_a_wrong_form_is_marked_in_our_words(editor: Editor) -> None:
+    uri = editor.open("form.yaml", HEAD + "name: my adapter\n")
+    (found,) = editor.diagnostics[uri]
+    assert found["message"] == "expected a name of letters, digits, '.', '_' and '-'"
 
 
 def test_a_misspelt_key_is_marked(editor: Editor) -> None:

@@ -22,7 +22,7 @@ transformers:
   transformer: {blocks: {transformer_blocks: pattern_1}}
 schema: 1   # of the language
 cache:
-    residual_diff_treshold: '0.12'     # tried on 28 steps
+    residual_diff_treshold: '0.1'     # tried on 28 steps
     cfg_compute_first: no
     scm: fst
     max_warmup_steps: 1_0
@@ -38,7 +38,7 @@ transformers:
   # its only list
   transformer: {blocks: {transformer_blocks: Pattern_1}}
 cache:
-    residual_diff_threshold: 0.12     # tried on 28 steps
+    residual_diff_threshold: 0.1     # tried on 28 steps
     cfg_compute_first: false
     scm: fast
     max_warmup_steps: 10
@@ -127,6 +127,20 @@ def test_a_folder_that_cannot_be_written(here: Path, capsys: pytest.CaptureFixtu
     finally:
         here.chmod(0o755)
     assert path.read_text(encoding="utf-8") == WRONG
+
+
+def test_what_repeats_the_defaults_goes_and_leaves_nothing_empty(here: Path) -> None:
+    head = "schema: 1\npipelines: [A]\ntransformers: {transformer: {blocks: {blocks: Pattern_1}}}\n"
+    path = here / "a.yaml"
+    path.write_text(
+        head + "cache: {Fn_compute_blocks: 1, max_continuous_cached_steps: 3}\n"
+        "profiles:\n  quality: {residual_diff_threshold: 0.08}\n"
+        "  balanced:\n    residual_diff_threshold: 0.12\n    calibrator: taylorseer\n"
+        "engines:\n  sglang: {steps: [], cache: {max_warmup_steps: 4}}\n",
+        encoding="utf-8",
+    )
+    assert main(["validate", "--fix", "a.yaml"]) == 0
+    assert path.read_text(encoding="utf-8") == head + "engines:\n  sglang: {}\n"
 
 
 def test_every_fix_mends_what_it_says() -> None:

@@ -1,24 +1,23 @@
 """Mutation score: whatever the schema requires or types, breaking it is found, on its line.
 
-The mutants are made from the dataclasses of the language, so a new key is tried by itself.
+The mutants are made from the published schema, so a new key is tried by itself.
 """
 
 from __future__ import annotations
 
-import typing
+import re
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 import yaml
 
-from cachedit_yaml.language.shapes import Key, is_language, is_mapping, keys_of, members_of, nested
-from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.language.schemas import Schema, choices, inner, load
 from cachedit_yaml.rules.load import check_document
 from cachedit_yaml.yaml.reader import read_text
 
-#: Where a class of the language may be nested in itself, this is deep enough.
-DEPTH = 6
+#: A key of a mapping, the mapping, what it leads to, and how that is reached.
+Step: TypeAlias = tuple[str, Schema, str]
 
 
 class Mutant(NamedTuple):
@@ -33,67 +32,55 @@ class Absent:
     """Stands for a key that is left out."""
 
 
-#: Names that each pattern of the language accepts.
-SAMPLES = {
-    r"^[A-Za-z_*][A-Za-z0-9_*]*$": "MyClass",
-    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "name",
-}
-
-
-def sample(members: tuple[Any, ...], rules: Any, depth: int = 0) -> Any:
+def sample(schema: Schema) -> Any:
     """A value that the language accepts."""
-    member = next((m for m in members if m is not type(None)), None)
-    origin = typing.get_origin(member)
-    if member is Any or member is str:
-        return text_for(rules.get("pattern"))
-    if member is bool:
+    found = choices(schema)
+    # A mapping where a word would do: it has more that can be wrong.
+    choice = next((item for item in found if item.get("type") == "object"), found[0])
+    kind = choice.get("type")
+    if "const" in choice:
+        return choice["const"]
+    if "enum" in choice:
+        return choice["enum"][0]
+    if kind == "boolean":
         return True
-    if member in (int, float):
-        if "const" in rules:
-            return rules["const"]
-        low = rules.get("minimum", rules.get("above", 0))
-        return 0.5 if member is float and low < 0.5 else max(1, int(low))
-    if origin is Literal:
-        return typing.get_args(member)[0]
-    if is_language(member):
-        return document(member, depth + 1)
-    inner = {k: v for k, v in rules.items() if not k.endswith("_items")}
-    if origin is tuple:
-        items = members_of(typing.get_args(member)[0])
-        return [sample(items, inner, depth)] * max(1, rules.get("min_items", 1))
-    if is_mapping(member):
-        values = members_of(typing.get_args(member)[1])
-        names = [name_for(rules.get("key_pattern"), i) for i in range(rules.get("min_items", 1))]
-        return {name: sample(values, inner, depth) for name in names or ["a"]}
-    raise AssertionError(f"no sample for {member}")
+    if kind in ("integer", "number"):
+        low = choice.get("minimum", choice.get("exclusiveMinimum", 0))
+        return 0.5 if kind == "number" and low < 0.5 else max(1, int(low))
+    if "properties" in choice:
+        return document(choice)
+    if kind == "array":
+        return [sample(choice["items"])] * max(1, choice.get("minItems", 1))
+    if kind == "object":
+        names = [name_for(choice, i) for i in range(choice.get("minProperties", 1))]
+        return {name: sample(choice.get("additionalProperties") or {}) for name in names or ["a"]}
+    return text_for(choice.get("pattern"))
 
 
 def text_for(pattern: str | None) -> str:
-    import re
-
-    for text in ("name", "sglang", "a.b", "pipeline.x", ">=1", "_cache_dit_x"):
+    for text in ("name", "a.b", "pipeline.x", ">=1", "_cache_dit_x", "2026-01-31", "a.json"):
         if pattern is None or re.fullmatch(pattern, text):
             return text
     raise AssertionError(f"no text for {pattern}")
 
 
-def name_for(pattern: str | None, index: int) -> str:
-    text = text_for(pattern)
+def name_for(schema: Schema, index: int) -> str:
+    text = text_for(schema.get("propertyNames", {}).get("pattern"))
     return f"{text}{index}" if index else text
 
 
-def document(cls: type, depth: int = 0) -> dict[str, Any]:
-    """The smallest mapping that the language accepts for a class."""
-    result = {
-        key.name: sample(key.members, key.rules, depth)
-        for key in keys_of(cls).values() if key.required
-    }  # fmt: skip
-    groups = getattr(cls, "ONE_OF", ()) or [[name] for name in getattr(cls, "ANY_OF", ())[:1]]
-    if groups:
-        for name in groups[0]:
-            key = keys_of(cls)[name]
-            result[name] = sample(key.members, key.rules, depth)
-    if cls is AdapterSpec:
+def needed(schema: Schema) -> list[str]:
+    """The keys that the smallest mapping has."""
+    groups = schema.get("oneOf") or schema.get("anyOf") or [{"required": []}]
+    whole = ["pattern"] if "pattern" in schema["properties"] else []
+    some = list(schema["properties"])[: schema.get("minProperties", 0)]
+    return [*schema.get("required", ()), *groups[0]["required"], *whole, *some]
+
+
+def document(schema: Schema) -> dict[str, Any]:
+    """The smallest mapping that the language accepts."""
+    result = {name: sample(schema["properties"][name]) for name in needed(schema)}
+    if "extends" in schema["properties"]:
         result |= {
             "pipelines": ["MyPipeline"],
             "transformers": {"transformer": {"blocks": {"blocks": "Pattern_1"}}},
@@ -101,40 +88,43 @@ def document(cls: type, depth: int = 0) -> dict[str, Any]:
     return result
 
 
-def classes() -> Iterator[tuple[type, list[tuple[Key, str]]]]:
-    """Every class of the language, with the keys that lead to it."""
-    seen: set[type] = set()
-    queue: list[tuple[type, list[tuple[Key, str]]]] = [(AdapterSpec, [])]
-    for cls, way in queue:
-        if cls in seen or len(way) > DEPTH:
+def mappings() -> Iterator[tuple[Schema, list[Step]]]:
+    """Every mapping of the language, with the keys that lead to it."""
+    seen: set[str] = set()
+    queue: list[tuple[Schema, list[Step]]] = [(load("adapter"), [])]
+    for schema, way in queue:
+        # The sections of engines are alike; what an engine's says is what the file itself says.
+        shown = str(sorted(schema["properties"]))
+        if shown in seen:
             continue
-        seen.add(cls)
-        yield cls, way
-        for key in keys_of(cls).values():
-            inner = nested(key)
-            if inner is not None:
-                queue.append((inner[0], [*way, (key, inner[1])]))
+        seen.add(shown)
+        yield schema, way
+        for name, value in schema["properties"].items():
+            below = inner(value)
+            if below is not None:
+                queue.append((below[0], [*way, (name, schema, below[1])]))
 
 
-def wrap(value: Any, way: list[tuple[Key, str]]) -> Any:
+def without_others(around: dict[str, Any], schema: Schema, key: str) -> None:
+    """Leave out of a mapping what excludes a key."""
+    groups = [group["required"] for group in schema.get("oneOf", ())]
+    for group in groups:
+        if key not in group and any(key in other for other in groups):
+            for name in group:
+                around.pop(name, None)
+
+
+def wrap(value: Any, way: list[Step]) -> Any:
     """A whole document that holds a value at the end of a way."""
-    owners = [AdapterSpec]
-    for key, _ in way:
-        inner = nested(key)
-        assert inner is not None
-        owners.append(inner[0])
-    for (key, by), owner in zip(reversed(way), reversed(owners[:-1]), strict=True):
+    for name, schema, by in reversed(way):
         if by == "NAME":
-            value = {name_for(key.rules.get("key_pattern"), 0): value}
+            owner = next(item for item in choices(schema["properties"][name]) if "type" in item)
+            value = {name_for(owner, 0): value}
         elif by == "[]":
             value = [value]
-        around = document(owner)
-        groups = getattr(owner, "ONE_OF", ())
-        for group in groups:
-            if key.name not in group and any(key.name in other for other in groups):
-                for name in group:
-                    around.pop(name, None)
-        around[key.name] = value
+        around = document(schema)
+        without_others(around, schema, name)
+        around[name] = value
         value = around
     return value
 
@@ -159,14 +149,10 @@ def owner_of(lines: list[str], place: int) -> int:
     return 0
 
 
-def dump(cls: type, way: list[tuple[Key, str]], key: str, value: Any) -> tuple[str, int] | None:
+def dump(schema: Schema, way: list[Step], key: str, value: Any) -> tuple[str, int]:
     """A document in which one key is broken, and the line where that shows."""
-    around = document(cls)
-    groups = getattr(cls, "ONE_OF", ())
-    for group in groups:
-        if key not in group and any(key in other for other in groups):
-            for name in group:
-                around.pop(name, None)
+    around = document(schema)
+    without_others(around, schema, key)
     around.pop(key, None)
     around[key] = MARK
     text = yaml.safe_dump(wrap(around, way), sort_keys=False, default_flow_style=False, width=10**6)
@@ -181,66 +167,60 @@ def dump(cls: type, way: list[tuple[Key, str]], key: str, value: Any) -> tuple[s
     return text.replace(MARK, shown), line
 
 
-def wrong_values(key: Key) -> Iterator[tuple[str, Any]]:
+def wrong_values(key: Schema) -> Iterator[tuple[str, Any]]:
     """Values that a key must not have."""
-    members, rules = key.members, key.rules
-    if Any in members:
+    found = {str(choice.get("type", "word")): choice for choice in choices(key)}
+    if not any(len(choice.keys() - {"description"}) for choice in found.values()):
         return
-    plain = [m for m in members if m in (bool, int, float, str)]
-    origins = [typing.get_origin(m) for m in members]
-    collections = any(is_mapping(m) or is_language(m) for m in members)
-    if type(None) not in members:
+    if "null" not in found:
         yield "null", None
-    if not collections:
+    if "object" not in found:
         yield "mapping", {"a": 1}
-    if tuple not in origins:
+    if "array" not in found:
         yield "list", ["x"]
-    if str not in plain:
+    if "string" not in found:
         yield "text", "no such value"
-    if bool not in plain:
+    if "boolean" not in found:
         yield "boolean", True
-    if not {int, float} & set(plain) and Literal not in origins:
+    numbers = [found[kind] for kind in ("integer", "number") if kind in found]
+    if not numbers and "word" not in found:
         yield "number", 12345.5
-    if int in plain and float not in plain:
+    if "integer" in found:
         yield "fraction", 1.5
-    if int in plain or float in plain:
+    for number in numbers:
         yield "huge", 1e308
         yield "nan", float("nan")
-        for name, step in (("minimum", -1), ("above", 0)):
-            if name in rules:
-                yield name, rules[name] + step
-        for name, step in (("maximum", 1), ("below", 0)):
-            if name in rules:
-                yield name, rules[name] + step
-    if str in plain and "pattern" in rules:
+        for name, step in (("minimum", -1), ("exclusiveMinimum", 0)):
+            if name in number:
+                yield name, number[name] + step
+        for name, step in (("maximum", 1), ("exclusiveMaximum", 0)):
+            if name in number:
+                yield name, number[name] + step
+    if "pattern" in found.get("string", {}):
         yield "pattern", "no such: form!"
-    if any(is_mapping(m) for m in members) and "key_pattern" in rules:
+    if "propertyNames" in found.get("object", {}):
         yield "key", {"no such: name!": 1}
-    if "max_items" in rules and tuple in origins:
-        member = next(m for m in members if typing.get_origin(m) is tuple)
-        item = sample(members_of(typing.get_args(member)[0]), rules)
-        yield "too many", [item] * (rules["max_items"] + 1)
-    if rules.get("min_items"):
-        yield "none", [] if tuple in origins else {}
+    for low, high, kind in (("minItems", "maxItems", "array"),
+                            ("minProperties", "maxProperties", "object")):  # fmt: skip
+        choice = found.get(kind, {})
+        if kind == "array" and high in choice:
+            yield "too many", [sample(choice["items"])] * (choice[high] + 1)
+        if choice.get(low):
+            yield "none", [] if kind == "array" else {}
 
 
 def mutants() -> Iterator[Mutant]:
-    for cls, way in classes():
-        path = ".".join([*(key.name for key, _ in way), ""])
-        for key in keys_of(cls).values():
-            if key.required:
-                made = dump(cls, way, key.name, Absent)
-                if made is not None:
-                    yield Mutant(f"{path}{key.name}: absent", *made)
+    for schema, way in mappings():
+        path = ".".join([*(name for name, _, _ in way), ""])
+        for name, key in schema["properties"].items():
+            if name in needed(schema)[: len(schema.get("required", ()))] or name == "pattern":
+                yield Mutant(f"{path}{name}: absent", *dump(schema, way, name, Absent))
             for what, value in wrong_values(key):
                 if what == "null" and path.startswith("engines."):
-                    continue  # takes away what all engines have
-                made = dump(cls, way, key.name, value)
-                if made is not None:
-                    yield Mutant(f"{path}{key.name}: {what}", *made)
-        made = dump(cls, way, "no_such_key_at_all", 1)
-        if made is not None:
-            yield Mutant(f"{path}: unknown key", *made)
+                    continue  # takes away what the file says further out
+                yield Mutant(f"{path}{name}: {what}", *dump(schema, way, name, value))
+        made = dump(schema, way, "no_such_key_at_all", 1)
+        yield Mutant(f"{path}: unknown key", *made)
 
 
 MUTANTS = list(mutants())
@@ -250,12 +230,12 @@ def test_there_are_many_mutants() -> None:
     assert len(MUTANTS) >= 500
     keys = {mutant.name.partition(":")[0] for mutant in MUTANTS}
     assert {"schema", "cache.residual_diff_threshold", "transformers.blocks.pattern"} <= keys
+    assert {"engines.diffusers.refuse", "cache.measured.psnr.worst"} <= keys
 
 
-@pytest.mark.parametrize("cls", [cls for cls, _ in classes()], ids=lambda cls: cls.__name__)
-def test_the_documents_that_are_broken_are_good_before(cls: type) -> None:
-    way = next(way for other, way in classes() if other is cls)
-    text = yaml.safe_dump(wrap(document(cls), way), sort_keys=False)
+@pytest.mark.parametrize(("schema", "way"), list(mappings()))
+def test_the_documents_that_are_broken_are_good_before(schema: Schema, way: list[Step]) -> None:
+    text = yaml.safe_dump(wrap(document(schema), way), sort_keys=False)
     _, found, _ = check_document(*read_text(text, "a.yaml"))
     errors = [str(item) for item in found if item.severity == "error"]
     # What the rules on meaning say about a document without sense is not the matter here.

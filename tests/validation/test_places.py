@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cachedit_yaml.language.defaults import DEFAULTS
-from cachedit_yaml.language.json_schema import FILE_NAME, generate
+from cachedit_yaml.language.schemas import schema_path
 
 ROOT = Path(__file__).parents[2]
 GOOD = "schema: 1\npipelines: [MyPipeline]\ntransformers: {t: {blocks: {b: Pattern_1}}}\n"
@@ -104,15 +104,15 @@ def test_every_shipped_adapter_names_its_schema(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     match = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
     assert match is not None
-    name = "defaults.v1.schema.json" if path.name == DEFAULTS else FILE_NAME
+    name = schema_path("defaults" if path.name == DEFAULTS else "adapter").name
     assert (path.parent / match[1]).resolve() == ROOT / "schemas" / name
 
 
 def test_the_entry_for_the_catalogue_of_schemas() -> None:
     entry = json.loads((ROOT / "schemas" / "schemastore.json").read_text())
     assert set(entry) == {"name", "description", "fileMatch", "url"}
-    assert entry["url"].endswith(f"cachedit-yaml-{FILE_NAME}")
-    schema = generate()
+    assert entry["url"].endswith(f"cachedit-yaml-{schema_path().name}")
+    schema = json.loads(schema_path().read_text(encoding="utf-8"))
     assert schema["$schema"].startswith("https://json-schema.org/")
     for name in ("title", "description", "examples"):
         assert schema[name]

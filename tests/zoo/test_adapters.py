@@ -12,7 +12,6 @@ from diffusers import ModelMixin
 import cachedit_yaml
 from cachedit_yaml.engines.diffusers.denoisers import denoisers
 from cachedit_yaml.engines.diffusers.probe import build, find_pipeline
-from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.check import check_recipe
 from cachedit_yaml.probe.coverage import coverage
 from cachedit_yaml.probe.recipe import Recipe, recipes, unused
@@ -20,27 +19,22 @@ from cachedit_yaml.registry.matching import class_names
 from cachedit_yaml.registry.registry import Registry
 from tests import tiny
 
-ADAPTERS = 77
+ADAPTERS = 71
 PIPELINES = 178
 RECIPES = 323
 INSTALLED = diffusers.__version__
 NEWEST = INSTALLED == "0.42.1"
 
-#: Adapters for the pipelines of another engine are tried by ``make test-engines``.
-SHIPPED = [
-    entry for entry in cachedit_yaml.list_adapters() if entry.kind == "shipped" and entry.home
-]
+#: The adapters for diffusers, with their probes; ``make test-engines`` tries those of engines.
+SHIPPED = {
+    entry.name: entry.with_probe("diffusers")
+    for entry in cachedit_yaml.list_adapters()
+    if entry.kind == "shipped" and "diffusers" in entry.engines
+}
 #: Adapter and pipeline class, for every class that an adapter names.
-DECLARED = [
-    (entry.name, name) for entry in SHIPPED for name in entry.spec_for("diffusers").pipelines
-]
-CACHED = [entry.name for entry in SHIPPED if entry.spec.refuse is None]
-MADE = [(entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.with_probe())]
-
-
-def spec_of(adapter: str) -> AdapterSpec:
-    """An adapter together with its probe."""
-    return next(entry for entry in SHIPPED if entry.name == adapter).with_probe()
+DECLARED = [(name, pipeline) for name, spec in SHIPPED.items() for pipeline in spec.pipelines]
+CACHED = [name for name, spec in SHIPPED.items() if spec.refuse is None]
+MADE = [(name, recipe) for name, spec in SHIPPED.items() for recipe in recipes(spec)]
 
 
 def _id(value: object) -> str:
@@ -52,8 +46,7 @@ def _id(value: object) -> str:
 
 @pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
 def test_proofs(adapter: str, recipe: Recipe) -> None:
-    spec = spec_of(adapter)
-    results = list(check_recipe(spec, recipe))
+    results = list(check_recipe(SHIPPED[adapter], recipe))
     wrong = [line for item in results for line in item.failures()]
     if not NEWEST:
         # Some pipelines of older releases cannot run at all, cached or not.
@@ -61,8 +54,7 @@ def test_proofs(adapter: str, recipe: Recipe) -> None:
     assert not wrong
     if all(item.status == "skipped" for item in results):
         # A class that is not installed, or a pipeline that the probe says cannot be made small.
-        known = recipe.skip or lacking(recipe) or not adapter_is_for_diffusers(adapter)
-        assert known or not NEWEST
+        assert recipe.skip or lacking(recipe) or not NEWEST
         pytest.skip(results[0].detail)
     for item in results:
         if item.status == "failed":
@@ -80,14 +72,9 @@ def lacking(recipe: Recipe) -> bool:
     return hasattr(getattr(diffusers, recipe.pipeline, None), "_backends")
 
 
-def adapter_is_for_diffusers(adapter: str) -> bool:
-    """Whether it serves diffusers' pipelines."""
-    return spec_of(adapter).engine == "diffusers"
-
-
 @pytest.mark.parametrize("adapter", CACHED)
 def test_every_adapter_has_a_probe_that_says_nothing_in_vain(adapter: str) -> None:
-    spec = spec_of(adapter)
+    spec = SHIPPED[adapter]
     assert spec.probe is not None
     assert unused(spec) == []
     assert set(spec.probe.pipelines or {}) <= set(spec.pipelines)
@@ -96,7 +83,7 @@ def test_every_adapter_has_a_probe_that_says_nothing_in_vain(adapter: str) -> No
 @pytest.mark.parametrize("adapter", CACHED)
 def test_profiles(adapter: str) -> None:
     """Each profile, and the settings for few steps, fit the small models and can run."""
-    spec = spec_of(adapter)
+    spec = SHIPPED[adapter]
     assert list(spec.profiles) == ["quality", "balanced", "fast"]
     assert spec.steps
     made = next(
@@ -108,9 +95,7 @@ def test_profiles(adapter: str) -> None:
         None,
     )
     if made is None:
-        assert (
-            not NEWEST or not adapter_is_for_diffusers(adapter) or any(map(lacking, recipes(spec)))
-        )
+        assert not NEWEST or any(map(lacking, recipes(spec)))
         pytest.skip(f"diffusers {INSTALLED} has no pipeline of {adapter} that can be made small")
     built = build(spec, made)
     for profile in (None, *spec.profiles):
@@ -119,6 +104,7 @@ def test_profiles(adapter: str) -> None:
                 assert built.run(steps=steps).isfinite().all()
                 assert handle.stats().num_steps is not None
             assert f"{adapter}.yaml" in handle.explain()
+            assert "defaults.yaml" in handle.explain()
 
 
 def _installed(recipe: Recipe) -> bool:
@@ -148,29 +134,23 @@ def test_found_by_class(adapter: str, pipeline: str) -> None:
 @pytest.mark.parametrize("adapter", CACHED)
 def test_found_by_transformer(adapter: str) -> None:
     """Engines without a pipeline find the adapter by the transformer's class alone."""
-    for transformer in cachedit_yaml.load_adapter(adapter).transformers.values():
-        variants = [
-            name for item in transformer.variants or () for name in item.transformer_class or ()
-        ]
-        names = [*(transformer.transformer_class or ()), *variants]
-        assert names
-        for name in names:
-            cls = model_class(adapter, name)
-            if cls is None:
-                pytest.skip(f"diffusers {INSTALLED} has no {name}")
-            match = Registry.load().match_transformer(cls)
-            # Several pipelines have it, and any of their adapters does the same to it.
-            assert adapter in (match.entry.name, *(entry.name for entry in match.alike))
-            assert {match.entry.name, *(entry.name for entry in match.alike)} == {*claimants(name)}
-            if name in tiny.transformers():
-                model = tiny.transformer(name)
-                with cachedit_yaml.enable_transformer(model, adapter) as handle:
-                    assert [item.module for item in handle.plan.transformers] == [model]
+    for name in transformer_classes(adapter):
+        cls = model_class(adapter, name)
+        if cls is None:
+            pytest.skip(f"diffusers {INSTALLED} has no {name}")
+        match = Registry.load().match_transformer(cls)
+        # Several pipelines may have it, and any of their adapters does the same to it.
+        alike = {match.entry.name, *(entry.name for entry in match.alike)}
+        assert alike == {other for other in CACHED if name in transformer_classes(other)}
+        if name in tiny.transformers():
+            model = tiny.transformer(name)
+            with cachedit_yaml.enable_transformer(model, adapter) as handle:
+                assert [item.module for item in handle.plan.transformers] == [model]
 
 
 def model_class(adapter: str, name: str) -> type | None:
     """A transformer's class, which is imported with the pipelines where it is no public one."""
-    for pipeline in spec_of(adapter).pipelines:
+    for pipeline in SHIPPED[adapter].pipelines:
         getattr(diffusers, pipeline, None)
     models = [ModelMixin]
     for cls in models:
@@ -179,13 +159,14 @@ def model_class(adapter: str, name: str) -> type | None:
     return getattr(diffusers, name, None) or next(named, None)
 
 
-def claimants(transformer: str) -> list[str]:
-    """The adapters that name a transformer class."""
-    return [
-        entry.name
-        for entry in SHIPPED
-        if any(claim.name == transformer for claim in entry.claims("transformer"))
-    ]
+def transformer_classes(adapter: str) -> list[str]:
+    """The transformer classes that an adapter names."""
+    transformers = SHIPPED[adapter].transformers.values()
+    variants = [variant for item in transformers for variant in item.variants or ()]
+    classes = [*transformers, *variants]
+    names = dict.fromkeys(name for item in classes for name in item.transformer_class or ())
+    assert names
+    return list(names)
 
 
 def test_no_pipeline_is_left_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cachedit_yaml.cli.named import STDIN, files_and_folders, find_one, read_stdin
 from cachedit_yaml.cli.validation.report import FileResult, Report
 from cachedit_yaml.engines.cache_dit.files import split_sections
 from cachedit_yaml.engines.configs import check_config, recognise
@@ -26,31 +27,33 @@ _MOST_ROUNDS = 5
 
 
 def validate(
-    paths: Sequence[Path] | None,
-    *,
-    adapters: Sequence[str] = (),
-    stdin: bytes | None = None,
-    deep: bool = False,
+    targets: Sequence[str] = (), *, adapters: Sequence[str] = (), deep: bool = False
 ) -> Report:
     """Check files.
 
     Args:
-        paths: files and folders; None checks every adapter that can be found.
+        targets: what :func:`~cachedit_yaml.cli.named.find_all` takes; without any, every adapter
+            that can be found.
         adapters: more folders and files in which `extends` looks for names.
-        stdin: the content of one more file.
         deep: import the classes too and look at them.
 
     Raises:
-        AdapterNotFoundError: a folder or file of `adapters` does not exist.
+        AdapterNotFoundError: a target or a folder of `adapters` does not exist.
     """
     sources, problems = find_sources(adapters)
-    first = len(sources)
-    sources += [Source("argument", 1_000_000 + i, p, "argument") for i, p in enumerate(paths or ())]
+    found = Registry(sources, problems)
+    paths: list[Path] = []
+    named: set[Path] = set()
+    for target in targets:
+        if target != STDIN:
+            paths += (roots := files_and_folders(target))
+            named |= set() if roots else {find_one(found, target).entry.path}
+    sources += [Source("argument", 1_000_000 + i, p, "argument") for i, p in enumerate(paths)]
     registry = Registry(sources, problems)
-    chosen = frozenset(sources[first:] if paths is not None else sources)
+    chosen = frozenset(sources[len(found.sources) :] if targets else sources)
     report = Report(problems=list(problems))
     run = _Run(registry, report, deep)
-    entries = [entry for entry in registry.entries if entry.source in chosen]
+    entries = [entry for entry in registry.entries if entry.source in chosen or entry.path in named]
     mine = [entry for entry in entries if not run.config(entry)]
     by_name: dict[str, list[Diagnostic]] = {entry.shown: [] for entry in mine}
     for conflict in registry.conflicts(mine):
@@ -58,8 +61,8 @@ def validate(
         by_name.get(where, report.problems).append(conflict)
     for entry in mine:
         run.adapter(entry.shown, entry.path, entry.adapter, by_name[entry.shown])
-    if stdin is not None:
-        run.stdin(stdin)
+    if STDIN in targets:
+        run.stdin(read_stdin())
     return report
 
 
@@ -80,17 +83,17 @@ def fix(report: Report) -> int:
 
 
 def validate_and_fix(
-    paths: Sequence[Path] | None, *, adapters: Sequence[str] = (), deep: bool = False
+    targets: Sequence[str] = (), *, adapters: Sequence[str] = (), deep: bool = False
 ) -> Report:
     """Check files and mend them until nothing is left that can safely be mended."""
     fixed = 0
-    report = validate(paths, adapters=adapters, deep=deep)
+    report = validate(targets, adapters=adapters, deep=deep)
     for _ in range(_MOST_ROUNDS):
         made = fix(report)
         if not made:
             break
         fixed += made
-        report = validate(paths, adapters=adapters, deep=deep)
+        report = validate(targets, adapters=adapters, deep=deep)
     report.fixed = fixed
     return report
 

@@ -14,7 +14,7 @@ from cachedit_yaml.engines.configs import check_config
 from cachedit_yaml.engines.protocol import Config
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import CacheSettings
-from cachedit_yaml.rules.load import adapter_error, check_document, parse_settings
+from cachedit_yaml.rules.load import Adapter, adapter_error, parse_settings
 from cachedit_yaml.yaml.diagnostics import Diagnostic, nearest
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_file
@@ -57,9 +57,7 @@ class CacheDitConfig(Config):
         try:
             from cache_dit import load_configs
         except ModuleNotFoundError as error:
-            raise CacheRuntimeError(
-                f"{', '.join(sections)}: needs the package {error.name}, which is not installed"
-            ) from error
+            raise CacheRuntimeError.not_installed(", ".join(sections), error) from error
         parallelism = sections.get("parallelism_config")
         if isinstance(parallelism, Mapping) and parallelism.get("use_ray"):
             raise ConfigError(
@@ -81,19 +79,12 @@ class CacheDitConfig(Config):
             CacheRuntimeError: cache-dit cannot do it; says why.
         """
         import cache_dit
-        from cache_dit import BlockAdapter, ForwardPattern
+        from cache_dit import BlockAdapter
+
+        from cachedit_yaml.compiler.adapters import nested
 
         options = self.load()
-        adapter = BlockAdapter(
-            pipe=plan.pipeline,
-            transformer=[item.module for item in plan.transformers],
-            blocks=[[x.holder for x in item.lists] for item in plan.transformers],
-            blocks_name=[[x.path for x in item.lists] for item in plan.transformers],
-            forward_pattern=[
-                [ForwardPattern[x.pattern.name] for x in item.lists] for item in plan.transformers
-            ],
-            skip_post_init=True,
-        )
+        adapter = BlockAdapter(pipe=plan.pipeline, **nested(plan.transformers), skip_post_init=True)
         try:
             cache_dit.enable_cache(adapter, cache_config=None, **options)
         except CacheditYamlError:
@@ -108,11 +99,12 @@ class CacheDitConfig(Config):
             ) from error
 
 
-def read_config(source: object) -> CacheDitConfig | None:
+def read_config(source: object, engine: str | None = None) -> CacheDitConfig | None:
     """Read a file with sections of cache-dit.
 
     Args:
         source: what a caller gave as adapter.
+        engine: the engine that runs the model; default: diffusers.
 
     Returns:
         What it says; None if it is no such file, whatever else it is.
@@ -137,7 +129,9 @@ def read_config(source: object) -> CacheDitConfig | None:
     registry = Registry.load()
     spec = None
     if adapter is not None:
-        spec, found, _ = check_document(adapter, found, resolve=registry.resolve)
+        loaded = Adapter(adapter, found, resolve=registry.resolve)
+        found = loaded.diagnostics
+        spec = loaded.spec_for(engine) if loaded.valid else None
     found = found + check_config("cache_dit", sections, registry) + _unknown(sections)
     found = list({(item.span, item.message): item for item in found}.values())
     if any(item.severity == "error" for item in found):

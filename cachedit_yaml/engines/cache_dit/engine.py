@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from cachedit_yaml.engines.protocol import Config, Engine
 
 if TYPE_CHECKING:
-    from cachedit_yaml.engines.configs import ConfigFiles
     from cachedit_yaml.registry.matching import Match
 
 
@@ -21,6 +20,7 @@ class CacheDit(Engine):
     supported = ">=1.5.0,<1.6"
     tested = ("1.5.0", "1.5.1", "1.5.3")
     needed = True
+    configs = "a cache-dit `load_configs` file"
 
     def snippet(self, model: str, adapter: str | None, match: Match | None) -> str:
         """Python; cache-dit finds the adapter by the pipeline's class."""
@@ -32,17 +32,11 @@ class CacheDit(Engine):
             "cache_dit.enable_cache(pipe)"
         )
 
-    def read_config(self, source: object) -> Config | None:
+    def read_config(self, source: object, engine: str | None = None) -> Config | None:
         """A file with sections of cache-dit, alone or beside an adapter."""
         from cachedit_yaml.engines.cache_dit.configs import read_config
 
-        return read_config(source)
-
-    def files(self) -> ConfigFiles:
-        """Those of :mod:`cachedit_yaml.engines.cache_dit.files`."""
-        from cachedit_yaml.engines.cache_dit.files import FILES
-
-        return FILES
+        return read_config(source, engine)
 
 
 ENGINE: Final = CacheDit()

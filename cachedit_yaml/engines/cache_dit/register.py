@@ -60,10 +60,7 @@ def install(*, adapters: Sequence[str | Path] = ()) -> tuple[str, ...]:
         from cache_dit import BlockAdapterRegister
         from cache_dit.caching.cache_adapters.cache_adapter import CachedAdapter
     except ModuleNotFoundError as error:
-        raise CacheRuntimeError(
-            f"install() needs the package {error.name}, which is not installed: "
-            "pip install 'cachedit-yaml[run]'"
-        ) from error
+        raise CacheRuntimeError.not_installed("install()", error) from error
     uninstall()
     _installed = _Table(registry, BlockAdapterRegister, CachedAdapter)
     return _installed.names
@@ -197,23 +194,18 @@ def _block_adapter(
     plan: Plan, pipe: Any, own: Factory | None, say: Say, kwargs: Any
 ) -> BlockAdapter:
     """One BlockAdapter for all transformers of a plan, fully nested."""
-    from cache_dit import BlockAdapter, ForwardPattern
-    from cache_dit.caching.block_adapters import FakeDiffusionPipeline
+    from cache_dit import BlockAdapter
+
+    from cachedit_yaml.compiler.adapters import nested, placeholder
 
     if pipe is not None:
         _look_at_arguments(plan, pipe, say)
-    if pipe is None:
-        # cache-dit marks the class of this placeholder: a class of its own keeps the mark here.
-        pipe = type("TransformerOnly", (FakeDiffusionPipeline,), {})(plan.transformers[0].module)
+    else:
+        pipe = placeholder(plan.transformers[0].module)
     separate = plan.separate_cfg
     adapter = BlockAdapter(
         pipe=pipe,
-        transformer=[item.module for item in plan.transformers],
-        blocks=[[x.holder for x in item.lists] for item in plan.transformers],
-        blocks_name=[[x.path for x in item.lists] for item in plan.transformers],
-        forward_pattern=[
-            [ForwardPattern[x.pattern.name] for x in item.lists] for item in plan.transformers
-        ],
+        **nested(plan.transformers),
         check_forward_pattern=False,  # the compiler has checked names, roles and classes
         check_num_outputs=False,
         has_separate_cfg=_guess_separate(plan, pipe, own, say) if separate is None else separate,

@@ -22,7 +22,7 @@ from cachedit_yaml.probe.rival import Rival, error_of
 _PATIENCE: Final = 300
 
 
-def against_cache_dit(spec: AdapterSpec, recipe: Recipe) -> Rival:
+def compare(spec: AdapterSpec, recipe: Recipe) -> Rival | None:
     """Try cache-dit's own adapter on every case of one make of a pipeline.
 
     It patches classes and leaves traces, so this happens in a process of its own where the system
@@ -32,6 +32,8 @@ def against_cache_dit(spec: AdapterSpec, recipe: Recipe) -> Rival:
         spec: the adapter whose probe makes the pipeline.
         recipe: which pipeline, and which make of it.
     """
+    if not recipe.pipeline:  # it knows no transformer alone
+        return None
     return _apart(lambda: _try(spec, recipe))
 
 

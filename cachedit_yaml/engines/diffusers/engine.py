@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cachedit_yaml.engines.protocol import Engine
 
 if TYPE_CHECKING:
-    from cachedit_yaml.language.spec import AdapterSpec
     from cachedit_yaml.probe.coverage import Denoiser
-    from cachedit_yaml.probe.prove import Subject
-    from cachedit_yaml.probe.recipe import Recipe
-    from cachedit_yaml.probe.rival import Rival
     from cachedit_yaml.registry.matching import Match
 
 
@@ -37,25 +33,11 @@ class Diffusers(Engine):
             f"# handle = cachedit_yaml.enable(pipe{name})"
         )
 
-    # --- small models ---
-
     def takes(self, pipeline: str) -> tuple[set[str], set[str]] | None:
         """What the signatures say; None where the class is not installed."""
         from cachedit_yaml.engines.diffusers.probe import takes
 
         return takes(pipeline)
-
-    def build(self, spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Subject:
-        """A pipeline, or a transformer alone."""
-        from cachedit_yaml.engines.diffusers.probe import build
-
-        return build(spec, recipe, seed=seed)
-
-    def compare(self, spec: AdapterSpec, recipe: Recipe) -> Rival | None:
-        """cache-dit's own adapters know pipelines only."""
-        from cachedit_yaml.engines.diffusers.against import against_cache_dit
-
-        return against_cache_dit(spec, recipe) if recipe.pipeline else None
 
     def denoisers(self) -> Iterable[Denoiser]:
         """By inspection."""

@@ -47,10 +47,7 @@ def from_pretrained(
     try:
         import diffusers
     except ModuleNotFoundError as error:
-        raise CacheRuntimeError(
-            f"from_pretrained() needs the package {error.name}, which is not installed: "
-            "pip install 'cachedit-yaml[run]'"
-        ) from error
+        raise CacheRuntimeError.not_installed("from_pretrained()", error) from error
     where = _place(folder_or_id)
     _check(where, adapter, cache_config, profile, execution, pipeline_class)
     cls = pipeline_class or diffusers.DiffusionPipeline

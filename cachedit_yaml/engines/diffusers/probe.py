@@ -124,3 +124,7 @@ def _component(name: str, part: Part | None, seed: int, changes: Any) -> Any:
         return None
     with quiet():
         return build_part(part, name, seed=f"{seed}/{name}", **changes)
+
+
+def close() -> None:
+    """Nothing of a pipeline of diffusers is global."""

@@ -10,13 +10,14 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from cachedit_yaml.api import handle_of
+from cachedit_yaml.engines.request import ENGINE
 from cachedit_yaml.engines.sglang.settings import (
-    ENGINE,
+    NAME,
     Asked,
     check_request,
-    engine_defaults,
     read,
     split_request,
 )
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sglang.multimodal_gen.cachedit_yaml")
 
-NAME: Final = "sglang"
 
 Inner = Callable[..., Any]
 
@@ -41,11 +41,7 @@ def enable_cache_on_transformer(inner: Inner, *args: Any, **kwargs: Any) -> Any:
     Raises:
         CacheditYamlError: the request or the server names an adapter that does not fit.
     """
-    given = inspect.signature(inner).bind(*args, **kwargs).arguments
-    module, config = given["transformer"], given["config"]
-    if not config.enabled or not _serve(inner, [(module, config)], given):
-        return inner(*args, **kwargs)
-    return module
+    return _enable_any(inner, args, kwargs, {"transformer": "config"})
 
 
 def enable_cache_on_dual_transformer(inner: Inner, *args: Any, **kwargs: Any) -> Any:
@@ -54,35 +50,46 @@ def enable_cache_on_dual_transformer(inner: Inner, *args: Any, **kwargs: Any) ->
     Raises:
         CacheditYamlError: the request or the server names an adapter that does not fit.
     """
+    names = {"transformer": "primary_config", "transformer_2": "secondary_config"}
+    return _enable_any(inner, args, kwargs, names)
+
+
+def _enable_any(inner: Inner, args: Any, kwargs: Any, names: Mapping[str, str]) -> Any:
+    """Cache transformers that the engine gives with their configs, by the names of both."""
     given = inspect.signature(inner).bind(*args, **kwargs).arguments
-    first, second = given["transformer"], given["transformer_2"]
-    primary, secondary = given["primary_config"], given["secondary_config"]
-    if not primary.enabled or not _serve(inner, [(first, primary), (second, secondary)], given):
+    pairs = [(given[module], given[config]) for module, config in names.items()]
+    if not pairs[0][1].enabled or not _serve(inner, pairs, given):
         return inner(*args, **kwargs)
-    return first, second
+    modules = tuple(module for module, _ in pairs)
+    return modules if len(modules) > 1 else modules[0]
 
 
 def refresh_context_on_transformer(inner: Inner, *args: Any, **kwargs: Any) -> Any:
     """Begin a generation."""
-    given = inspect.signature(inner).bind(*args, **kwargs).arguments
-    if not _refresh([(given["transformer"], given["num_inference_steps"])]):
-        return inner(*args, **kwargs)
-    return None
+    return _refresh_any(inner, args, kwargs, {"transformer": "num_inference_steps"})
 
 
 def refresh_context_on_dual_transformer(inner: Inner, *args: Any, **kwargs: Any) -> Any:
     """Begin a generation of two transformers, which the engine tells the steps of each."""
+    names = {"transformer": "num_high_noise_steps", "transformer_2": "num_low_noise_steps"}
+    return _refresh_any(inner, args, kwargs, names)
+
+
+def _refresh_any(inner: Inner, args: Any, kwargs: Any, names: Mapping[str, str]) -> Any:
+    """Begin a generation of transformers that the engine gives with their numbers of steps."""
     given = inspect.signature(inner).bind(*args, **kwargs).arguments
-    steps = (given["num_high_noise_steps"], given["num_low_noise_steps"])
-    modules = (given["transformer"], given["transformer_2"])
-    if not _refresh(list(zip(modules, steps, strict=True))):
-        return inner(*args, **kwargs)
+    handles = [(handle_of(given[module]), given[steps]) for module, steps in names.items()]
+    for handle, steps in handles:
+        if handle is None:  # the transformers are the engine's
+            return inner(*args, **kwargs)
+        logger.info("cache of the last request: %s", handle.stats())
+        handle.refresh(steps or None)
     return None
 
 
 def disable_cache_on_transformer(inner: Inner, transformer: Any) -> Any:
     """Restore a transformer."""
-    handle = _handle_of(transformer)
+    handle = handle_of(transformer)
     if handle is None:
         return inner(transformer)
     logger.info("cache of the last request: %s", handle.stats())
@@ -214,7 +221,7 @@ def _enable(
 
     names = list(spec.transformers)
     plans = []
-    for index, ((module, config), wish) in enumerate(zip(pairs, asked, strict=True)):
+    for index, ((module, _), wish) in enumerate(zip(pairs, asked, strict=True)):
         # The engine divides the steps, and tells each transformer its own.
         own = dataclasses.replace(spec, step_split=None)
         if len(pairs) > 1:
@@ -226,7 +233,6 @@ def _enable(
             transformer=module,
             profile=wish.profile,
             cache_config=wish.settings,
-            defaults=engine_defaults(config),
         )
         separate = plan.separate_cfg
         if separate is None:
@@ -243,20 +249,3 @@ def _enable(
     for handle, (module, config) in zip(handles, pairs, strict=True):
         handle.refresh(config.num_inference_steps or None)
         logger.info("%s is cached by cachedit-yaml:\n%s", type(module).__name__, handle.explain())
-
-
-def _refresh(pairs: list[tuple[Any, int]]) -> bool:
-    """Begin a generation; False where the transformers are the engine's."""
-    handles = [(_handle_of(module), steps) for module, steps in pairs]
-    for handle, steps in handles:
-        if handle is None:
-            return False
-        logger.info("cache of the last request: %s", handle.stats())
-        handle.refresh(steps or None)
-    return True
-
-
-def _handle_of(module: Any) -> Any:
-    from cachedit_yaml.api import handle_of
-
-    return handle_of(module)

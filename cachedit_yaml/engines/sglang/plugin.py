@@ -8,14 +8,13 @@ registry of hooks does; that registry would import what it hooks in every proces
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
-from cachedit_yaml.engines.late import when_imported
+from cachedit_yaml.engines.late import when_imported, wrap
 
 #: Below the engine's own logger, so that the engine's handlers and levels apply.
 logger = logging.getLogger("sglang.multimodal_gen.cachedit_yaml")
@@ -61,17 +60,13 @@ def _hook_functions(module: ModuleType) -> None:
 def _hook_stage(module: ModuleType) -> None:
     from cachedit_yaml.engines.sglang.settings import remember_what_is_given
 
-    method = "_build_cache_dit_config"
-    stage = module.DenoisingStage
-    setattr(stage, method, _wrapped(getattr(stage, method), remember_what_is_given))
+    wrap(module.DenoisingStage, "_build_cache_dit_config", remember_what_is_given)
 
 
 def _hook_diffusers(module: ModuleType) -> None:
     from cachedit_yaml.engines.sglang.diffusers import apply_cache_dit
 
-    method = "_apply_cache_dit"
-    pipeline = module.DiffusersPipeline
-    setattr(pipeline, method, _wrapped(getattr(pipeline, method), apply_cache_dit))
+    wrap(module.DiffusersPipeline, "_apply_cache_dit", apply_cache_dit)
 
 
 def around(module: ModuleType, name: str, hook: Callable[..., Any]) -> None:
@@ -83,7 +78,7 @@ def around(module: ModuleType, name: str, hook: Callable[..., Any]) -> None:
         hook: gets the engine's own function first, then the arguments.
     """
     inner = getattr(module, name)
-    wrapper = _wrapped(inner, hook)
+    wrapper = wrap(module, name, hook)
     package = module.__name__.partition(".")[0]
     for held_by in [item for key, item in list(sys.modules.items()) if _is_in(key, package)]:
         for key, value in list(vars(held_by).items()):
@@ -93,11 +88,3 @@ def around(module: ModuleType, name: str, hook: Callable[..., Any]) -> None:
 
 def _is_in(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
-
-
-def _wrapped(inner: Callable[..., Any], hook: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(inner)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return hook(inner, *args, **kwargs)
-
-    return wrapper

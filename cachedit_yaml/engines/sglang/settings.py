@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from cachedit_yaml.api import read_config
-from cachedit_yaml.compiler.settings import Layer
-from cachedit_yaml.compiler.versions import installed_version
+from cachedit_yaml.engines.late import GIVEN
+from cachedit_yaml.engines.request import (
+    OWN,
+    SETTINGS,
+    calibrator,
+    unknown_keys,
+    wrong_own,
+)
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.load import parse_settings
-from cachedit_yaml.yaml.diagnostics import did_you_mean
 
-#: Keys of this package in ``cache_dit_params``, and ``CACHEDIT_YAML_<KEY>`` in the environment.
-OWN: Final = ("adapter", "profile", "execution")
-#: The value of ``adapter`` that leaves a model to the engine's own code.
-ENGINE: Final = "engine"
-SETTINGS: Final = tuple(item.name for item in dataclasses.fields(CacheSettings))
-#: Attribute of a ``CacheDitConfig`` that says what was given.
-GIVEN: Final = "_cachedit_yaml_given"
+NAME: Final = "sglang"
 #: SGLang's settings of one transformer, and how its environment variables end.
 _KNOBS: Final[Mapping[str, str]] = {
     "Fn_compute_blocks": "FN",
@@ -45,7 +44,6 @@ _KNOBS: Final[Mapping[str, str]] = {
     "dmd_svd_precision": "DMD_SVD_PRECISION",
 }
 _PREFIX: Final = "SGLANG_CACHE_DIT_"
-_DMD: Final = ("dmd_history", "dmd_rank", "dmd_ridge", "dmd_svd_precision")
 
 
 class RequestError(ConfigError, ValueError):
@@ -121,13 +119,11 @@ def check_request(raw: Mapping[str, Any], known: frozenset[str], knobs: frozense
         RequestError: a key that nobody knows, or a value that it cannot have.
     """
     second = raw.get("secondary")
-    lines = _unknown(raw, (*sorted(known), *OWN, *SETTINGS), "cache_dit_params")
+    lines = unknown_keys(raw, (*sorted(known), *OWN, *SETTINGS), "cache_dit_params")
     if isinstance(second, Mapping):
         where = "cache_dit_params['secondary']"
-        lines += _unknown(second, (*sorted(knobs), *SETTINGS), where)
-    for name in OWN:
-        if not isinstance(raw.get(name, ""), str):
-            lines.append(f"cache_dit_params: {name} must be text, not {type(raw[name]).__name__}")
+        lines += unknown_keys(second, (*sorted(knobs), *SETTINGS), where)
+    lines += wrong_own(raw, "cache_dit_params")
     for part in (raw, second if isinstance(second, Mapping) else {}):
         try:
             parse_settings({k: v for k, v in part.items() if k in SETTINGS}, "cache_dit_params")
@@ -135,15 +131,6 @@ def check_request(raw: Mapping[str, Any], known: frozenset[str], knobs: frozense
             lines.append(str(error))
     if lines:
         raise RequestError("\n  ".join(lines))
-
-
-def _unknown(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> list[str]:
-    lines = []
-    for name in raw:
-        if name not in known:
-            hint = did_you_mean(str(name), known)
-            lines.append(f"{where} has no key {name!r}" + (f"; {hint}" if hint else ""))
-    return lines
 
 
 def split_request(
@@ -167,17 +154,18 @@ def read(config: Any) -> Asked:
     given: Given | None = vars(config).get(GIVEN)
     request = dict(given.request) if given is not None else {}
     second = request.pop("secondary", None) or {}
+    # Ours may stand in the environment as well.
     own = {
         name: request.get(name) or os.environ.get(f"CACHEDIT_YAML_{name.upper()}") for name in OWN
     }
     if given is not None and given.secondary:
         request |= second
     values = _knobs(config, given, request)
-    calibrator = _calibrator(values)
-    values = {name: value for name, value in values.items() if name in SETTINGS}
-    values |= calibrator | _scm(config, given, request)
-    values |= {name: value for name, value in request.items() if name in SETTINGS}
     try:
+        own_calibrator = calibrator(values)
+        values = {name: value for name, value in values.items() if name in SETTINGS}
+        values |= own_calibrator | _scm(config, given, request)
+        values |= {name: value for name, value in request.items() if name in SETTINGS}
         settings = parse_settings(values, "cache_dit_params")
     except ConfigError as error:
         raise RequestError(str(error)) from error
@@ -201,19 +189,12 @@ def _file(path: str) -> tuple[AdapterSpec | None, CacheSettings]:
 
     Of a file without an adapter nothing counts, as SGLang has it.
     """
-    config = read_config(path)
+    config = read_config(path, NAME)
     if config is None:
-        return Registry.load().get(Path(path)), CacheSettings()
+        return Registry.load().get(Path(path), NAME), CacheSettings()
     if config.adapter is None:
         return None, CacheSettings()
     return config.adapter, config.settings
-
-
-def engine_defaults(config: Any) -> Layer:
-    """The defaults that SGLang documents, weaker than what an adapter says."""
-    values: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(config)
-              if item.name in _KNOBS and item.name in SETTINGS}  # fmt: skip
-    return Layer(f"SGLang {installed_version('sglang')}", CacheSettings(**values))
 
 
 def _knobs(config: Any, given: Given | None, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,25 +213,6 @@ def _knobs(config: Any, given: Given | None, request: Mapping[str, Any]) -> dict
         if counts:
             found[item.name] = value
     return found
-
-
-def _calibrator(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """The calibrator as SGLang says it; options alone change nothing there either.
-
-    Raises:
-        RequestError: both are on.
-    """
-    if knobs.get("enable_taylorseer") and knobs.get("enable_dmd"):
-        raise RequestError("enable_taylorseer and enable_dmd: only one of them can be true")
-    if knobs.get("enable_dmd"):
-        options = {name: knobs[name] for name in _DMD if name in knobs}
-        return {"calibrator": {"type": "dmd", **options}}
-    if knobs.get("enable_taylorseer"):
-        order = knobs.get("taylorseer_order", 1)
-        return {"calibrator": {"type": "taylorseer", "taylorseer_order": order}}
-    if {"enable_taylorseer", "enable_dmd"} & set(knobs):
-        return {"calibrator": None}
-    return {}
 
 
 def _scm(config: Any, given: Given | None, request: Mapping[str, Any]) -> dict[str, Any]:

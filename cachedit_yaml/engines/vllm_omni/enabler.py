@@ -6,19 +6,21 @@ import dataclasses
 import functools
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
-from cachedit_yaml.engines.vllm_omni.own import NAME, is_ours
-from cachedit_yaml.engines.vllm_omni.settings import ENGINE, Request, engine_defaults, read
+from cachedit_yaml.engines.late import wrap
+from cachedit_yaml.engines.request import ENGINE
+from cachedit_yaml.engines.vllm_omni.settings import Request, read
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.registry.registry import Entry, Registry
 
 logger = logging.getLogger("vllm_omni.cachedit_yaml")
 
+NAME: Final = "vllm_omni"
 _table_lock = threading.RLock()
 
 
@@ -51,11 +53,8 @@ def install(package: ModuleType) -> list[str]:
     )
     own = {name: table.get(name) for name in names}
     table.update(dict.fromkeys(names, enabler))
-    backend = package.CacheDiTBackend
-    inner = backend.enable
 
-    @functools.wraps(inner)
-    def enable_backend(self: Any, pipeline: Any) -> None:
+    def enable_backend(inner: Callable[..., None], self: Any, pipeline: Any) -> None:
         served = serves(pipeline, self.config)
         name = type(pipeline).__name__
         without_us = own[name] if name in own else table.get(name)
@@ -70,8 +69,17 @@ def install(package: ModuleType) -> list[str]:
             with _entry(table, name, without_us):
                 inner(self, pipeline)
 
-    backend.enable = enable_backend
+    wrap(package.CacheDiTBackend, "enable", enable_backend)
     return names
+
+
+def is_ours(entry: Entry) -> bool:
+    """Whether an adapter may serve a pipeline that nobody asked it to.
+
+    A shipped adapter for diffusers' class of the same name was not tried on the engine's class; it
+    serves it where ``adapter`` names it.
+    """
+    return NAME in entry.engines or (entry.home and entry.kind != "shipped")
 
 
 @contextmanager
@@ -154,7 +162,6 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
             pipeline,
             profile=request.profile,
             cache_config=settings,
-            defaults=engine_defaults(config),
         )
     except CompileError as error:
         message, *_ = str(error).splitlines()

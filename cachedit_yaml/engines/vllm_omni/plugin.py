@@ -12,15 +12,13 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Final
 
-from cachedit_yaml.engines.late import when_imported
+from cachedit_yaml.engines.late import GIVEN, when_imported
 
 #: Below the engine's own logger, so that the engine's handlers and levels apply.
 logger = logging.getLogger("vllm_omni.cachedit_yaml")
 
 BACKEND: Final = "vllm_omni.diffusion.cache.cachedit"
 CONFIG: Final = "vllm_omni.diffusion.data"
-#: Attribute of the engine's config object that names the fields that were given.
-GIVEN: Final = "_cachedit_yaml_given"
 
 _watching = _registered = False
 

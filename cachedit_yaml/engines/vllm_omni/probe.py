@@ -57,7 +57,7 @@ class Omni:
         self._prepare: Any = get_diffusion_pre_process_func(worker.od_config)
         self.target: Any = worker.model_runner.pipeline
 
-    def begin(self, handle: Handle) -> None:
+    def begin(self, handle: Handle, steps: int = STEPS) -> None:
         """Let the engine tell a handle of every request, as it tells its own cache backend."""
         self.backend = _Backend(handle)
 

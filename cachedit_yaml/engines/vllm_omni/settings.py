@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cachedit_yaml.compiler.settings import Layer
-from cachedit_yaml.compiler.versions import installed_version
-from cachedit_yaml.engines.vllm_omni.plugin import GIVEN
+from cachedit_yaml.engines.late import GIVEN
+from cachedit_yaml.engines.request import (
+    OWN,
+    SETTINGS,
+    calibrator,
+    unknown_keys,
+    wrong_own,
+)
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import CacheSettings
 from cachedit_yaml.rules.load import parse_settings
-from cachedit_yaml.yaml.diagnostics import did_you_mean
 
-#: Keys of this package.
-OWN: Final = ("adapter", "profile", "execution")
-#: The value of ``adapter`` that leaves a model to the engine's own code.
-ENGINE: Final = "engine"
 #: Fields of the engine's config that the language says in its own way.
 TRANSLATED: Final = (
     "enable_taylorseer",
@@ -28,7 +28,6 @@ TRANSLATED: Final = (
 )
 #: The run tells this.
 IGNORED: Final = ("num_inference_steps",)
-SETTINGS: Final = tuple(item.name for item in dataclasses.fields(CacheSettings))
 
 
 @dataclass(frozen=True)
@@ -57,33 +56,17 @@ class Request:
         Raises:
             ConfigError: a key that nobody knows, or a value that it cannot have.
         """
-        known = (*OWN, *SETTINGS, *TRANSLATED)
-        if self.unknown:
-            lines = []
-            for name in self.unknown:
-                hint = did_you_mean(name, known)
-                lines.append(f"cache_config has no key {name!r}" + (f"; {hint}" if hint else ""))
+        lines = unknown_keys(self.unknown, (*OWN, *SETTINGS, *TRANSLATED), "cache_config")
+        if lines:
             lines.append(f"it takes {', '.join(OWN)}, and the settings of docs/language.md")
             raise ConfigError("\n  ".join(lines))
         values = {name: self.given[name] for name in SETTINGS if name in self.given}
-        if "calibrator" not in values and {"enable_taylorseer", "taylorseer_order"} & set(
-            self.given
-        ):
-            values |= self._calibrator()
+        values = calibrator(self.given) | values
         if "scm" not in values and "scm_steps_mask_policy" in self.given:
             preset = self.given["scm_steps_mask_policy"]
             policy = self.given.get("scm_steps_policy", "dynamic")
             values["scm"] = {"preset": preset, "policy": policy} if preset is not None else None
         return parse_settings(values)
-
-    def _calibrator(self) -> dict[str, Any]:
-        """TaylorSeer as the engine says it; an order alone changes nothing there either."""
-        if "enable_taylorseer" not in self.given:
-            return {}
-        if not self.given["enable_taylorseer"]:
-            return {"calibrator": None}
-        order = self.given.get("taylorseer_order", 1)
-        return {"calibrator": {"type": "taylorseer", "taylorseer_order": order}}
 
 
 def read(config: Any) -> Request:
@@ -102,11 +85,8 @@ def read(config: Any) -> Request:
         if name in (*OWN, *SETTINGS, *TRANSLATED, *IGNORED):
             continue
         (others if name in fields else unknown).append(name)
-    for name in OWN:
-        if given.get(name) is not None and not isinstance(given[name], str):
-            raise ConfigError(
-                f"cache_config: {name} must be text, not {type(given[name]).__name__}"
-            )
+    if lines := wrong_own(given, "cache_config"):
+        raise ConfigError("\n  ".join(lines))
     return Request(
         adapter=given.get("adapter"),
         profile=given.get("profile"),
@@ -115,18 +95,6 @@ def read(config: Any) -> Request:
         others=tuple(others),
         unknown=tuple(unknown),
     )
-
-
-def engine_defaults(config: Any) -> Layer | None:
-    """The defaults that the engine documents, weaker than what an adapter says."""
-    if isinstance(config, Mapping):
-        return None
-    values = {
-        item.name: item.default
-        for item in dataclasses.fields(config)
-        if item.name in SETTINGS and item.default is not dataclasses.MISSING
-    }
-    return Layer(f"vLLM-Omni {installed_version('vllm-omni')}", CacheSettings(**values))
 
 
 def given_fields(config: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ transformers:
   transformer:
     class: [AuraFlowTransformer2DModel]
     blocks: {joint_transformer_blocks: Pattern_1, single_transformer_blocks: Pattern_3}
-cache: {Fn_compute_blocks: 1}
+cache: {Fn_compute_blocks: 2}
 """
 _DIT: Final = """\
 schema: 1

@@ -1,4 +1,4 @@
-"""CY5xx: cache settings in the configs of cache-dit, vLLM-Omni and SGLang."""
+"""CY5xx: cache settings in the configs of engines."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ RULES: Final = (
         "error",
         "engine",
         "The engine knows no such cache setting.",
-        "cache-dit sets any name as an attribute and vLLM-Omni keeps unknown names aside: the "
-        "misspelt setting is lost without a word.",
+        "Engines set any name as an attribute, or keep unknown names aside: the misspelt setting "
+        "is lost without a word.",
         "Write the name that the message gives. `--fix` corrects the spelling.",
         "cache_config:\n  Fn_compute_blocks: 1\n  enable_sperate_cfg: true\n",
         "cache_config:\n  Fn_compute_blocks: 1\n  enable_separate_cfg: true\n",

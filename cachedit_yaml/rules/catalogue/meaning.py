@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachedit_yaml.rules.catalogue.rule import ADAPTER, Rule
+from cachedit_yaml.rules.catalogue.rule import ADAPTER, ENGINE, Rule
 
 _TWO: Final = """\
 schema: 1
@@ -87,8 +87,8 @@ RULES: Final = (
         "The warm-up takes all steps of the runs that these settings are for.",
         "Distilled models run 4 or 8 steps; a warm-up made for 50 leaves nothing to cache there.",
         "Write a shorter `max_warmup_steps` in the same entry of `steps`.",
-        ADAPTER + "cache: {max_warmup_steps: 8}\nsteps: [{max_steps: 8, scm: fast}]\n",
-        ADAPTER + "cache: {max_warmup_steps: 8}\n"
+        ADAPTER + "cache: {max_warmup_steps: 10}\nsteps: [{max_steps: 8, scm: fast}]\n",
+        ADAPTER + "cache: {max_warmup_steps: 10}\n"
         "steps: [{max_steps: 8, max_warmup_steps: 2, scm: fast}]\n",
     ),
     Rule(
@@ -224,5 +224,42 @@ RULES: Final = (
             "blocks: Pattern_1",
             "blocks: {pattern: Pattern_2, roles: {encoder_hidden_states: context}}",
         ),
+    ),
+    Rule(
+        "CY218",
+        "repeats-default",
+        "warning",
+        "meaning",
+        "A setting repeats what holds without it.",
+        "What stands in an adapter has a reason; a copy of the defaults hides which values have "
+        "one, and stays behind when the defaults change.",
+        "Remove it: `--fix` does. Where it was measured on this model, say so in `measured`.",
+        ADAPTER + "cache: {Fn_compute_blocks: 1, residual_diff_threshold: 0.08}\n",
+        ADAPTER + "cache: {residual_diff_threshold: 0.08}\n",
+    ),
+    Rule(
+        "CY219",
+        "idle-section",
+        "warning",
+        "meaning",
+        "A section for an engine changes nothing.",
+        "Whoever reads it looks for a difference that is not there.",
+        "Write `{}`, which says that the engine is served as it is; `--fix` does.",
+        ADAPTER + f"engines: {{{ENGINE}: {{pipelines: [MyPipeline]}}}}\n",
+        ADAPTER + f"engines: {{{ENGINE}: {{}}}}\n",
+    ),
+    Rule(
+        "CY220",
+        "measured-impossible",
+        "error",
+        "meaning",
+        "What was measured contradicts itself.",
+        "Whoever picks a profile trusts these numbers; a worst picture that is better than all "
+        "together is a mistake of writing.",
+        "Measure again, or write what was measured.",
+        ADAPTER + "profiles: {fast: {residual_diff_threshold: 0.3, "
+        "measured: {model: org/name, steps: 50, psnr: {pooled: 31.0, worst: 35.5}}}}\n",
+        ADAPTER + "profiles: {fast: {residual_diff_threshold: 0.3, "
+        "measured: {model: org/name, steps: 50, psnr: {pooled: 35.5, worst: 31.0}}}}\n",
     ),
 )

@@ -28,8 +28,8 @@ RULES: Final = (
         "names",
         "No installed package has a class of this name, but one of nearly the same.",
         "The adapter would never match, and the model would silently run without it.",
-        "Write the name as the class has it. `--fix` corrects the spelling. Classes are looked "
-        "up in the sources of the installed diffusers, vLLM-Omni and SGLang; nothing is imported.",
+        "Write the name as the class has it. `--fix` corrects the spelling. Classes are looked up "
+        "in the sources of diffusers and of the engines that are installed; nothing is imported.",
         ADAPTER.replace("MyPipeline", "QwenImagPipeline"),
         ADAPTER.replace("MyPipeline", "QwenImagePipeline"),
     ),

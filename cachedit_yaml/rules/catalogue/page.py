@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from cachedit_yaml.engines import engines
 from cachedit_yaml.rules.catalogue import RETIRED, RULES, Level, Rule
+from cachedit_yaml.yaml.diagnostics import all_of
 
 _TITLES: Final[dict[Level, tuple[str, str]]] = {
     "file": ("The file", "What can be wrong before the language comes in."),
@@ -28,8 +30,7 @@ _TITLES: Final[dict[Level, tuple[str, str]]] = {
     ),
     "engine": (
         "Engine configs",
-        "The cache part of a cache-dit `load_configs` file, a vLLM-Omni "
-        "deploy YAML or `--cache-config` JSON, and an SGLang cache config.",
+        "The cache part of " + all_of([x.configs for x in engines() if x.configs]) + ".",
     ),
     "ignores": ("Ignores", "Comments that silence findings."),
 }

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from cachedit_yaml.engines import NAMES
 from cachedit_yaml.yaml.diagnostics import Severity
 
 #: What has to be looked at before the rule can say anything.
 Level: TypeAlias = Literal["file", "schema", "meaning", "names", "deep", "engine", "ignores"]
 
+#: The name of an engine, for examples.
+ENGINE: Final = NAMES[-1]
 #: Three lines that make a whole adapter, for examples.
 ADAPTER: Final = """\
 schema: 1

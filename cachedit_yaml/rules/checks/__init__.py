@@ -10,6 +10,7 @@ from cachedit_yaml.rules.checks import (
     duplicates,
     layout,
     masks,
+    measured,
     profiles,
     requirements,
     settings,
@@ -17,12 +18,12 @@ from cachedit_yaml.rules.checks import (
     variants,
 )
 from cachedit_yaml.rules.checks.context import Context
-from cachedit_yaml.rules.checks.engines import check_engines
+from cachedit_yaml.rules.checks.repeats import check_repeats
 from cachedit_yaml.rules.checks.version import check_order, check_version
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath
 from cachedit_yaml.yaml.document import Document
 
-__all__ = ["check_adapter", "check_engines", "check_order", "check_settings", "check_version"]
+__all__ = ["check_adapter", "check_order", "check_repeats", "check_settings", "check_version"]
 
 
 def check_adapter(
@@ -47,6 +48,7 @@ def check_adapter(
     profiles.check(context)
     blocks.check(context)
     masks.check(context)
+    measured.check(context)
     settings.check(context)
     requirements.check(context)
     return context.diagnostics

@@ -51,14 +51,15 @@ class Model:
         return Sgl(self.spec, self.recipe, model).run(case, steps)
 
 
-SHIPPED = [
-    entry
+#: The adapters as SGLang sees them, with their probes.
+SHIPPED = {
+    entry.name: entry.with_probe("sglang")
     for entry in cachedit_yaml.list_adapters()
     if entry.kind == "shipped" and "sglang" in entry.engines
-]
+}
 #: By the name of the adapter.
 MODELS = {
-    spec.name: Model(spec, next(recipes(spec)))
-    for spec in (entry.with_probe("sglang") for entry in SHIPPED)
+    name: Model(spec, next(recipes(spec)))
+    for name, spec in SHIPPED.items()
     if spec.probe is not None and spec.probe.skip is None
 }

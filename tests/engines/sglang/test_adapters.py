@@ -13,11 +13,12 @@ from tests.engines.sglang.models import SHIPPED
 
 pytestmark = pytest.mark.engines
 
-ADAPTERS = 36
+ADAPTERS = 37
+PIPELINES = 65
 RECIPES = 28
-REFUSED = 8
+REFUSED = 9
 
-MADE = [(entry.name, recipe) for entry in SHIPPED for recipe in recipes(entry.with_probe("sglang"))]
+MADE = [(name, recipe) for name, spec in SHIPPED.items() for recipe in recipes(spec)]
 
 
 def _id(value: object) -> str:
@@ -26,17 +27,17 @@ def _id(value: object) -> str:
 
 @pytest.mark.parametrize(("adapter", "recipe"), MADE, ids=_id)
 def test_proofs(adapter: str, recipe: Recipe) -> None:
-    spec = next(entry for entry in SHIPPED if entry.name == adapter).with_probe("sglang")
-    assert_proved(spec, recipe)
+    assert_proved(SHIPPED[adapter], recipe)
 
 
 def test_number_of_adapters() -> None:
     assert len(SHIPPED) == ADAPTERS
     assert len(MADE) == RECIPES
-    assert sum(entry.spec_for("sglang").refuse is not None for entry in SHIPPED) == REFUSED
+    assert sum(len(spec.pipelines) for spec in SHIPPED.values()) == PIPELINES
+    assert sum(spec.refuse is not None for spec in SHIPPED.values()) == REFUSED
     # Every other one has a probe, and none is skipped.
     assert {name for name, _ in MADE} == {
-        entry.name for entry in SHIPPED if entry.spec_for("sglang").refuse is None
+        name for name, spec in SHIPPED.items() if spec.refuse is None
     }
     assert not [recipe.skip for _, recipe in MADE if recipe.skip is not None]
     assert all(recipe.engine == "sglang" for _, recipe in MADE)

@@ -15,6 +15,7 @@ import torch
 import cachedit_yaml
 from cachedit_yaml.engines.cache_dit.configs import read_config
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError, ConfigError
+from cachedit_yaml.language.defaults import defaults_for
 from tests.engines.sglang.models import MODELS, STEPS
 from tests.engines.sglang.stage import begin, end, stage
 
@@ -101,6 +102,15 @@ def test_a_transformer_that_only_yaml_knows(model: Any) -> None:
     end(owner)
     assert cachedit_yaml.handle_of(model) is None
     assert torch.equal(generate(model), plain)
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_the_defaults_under_every_adapter_are_the_engines(kind: str) -> None:
+    from sglang.multimodal_gen.runtime.cache.cache_dit_integration import CacheDitConfig
+
+    ours = defaults_for(kind, "sglang").data or {}
+    assert ours["cache"] == {name: getattr(CacheDitConfig(), name) for name in ours["cache"]}
+    assert ours["steps"] == []
 
 
 def test_request_over_environment_over_adapter_over_the_engines_defaults(
@@ -215,7 +225,7 @@ def test_a_graph_of_the_whole_transformer_is_left_to_the_engine() -> None:
 
 def test_two_transformers_that_divide_the_steps() -> None:
     """Wan 2.2: the engine counts the steps of each off the true timesteps."""
-    wan = MODELS["wan2.2"]
+    wan = MODELS["wan"]
     high, low = wan.build(), wan.build()
     with torch.no_grad():
         for value in low.parameters():
@@ -279,7 +289,7 @@ def test_the_snippets_of_the_page(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "engines.md").read_text(encoding="utf-8")
     part = page.partition("## SGLang diffusion")[2].partition("\n## ")[0]
     snippets = dict(re.findall(r"```(\w+)\n(.*?)```", part, re.DOTALL))
-    wan = MODELS["wan2.2"].build(), MODELS["wan2.2"].build()
+    wan = MODELS["wan"].build(), MODELS["wan"].build()
     owner = stage(*wan)
     begin(owner, (3, 5), json.loads(snippets["json"]), guided=True)
     assert [values(model)["max_warmup_steps"] for model in wan] == [4, 1]

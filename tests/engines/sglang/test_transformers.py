@@ -70,7 +70,7 @@ def test_exact_with_no_hit_and_f_plus_b_blocks_on_a_hit(name: str, branches: int
         plain = MODELS[name].generate(model, branches)
     owner = stage(model)
     begin(owner, STEPS, NO_HIT, guided=branches == 2)
-    assert handle(model).plan.spec.source.parent.name == "sglang"
+    assert handle(model).plan.spec.engine == "sglang"
     assert torch.equal(MODELS[name].generate(model, branches), plain)
     for last in (0, 1):
         for _ in range(2):  # the second request finds the cache on, and begins anew
@@ -94,7 +94,7 @@ def test_exact_with_no_hit_and_f_plus_b_blocks_on_a_hit(name: str, branches: int
 #: or share a buffer), and for FLUX.1, whose two lists it takes for one.
 ENGINE: dict[str, tuple[str | None, str | None]] = {
     "flux": ("other", "other"),
-    "wan2.2": ("other", "equal"),
+    "wan": ("other", "equal"),
     "qwen-image": ("other", "equal"),
     "z-image": ("equal", "other"),
     "glm-image": ("other", "equal"),
@@ -117,8 +117,8 @@ ENGINE: dict[str, tuple[str | None, str | None]] = {
     # Its own stage adds the class to SGLang's table.
     "hunyuan-image-3": (None, "ValueError"),
     # Not in its table either.
-    "joy-image": ("ValueError", "ValueError"),
-    "ltx2": ("equal", "other"),
+    "joyimage-edit": ("ValueError", "ValueError"),
+    "ltx-2": ("equal", "other"),
     "lingbot-video": ("ValueError", "ValueError"),
     "kandinsky6-sr": ("ValueError", "ValueError"),
     "llada-image": ("ValueError", "ValueError"),
