@@ -56,6 +56,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.libraries
 def test_fix(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = here / "a.yaml"
     path.write_text(WRONG, encoding="utf-8")
@@ -68,6 +69,7 @@ def test_fix(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "1 file, no problems\n"
 
 
+@pytest.mark.libraries
 def test_line_breaks_mark_mode_and_links_stay(here: Path) -> None:
     path = here / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + WRONG.replace("\n", "\r\n").encode())
@@ -143,6 +145,7 @@ def test_what_repeats_the_defaults_goes_and_leaves_nothing_empty(here: Path) -> 
     assert path.read_text(encoding="utf-8") == head + "engines:\n  sglang: {}\n"
 
 
+@pytest.mark.libraries
 def test_every_fix_mends_what_it_says() -> None:
     mended = set()
     for path in cases.bad_files():
