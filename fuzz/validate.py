@@ -14,10 +14,10 @@ with atheris.instrument_imports(include=["cachedit_yaml"]):
     from cachedit_yaml.cli.rendering import render_in
     from cachedit_yaml.engines.configs import check_config, recognise
     from cachedit_yaml.registry.registry import Registry
+    from cachedit_yaml.rules.adapter import Adapter
     from cachedit_yaml.rules.class_names import check_classes
     from cachedit_yaml.rules.fix import apply_edits, edits_for
     from cachedit_yaml.rules.ignores import apply_ignores
-    from cachedit_yaml.rules.load import check_document
     from cachedit_yaml.yaml.reader import read_text
 
 LEVELS = frozenset({"file", "schema", "meaning", "names", "engine", "ignores"})
@@ -29,14 +29,14 @@ def one_input(data: bytes) -> None:
     document, found = read_text(data, "a.yaml")
     kind = recognise(document.data)
     if kind == "adapter":
-        _, found, _ = check_document(document, found, resolve=REGISTRY.resolve)
-        found = found + check_classes(document, None)
+        adapter = Adapter.of(document, found, resolve=REGISTRY.resolve)
+        found = adapter.diagnostics + check_classes(document)
     else:
         found = found + check_config(kind, document, REGISTRY)
     found = apply_ignores(found, document, LEVELS)
     for item in found:
         render_in(item, document.sources)
-        item.as_dict()
+        item.summary()
     edits, _ = edits_for("a.yaml", found)
     if edits:
         read_text(apply_edits(document.text, edits), "a.yaml")

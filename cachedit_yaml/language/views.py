@@ -62,20 +62,19 @@ def engines_of(data: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name in sections or (home and name in HOME))
 
 
-def view(chain: Sequence[Document], engine: str, *, own_probe: bool | None = None) -> Document:
+def view(chain: Sequence[Document], engine: str) -> Document:
     """Merge an adapter for one engine.
 
     Args:
         chain: the adapter, and what it extends, the nearest first; each has data.
         engine: the engine.
-        own_probe: whether the file's own probe is the engine's; default: for diffusers' pipelines.
 
     Returns:
         A document with the merged data, without `engines`, and the place of each value.
     """
     adapter, *bases = chain
     layers = [layer for document in reversed(bases) for layer in _layers(document, engine, True)]
-    layers += _layers(adapter, engine, False, engine in HOME if own_probe is None else own_probe)
+    layers += _layers(adapter, engine, False)
     said = [index for index, layer in enumerate(layers) if "refuse" in layer.data]
     refusal = said[-1] if said and layers[said[-1]].data["refuse"] is not None else None
     result = Document(adapter.name, {})
@@ -113,12 +112,11 @@ def own_view(document: Document, engine: str) -> Document:
     return result
 
 
-def _layers(
-    document: Document, engine: str, inherited: bool, own_probe: bool = False
-) -> list[_Layer]:
+def _layers(document: Document, engine: str, inherited: bool) -> list[_Layer]:
     data = document.data or {}
     own = OWN_KEYS if inherited else frozenset[str]()
-    probe = frozenset() if own_probe else frozenset({"probe"})
+    # Outside of the sections stands the probe of diffusers' pipelines.
+    probe = frozenset() if engine in HOME else frozenset({"probe"})
     found = [_Layer(document, (), own | probe | {"engines"})]
     if engine in sections_of(data):
         heading = frozenset(keys_of(Heading)) | {"engines"}

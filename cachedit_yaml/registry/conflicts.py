@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.matching import layout
+from cachedit_yaml.rules.adapter import Claim
 from cachedit_yaml.rules.catalogue import finding
-from cachedit_yaml.rules.load import Claim
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 
 

@@ -20,7 +20,7 @@ from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.not_found import MANY, no_such_class
 from cachedit_yaml.registry.search_path import Source
-from cachedit_yaml.rules.load import Claim
+from cachedit_yaml.rules.adapter import Claim
 from cachedit_yaml.yaml.diagnostics import Span
 
 How: TypeAlias = Literal["exact", "base", "pattern"]

@@ -1,283 +1,20 @@
-"""From a file, a text or a dict to an :class:`AdapterSpec`, for the engine that asks."""
+"""From a file, a text or a dict to an adapter; from a user's dict to cache settings."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterator, Mapping
-from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
-from cachedit_yaml.errors import AdapterError, ConfigError, SchemaVersionError
-from cachedit_yaml.language.defaults import DEFAULTS
-from cachedit_yaml.language.inherit import Resolver, bases_of
-from cachedit_yaml.language.keys import HOME
-from cachedit_yaml.language.schemas import schema_of
+from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.language.inherit import Resolver
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
-from cachedit_yaml.language.structure import assemble, check, structure
-from cachedit_yaml.language.views import (
-    classes_of,
-    engines_of,
-    is_home,
-    own_view,
-    sections_of,
-    view,
-)
-from cachedit_yaml.rules.checks import (
-    check_adapter,
-    check_order,
-    check_repeats,
-    check_settings,
-    check_version,
-)
-from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, Span
+from cachedit_yaml.language.structure import structure
+from cachedit_yaml.rules.adapter import Adapter
+from cachedit_yaml.rules.checks import check_settings, check_version
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_file, read_text
-
-
-class Claim(NamedTuple):
-    """A class that an adapter says it is for.
-
-    Attributes:
-        name: the class, or a pattern with ``*``.
-        path: the keys that lead to it.
-        span: where it stands.
-    """
-
-    name: str
-    path: KeyPath
-    span: Span | None
-
-
-class _View(NamedTuple):
-    """What is kept of an adapter in an engine: ten thousand merged documents would be too much."""
-
-    spec: AdapterSpec | None
-    diagnostics: list[Diagnostic]
-    sources: Mapping[str, str]
-
-
-class _Places(Mapping[KeyPath, str]):
-    """``file:line`` by the keys that lead there, found when somebody asks."""
-
-    def __init__(self, adapter: Adapter, engine: str) -> None:
-        self._adapter = adapter
-        self._engine = engine
-
-    @cached_property
-    def _found(self) -> Mapping[KeyPath, str]:
-        return self._adapter.merged(self._engine).places()
-
-    def __getitem__(self, path: KeyPath) -> str:
-        return self._found[path]
-
-    def __iter__(self) -> Iterator[KeyPath]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return dict, (dict(self),)
-
-
-class Adapter:
-    """One adapter: a document, what it extends, and what it means in each engine.
-
-    Args:
-        document: the document.
-        reading: what reading it found.
-        resolve: finds what `extends` names; without it only paths can be extended.
-        standalone: whether it has to say which pipelines it is for.
-        only: the one engine that it is for, whatever it says.
-    """
-
-    def __init__(
-        self,
-        document: Document,
-        reading: list[Diagnostic],
-        *,
-        resolve: Resolver | None = None,
-        standalone: bool = True,
-        only: str | None = None,
-    ) -> None:
-        self.document = document
-        self.reading = reading
-        self._resolve = resolve
-        self._standalone = standalone
-        self._only = only
-        self._views: dict[str, _View] = {}
-        self._sound = True
-
-    @property
-    def data(self) -> Mapping[str, Any]:
-        """What the file itself says; empty if it cannot be read."""
-        return self.document.data or {}
-
-    @property
-    def home(self) -> bool:
-        """Whether it serves diffusers' pipelines, and any engine that finds nothing better."""
-        return self._only in (None, *HOME) and is_home(self.data)
-
-    @property
-    def engines(self) -> tuple[str, ...]:
-        """The engines that it serves."""
-        return (self._only,) if self._only is not None else engines_of(self.data)
-
-    @property
-    def sections(self) -> tuple[str, ...]:
-        """The engines that it has a section for."""
-        return (self._only,) if self._only is not None else tuple(sections_of(self.data))
-
-    def serving(self, engine: str | None) -> str:
-        """The engine as which it serves one that asks; by default the first of its own."""
-        if engine is not None and (engine in self.engines or self.home):
-            return engine
-        return self.engines[0]
-
-    def claims(self, what: str, engine: str | None = None) -> Iterator[Claim]:
-        """Names of the pipelines or transformers that the file itself claims for an engine.
-
-        What it inherits is claimed by the file that it extends.
-        """
-        if self.document.data is None:
-            return
-        engine = self.serving(engine)
-        own = own_view(self.document, engine)
-        data = own.data or {}
-        if what == "pipeline":
-            names = data.get("pipelines")
-            found: list[tuple[str, KeyPath]] = [
-                (name, ("pipelines", index))
-                for index, name in enumerate(names if isinstance(names, list) else ())
-                if isinstance(name, str)
-            ]
-        else:
-            found = [
-                (name, ("transformers", *path))
-                for classes in classes_of(data.get("transformers")).values()
-                for name, path in classes.items()
-            ]
-        for name, path in found:
-            yield Claim(name, _path_in(self.data, engine, path), own.value_span(path))
-
-    # --- what it means ---
-
-    def spec_for(self, engine: str | None = None) -> AdapterSpec:
-        """The adapter as an engine sees it; by default the first that it serves.
-
-        Raises:
-            SchemaVersionError: the file is written for another version of the language.
-            AdapterError: the file is wrong; carries every error.
-        """
-        found = self._view(self.serving(engine))
-        if found.spec is None:
-            raise adapter_error(found.diagnostics)
-        return found.spec
-
-    @cached_property
-    def diagnostics(self) -> list[Diagnostic]:
-        """Errors and warnings of all that it says, for whatever engine, in the file's order."""
-        found: dict[object, Diagnostic] = {}
-        main = self.serving(None)
-        # An empty section changes nothing that is not looked at already.
-        others = [name for name, section in sections_of(self.data).items() if section]
-        for engine in dict.fromkeys((main, *others)):
-            for item in self._view(engine).diagnostics:
-                found.setdefault((item.code, item.message, item.span or item.key_path), item)
-        result = list(found.values())
-        if self.document.sources and all(item.severity != "error" for item in result):
-            result += check_repeats(self._chain[0], self.engines)
-        return _in_order(result, self.document)
-
-    @property
-    def valid(self) -> bool:
-        """Whether nothing is wrong with it, for whatever engine."""
-        return all(item.severity != "error" for item in self.diagnostics)
-
-    @property
-    def sources(self) -> Mapping[str, str]:
-        """The texts of the file and of what it extends, by the names that messages use."""
-        return {
-            name: text
-            for engine in self.engines
-            for name, text in self._view(engine).sources.items()
-        }
-
-    def merged(self, engine: str | None = None) -> Document:
-        """The file together with what it extends and the defaults."""
-        chain = self._chain[0] if self.document.data is not None else []
-        if not chain:
-            return self.document
-        return view(chain, self.serving(engine), own_probe=True if self._only else None)
-
-    @cached_property
-    def _chain(self) -> tuple[list[Document], list[Diagnostic]]:
-        """The file and what it extends, and everything that is wrong before they are merged."""
-        document = self.document
-        assert document.data is not None
-        found = [*self.reading, *check_version(document.data, document)]
-        if document.sources:
-            found += check_order(document.data, document)
-        if any(item.code == "schema-version" for item in found):
-            return [], found
-        bases, of_bases = bases_of(document, self._resolve)
-        for base in bases:
-            assert base.data is not None
-            of_bases += check_version(base.data, base)
-        found += of_bases
-        if any(item.code == "schema-version" for item in found):
-            return [], found
-        for each in (document, *bases):
-            # That the key is missing is said already, in better words.
-            data = {"schema": 1, **(each.data or {})}
-            problems = check(schema_of(AdapterSpec), data, each)
-            self._sound = self._sound and not problems
-            found += problems
-        return [document, *bases], found
-
-    def _view(self, engine: str) -> _View:
-        if engine not in self._views:
-            self._views[engine] = self._make_view(engine)
-        return self._views[engine]
-
-    def _make_view(self, engine: str) -> _View:
-        document = self.document
-        if document.data is None:
-            return _View(None, self.reading, document.sources)
-        chain, found = self._chain
-        if not chain:
-            return _View(None, _in_order(found, document), document.sources)
-        merged = self.merged(engine)
-        data = {"schema": 1, **(merged.data or {})}
-        spec: AdapterSpec | None = None
-        problems: list[Diagnostic] = []
-        if self._sound:
-            spec, problems = assemble(AdapterSpec, data, merged)
-        if not any(item.code == "extends" for item in found):
-            standalone = self._standalone and "extends" not in data
-            problems = problems + check_adapter(data, merged, standalone=standalone)
-        found = found + [
-            self._placed(item, engine) for item in problems if not _is_of_defaults(item)
-        ]
-        found = _in_order(found, document)
-        if spec is None or any(item.severity == "error" for item in found):
-            return _View(None, found, merged.sources)
-        stem = document.path.stem if document.path is not None else "unnamed"
-        spec = dataclasses.replace(
-            spec,
-            name=spec.name or stem,
-            engine=engine,
-            source=document.path,
-            places=_Places(self, engine),
-        )
-        return _View(spec, found, merged.sources)
-
-    def _placed(self, item: Diagnostic, engine: str) -> Diagnostic:
-        """A finding with the keys that lead to it in the file itself."""
-        path = _path_in(self.data, engine, item.key_path)
-        return item if path == item.key_path else dataclasses.replace(item, key_path=path)
 
 
 def load_adapter(
@@ -319,30 +56,12 @@ def read_adapter(
     if isinstance(source, Mapping):
         # Only names can be extended here: a dict lies in no folder.
         data = source if "schema" in source else {"schema": 1, **source}
-        document, found = Document("adapter", dict(data)), check_version(source)
+        found = Document("adapter", dict(data)), check_version(source)
     elif isinstance(source, str) and "\n" in source:
-        document, found = read_text(source)
+        found = read_text(source)
     else:
-        return Adapter(*read_file(source, name), resolve=resolve)
-    return Adapter(document, found, resolve=resolve, standalone=False)
-
-
-def check_document(
-    document: Document, diagnostics: list[Diagnostic], *, resolve: Resolver | None = None
-) -> tuple[AdapterSpec | None, list[Diagnostic], Document]:
-    """Check a document that was read already.
-
-    Args:
-        document: the document.
-        diagnostics: what reading it found.
-        resolve: as in :func:`load_adapter`.
-
-    Returns:
-        The adapter (None if there are errors), errors and warnings in the order of the file, and
-        the document, merged with what it extends.
-    """
-    adapter = Adapter(document, diagnostics, resolve=resolve)
-    return adapter.spec_for() if adapter.valid else None, adapter.diagnostics, adapter.merged()
+        return Adapter(partial(read_file, source, name), resolve=resolve)
+    return Adapter.of(*found, resolve=resolve, standalone=False)
 
 
 def parse_settings(mapping: Mapping[str, Any], what: str = "cache_config") -> CacheSettings:
@@ -365,42 +84,3 @@ def parse_settings(mapping: Mapping[str, Any], what: str = "cache_config") -> Ca
     if settings is None or errors:
         raise ConfigError("\n".join(item.summary() for item in errors))
     return settings
-
-
-def adapter_error(diagnostics: list[Diagnostic]) -> AdapterError:
-    """The error that fits a list of diagnostics; warnings are left out."""
-    errors = [item for item in diagnostics if item.severity == "error"]
-    if any(item.code == "schema-version" for item in errors):
-        return SchemaVersionError(errors)
-    return AdapterError(errors)
-
-
-def _path_in(data: Mapping[str, Any], engine: str, path: KeyPath) -> KeyPath:
-    """The keys that lead in a file itself to what has this path in its view for an engine."""
-    there: Any = sections_of(data).get(engine)
-    if not path or there is None:
-        return path
-    try:
-        for step in path:
-            there = there[step]
-    except (KeyError, IndexError, TypeError):
-        return path
-    return ("engines", engine, *path)
-
-
-def _is_of_defaults(item: Diagnostic) -> bool:
-    """Whether a remark is about the defaults: the adapter did not say it."""
-    span = item.span
-    return item.severity != "error" and span is not None and Path(span.path).name == DEFAULTS
-
-
-def _in_order(diagnostics: list[Diagnostic], document: Document) -> list[Diagnostic]:
-    """Sort by place, the document's own file first; drop what was said twice."""
-
-    def place(item: Diagnostic) -> tuple[bool, str, int, int]:
-        if item.span is None:
-            return (False, "", 0, 0)
-        span = item.span
-        return (span.path != document.name, span.path, span.line, span.column)
-
-    return sorted(dict.fromkeys(diagnostics), key=place)

@@ -506,12 +506,12 @@ cache:
   cache_type: DBCache
   Fn_compute_blocks: 8
   Bn_compute_blocks: 0
-  residual_diff_threshold: 0.12
+  residual_diff_threshold: 0.1
   max_accumulated_residual_diff_threshold: ~
-  max_warmup_steps: 8
+  max_warmup_steps: 6
   warmup_interval: 2
   max_cached_steps: -1
-  max_continuous_cached_steps: 3
+  max_continuous_cached_steps: 4
   cfg_compute_first: false
   cfg_diff_compute_separate: true
   force_refresh_step_hint: 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from language_documents import BAD, BAD_YAML, GOOD, ODD, Bad
 
-from cachedit_yaml.rules.load import check_document
+from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.yaml.reader import read_text
 
 
@@ -30,7 +30,8 @@ def test_bad_yaml(case: Bad) -> None:
 
 @pytest.mark.parametrize("case", [case for case in BAD if case not in BAD_YAML], ids=by_name)
 def test_bad_adapter(case: Bad) -> None:
-    spec, found, _ = check_document(*read_text(case.text, "a.yaml"))
+    adapter = Adapter.of(*read_text(case.text, "a.yaml"))
+    spec, found = adapter.checked_spec, adapter.diagnostics
     assert spec is None
     errors = [d for d in found if d.severity == "error"]
     assert [(d.code, d.span[1:3] if d.span else None) for d in errors] == [
@@ -42,7 +43,8 @@ def test_bad_adapter(case: Bad) -> None:
 
 @pytest.mark.parametrize("case", ODD, ids=by_name)
 def test_odd_adapter(case: Bad) -> None:
-    spec, found, _ = check_document(*read_text(case.text, "a.yaml"))
+    adapter = Adapter.of(*read_text(case.text, "a.yaml"))
+    spec, found = adapter.checked_spec, adapter.diagnostics
     assert spec is not None
     assert [(d.severity, d.code, d.span[1:3] if d.span else None) for d in found] == [
         ("warning", case.code, (case.line, case.column))
@@ -52,14 +54,15 @@ def test_odd_adapter(case: Bad) -> None:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_good_adapter(name: str) -> None:
-    spec, found, _ = check_document(*read_text(GOOD[name], "a.yaml"))
+    adapter = Adapter.of(*read_text(GOOD[name], "a.yaml"))
+    spec, found = adapter.checked_spec, adapter.diagnostics
     assert found == []
     assert spec is not None
 
 
 def test_all_errors_of_a_file_are_said_at_once_in_order() -> None:
     text = "schema: 1\npipelines: [A, A]\nfoo: 1\ncache: {scm: x, max_warmup_steps: a}\nfoo: 2\n"
-    _, found, _ = check_document(*read_text(text, "a.yaml"))
+    found = Adapter.of(*read_text(text, "a.yaml")).diagnostics
     assert [(d.code, d.span.line if d.span else 0) for d in found] == [
         ("missing-key", 1),
         ("duplicate-item", 2),
@@ -71,5 +74,5 @@ def test_all_errors_of_a_file_are_said_at_once_in_order() -> None:
 
 
 def test_a_newer_file_is_not_drowned_in_unknown_keys() -> None:
-    _, found, _ = check_document(*read_text("schema: 3\nfoo: 1\nbar: 2\n", "a.yaml"))
+    found = Adapter.of(*read_text("schema: 3\nfoo: 1\nbar: 2\n", "a.yaml")).diagnostics
     assert [d.code for d in found] == ["schema-version"]

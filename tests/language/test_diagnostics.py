@@ -7,7 +7,7 @@ import pytest
 from cachedit_yaml.cli.rendering import render_in
 from cachedit_yaml.cli.validation.formats import json_report
 from cachedit_yaml.cli.validation.report import Report
-from cachedit_yaml.rules.load import check_document
+from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.yaml.diagnostics import (
     Diagnostic,
     Span,
@@ -29,8 +29,8 @@ HEAD = "schema: 1\npipelines: [A]\ntransformers: {t: {blocks: {b: Pattern_1}}}\n
 
 
 def rendered(text: str, name: str = "adapters/wan.yaml") -> str:
-    _, found, document = check_document(*read_text(text, name))
-    return "\n".join(render_in(item, document.sources) for item in found)
+    adapter = Adapter.of(*read_text(text, name))
+    return "\n".join(render_in(item, adapter.sources) for item in adapter.diagnostics)
 
 
 def test_golden_unknown_key() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from language_documents import BAD, GOOD
 
 from cachedit_yaml.cli.rendering import render_in
-from cachedit_yaml.rules.load import check_document
+from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.yaml.reader import read_text
 from tests.work import counted
 
@@ -65,7 +65,8 @@ FRAGMENTS = [
 
 def check(source: str | bytes) -> None:
     with counted() as work:
-        spec, found, document = check_document(*read_text(source, "a.yaml"))
+        adapter = Adapter.of(*read_text(source, "a.yaml"))
+        spec, found, document = adapter.checked_spec, adapter.diagnostics, adapter.merged()
     # Some for each character: work that grew with their square would pass this soon.
     assert work.calls < 50_000 + 200 * len(source)
     errors = [item for item in found if item.severity == "error"]

@@ -298,27 +298,6 @@ def test_conflicts_of_names_and_patterns(tmp_path: Path) -> None:
     assert found.match_pipeline("AxB").spec.pipelines == ("A*B",)
 
 
-def test_subfolders_of_engines(tmp_path: Path) -> None:
-    root = folder(tmp_path, flux=text("F"), vllm_omni__flux=text("F", "G"), sglang__a=text("G"))
-    found = registry(root)
-    assert found.conflicts() == []
-    for engine, own in (("vllm_omni", True), ("diffusers", False), (None, False)):
-        for spec in (found.match_pipeline("F", engine).spec, found.get("flux", engine)):
-            assert ("G" in spec.pipelines) == own
-    assert found.get("vllm_omni/flux") == found.get("vllm-omni/flux")
-    assert found.get("vllm_omni/flux").pipelines == ("F", "G")
-    assert [entry.label for entry in found.adapters()] == ["sglang/a", "flux", "vllm_omni/flux"]
-    # Two engines' own adapters have the same right where nobody says which engine asks.
-    with pytest.raises(AdapterConflictError):
-        found.match_pipeline("G")
-
-
-def test_two_adapters_of_one_engine_may_not_share_a_name(tmp_path: Path) -> None:
-    root = folder(tmp_path, vllm_omni__a=text("F", name="n"), vllm_omni__b=text("G", name="n"))
-    (item,) = registry(root).conflicts()
-    assert "the adapter name 'n' is taken by" in item.message
-
-
 def test_transformers(tmp_path: Path) -> None:
     variants = """\
 schema: 1

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from cachedit_yaml.language.schemas import Schema, choices, inner, load
-from cachedit_yaml.rules.load import check_document
+from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.yaml.reader import read_text
 
 #: A key of a mapping, the mapping, what it leads to, and how that is reached.
@@ -236,7 +236,7 @@ def test_there_are_many_mutants() -> None:
 @pytest.mark.parametrize(("schema", "way"), list(mappings()))
 def test_the_documents_that_are_broken_are_good_before(schema: Schema, way: list[Step]) -> None:
     text = yaml.safe_dump(wrap(document(schema), way), sort_keys=False)
-    _, found, _ = check_document(*read_text(text, "a.yaml"))
+    found = Adapter.of(*read_text(text, "a.yaml")).diagnostics
     errors = [str(item) for item in found if item.severity == "error"]
     # What the rules on meaning say about a document without sense is not the matter here.
     without_sense = ("unknown-name", "unusable", "names no block lists")
@@ -245,7 +245,8 @@ def test_the_documents_that_are_broken_are_good_before(schema: Schema, way: list
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_mutant(mutant: Mutant) -> None:
-    spec, found, _ = check_document(*read_text(mutant.text, "a.yaml"))
+    adapter = Adapter.of(*read_text(mutant.text, "a.yaml"))
+    spec, found = adapter.checked_spec, adapter.diagnostics
     assert spec is None, mutant.text
     lines = {item.span.line for item in found if item.severity == "error" and item.span}
     assert mutant.line in lines, (mutant.line, lines, mutant.text)

@@ -12,11 +12,11 @@ from cachedit_yaml.engines.configs import check_config, recognise
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import Source, find_sources
+from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.rules.catalogue import Level
 from cachedit_yaml.rules.class_names import check_classes
 from cachedit_yaml.rules.fix import fix_file
 from cachedit_yaml.rules.ignores import apply_ignores
-from cachedit_yaml.rules.load import Adapter
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_text
@@ -60,7 +60,7 @@ def validate(
         where = conflict.span.path if conflict.span is not None else ""
         by_name.get(where, report.problems).append(conflict)
     for entry in mine:
-        run.adapter(entry.shown, entry.path, entry.adapter, by_name[entry.shown])
+        run.adapter(entry.shown, entry.path, entry, by_name[entry.shown])
     if STDIN in targets:
         run.stdin(read_stdin())
     return report
@@ -124,7 +124,7 @@ class _Run:
         adapter, sections = split_sections(document) or (None, document)
         if adapter is None:
             return False
-        loaded = Adapter(adapter, reading, resolve=self.registry.resolve)
+        loaded = Adapter.of(adapter, reading, resolve=self.registry.resolve)
         found = check_config("cache_dit", sections, self.registry)
         self.adapter(name, path, loaded, found, document)
         return True
@@ -155,7 +155,7 @@ class _Run:
             found = found + check_config(kind, document, self.registry)
             self.add("<stdin>", kind, None, found, document)
         elif not self.mixed("<stdin>", None, document, found):
-            adapter = Adapter(document, found, resolve=self.registry.resolve)
+            adapter = Adapter.of(document, found, resolve=self.registry.resolve)
             self.adapter("<stdin>", None, adapter, [])
 
     def add(

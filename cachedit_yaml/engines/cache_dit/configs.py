@@ -14,7 +14,8 @@ from cachedit_yaml.engines.configs import check_config
 from cachedit_yaml.engines.protocol import Config
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import CacheSettings
-from cachedit_yaml.rules.load import Adapter, adapter_error, parse_settings
+from cachedit_yaml.rules.adapter import Adapter, adapter_error
+from cachedit_yaml.rules.load import parse_settings
 from cachedit_yaml.yaml.diagnostics import Diagnostic, nearest
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_file
@@ -129,7 +130,7 @@ def read_config(source: object, engine: str | None = None) -> CacheDitConfig | N
     registry = Registry.load()
     spec = None
     if adapter is not None:
-        loaded = Adapter(adapter, found, resolve=registry.resolve)
+        loaded = Adapter.of(adapter, found, resolve=registry.resolve)
         found = loaded.diagnostics
         spec = loaded.spec_for(engine) if loaded.valid else None
     found = found + check_config("cache_dit", sections, registry) + _unknown(sections)
