@@ -85,7 +85,7 @@ def test_adapter_is_clean_and_has_the_profiles() -> None:
 
 def test_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert main(["demo", "--out", str(tmp_path / "file")]) == 3
+    assert main(["demo", "--out", str(tmp_path / "file")]) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"cachedit-yaml: error: cannot write to {tmp_path / 'file'}: it is a file"
     ]
