@@ -6,8 +6,6 @@ Several GPUs are not needed: gloo does the same on a CPU.
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from tests import processes
+from tests.distributed.worker import work
+from tests.ranks import in_ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,17 +23,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def torchrun(folder: Path, *arguments: str) -> list[dict[str, Any]]:
+def two_ranks(folder: Path, name: str | None = None) -> list[dict[str, Any]]:
     """What each of two ranks saw."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               "-m", "tests.distributed.worker", str(folder), *arguments]  # fmt: skip
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    done = processes.run(command, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr[-4000:]
+    in_ranks(2, work, folder, name)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -44,7 +35,7 @@ def cached(found: dict[str, Any]) -> dict[str, list[int]]:
 
 def test_ranks_that_share_a_forward_decide_alike(tmp_path: Path) -> None:
     """Their differences lie on two sides of the threshold; what counts is the mean."""
-    one, two = torchrun(tmp_path)
+    one, two = two_ranks(tmp_path)
     # Ranks with prompts of their own decide for themselves; so this test can fail.
     assert cached(one["unmarked"]) != cached(two["unmarked"])
     assert one["marked"] == two["marked"]
@@ -52,7 +43,7 @@ def test_ranks_that_share_a_forward_decide_alike(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["FluxPipeline", "WanPipeline"])
 def test_context_parallelism_of_cache_dit(tmp_path: Path, name: str) -> None:
-    one, two = torchrun(tmp_path, name)
+    one, two = two_ranks(tmp_path, name)
     for case in ("no hit", "hits"):
         assert cached(one[case]["together"]) == cached(two[case]["together"])
         assert cached(one[case]["together"]) == cached(one[case]["alone"])

@@ -1,9 +1,8 @@
-"""What each process runs; started with torchrun. Writes what it saw as JSON, one file a rank."""
+"""What each process runs. Writes what it saw as JSON, one file a rank."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,18 +88,7 @@ def ulysses(name: str, folder: Path) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Run one experiment: ``worker FOLDER [PIPELINE]``."""
-    folder = Path(sys.argv[1])
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    try:
-        result = ulysses(sys.argv[2], folder) if len(sys.argv) > 2 else decisions()
-        (folder / f"rank{dist.get_rank()}.json").write_text(json.dumps(result))
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()
+def work(rank: int, folder: Path, name: str | None) -> None:
+    """Run one experiment: with a pipeline of that class, or with ranks that see other noise."""
+    result = ulysses(name, folder) if name else decisions()
+    (folder / f"rank{rank}.json").write_text(json.dumps(result))
