@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes import until
+
 ROOT = Path(__file__).parents[2]
 #: What an editor reads that opens this repository.
 SETTINGS = json.loads((ROOT / ".vscode" / "settings.json").read_text(encoding="utf-8"))
@@ -106,7 +108,7 @@ def editor() -> Iterator[Editor]:
         yield client
         client.ask("shutdown", None)
         client.send("exit", None)
-        process.wait(timeout=20)
+        until(lambda: process.poll() is not None)
 
 
 def shipped(name: str) -> str:
