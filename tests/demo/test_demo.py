@@ -87,7 +87,8 @@ def test_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "file").write_text("")
     assert main(["demo", "--out", str(tmp_path / "file")]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"cachedit-yaml: error: cannot write to {tmp_path / 'file'}: it is a file"
+        f"cachedit-yaml: error: --out: cannot write to {tmp_path / 'file'}: "
+        f"{tmp_path / 'file'} is a file, not a folder"
     ]
 
 
