@@ -21,7 +21,8 @@ from cachedit_yaml.engines import engines, find_engine
 from cachedit_yaml.engines.protocol import Engine, Plugin
 from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError
 from cachedit_yaml.generating.loading import check_folder
-from cachedit_yaml.registry.matching import Match, class_names, fits
+from cachedit_yaml.language.patterns import fits
+from cachedit_yaml.registry.matching import Match, class_names
 from cachedit_yaml.registry.registry import Entry, Registry
 
 #: What is supported of torch, and the versions that the tests run with.

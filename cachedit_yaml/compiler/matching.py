@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 
 import torch
 
+from cachedit_yaml.language.patterns import fits_one, names_of
 from cachedit_yaml.language.spec import AdapterSpec, Transformer
 
 
@@ -19,8 +19,7 @@ def classes_of(declared: Transformer) -> tuple[str, ...]:
 
 def class_matches(module: torch.nn.Module, names: Sequence[str]) -> bool:
     """Whether the module's class or one of its bases has one of these names."""
-    bases = [cls.__name__ for cls in type(module).__mro__]
-    return any(fnmatch.fnmatchcase(base, name) for name in names for base in bases)
+    return fits_one(names, names_of(type(module)))
 
 
 def split_names(spec: AdapterSpec) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeAlias
 
 from cachedit_yaml.errors import AdapterConflictError, AdapterError
 from cachedit_yaml.language.keys import HOME
+from cachedit_yaml.language.patterns import fits, names_of
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.not_found import MANY, no_such_class
@@ -112,13 +113,8 @@ def conflict(places: Iterable[Span | str], what: str) -> AdapterConflictError:
 def class_names(target: ClassLike) -> list[str]:
     """The names of a class and its bases, in the order of the MRO."""
     if isinstance(target, type):
-        return [cls.__name__ for cls in target.__mro__ if cls is not object]
+        return names_of(target)
     return [target] if isinstance(target, str) else list(target)
-
-
-def fits(pattern: str, name: str) -> bool:
-    """Whether a pattern with ``*`` matches a whole name."""
-    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), name) is not None
 
 
 def literal_length(pattern: str) -> int:

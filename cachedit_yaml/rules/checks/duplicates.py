@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cachedit_yaml.language.patterns import covered
 from cachedit_yaml.rules.checks.context import Context, at, is_number, items, mapping
-from cachedit_yaml.rules.checks.patterns import covered
 from cachedit_yaml.yaml.diagnostics import KeyPath
 
 

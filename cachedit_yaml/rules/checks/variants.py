@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from cachedit_yaml.language.patterns import covered
 from cachedit_yaml.rules.checks.context import Context, items, mapping, strings
-from cachedit_yaml.rules.checks.patterns import covered
 from cachedit_yaml.yaml.diagnostics import KeyPath, one_of
 
 

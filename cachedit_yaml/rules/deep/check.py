@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -10,6 +9,7 @@ import torch
 
 from cachedit_yaml.compiler.matching import class_matches
 from cachedit_yaml.compiler.paths import condition_holds
+from cachedit_yaml.language.patterns import fits_one, names_of
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, Transformer
 from cachedit_yaml.rules.checks.context import Context
 from cachedit_yaml.rules.deep.guidance import call_sites
@@ -97,7 +97,7 @@ class _Checker:
                 )  # fmt: skip
             allowed = declared.transformer_class
             classes = taken[first] if "." not in path else ()
-            if allowed and classes and not any(_named(cls, allowed) for cls in classes):
+            if allowed and classes and not any(fits_one(allowed, names_of(cls)) for cls in classes):
                 self.context.report(
                     "wrong-class", f"{pipeline.__name__} has {_some([c.__name__ for c in classes])}"
                     f" there, and the adapter is for {_some(list(allowed))}", (*here, "class"),
@@ -181,11 +181,6 @@ def _layouts(
             return
     if declared.blocks is not None:
         yield (*base, "blocks"), declared.blocks
-
-
-def _named(cls: type, names: tuple[str, ...]) -> bool:
-    bases = [base.__name__ for base in cls.__mro__]
-    return any(fnmatch.fnmatchcase(base, name) for base in bases for name in names)
 
 
 def _some(names: list[str]) -> str:
