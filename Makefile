@@ -6,10 +6,11 @@ JOBS ?= auto
 OLDEST := .venv-oldest
 ENGINES := .venv-engines
 SGLANG := .venv-sglang
+TOOLS := .venv-tools
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-engines lint types docs rules golden fuzz bench wheel clean
+.PHONY: help environments demo test test-oldest test-engines test-tools test-pythons lint types docs rules golden fuzz bench wheel clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
@@ -22,10 +23,11 @@ define setup
 	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 	@$(1)/bin/python -m pip install $(PIP_QUIET) -c $(2) torch
 	@$(1)/bin/python -m pip install $(PIP_QUIET) -c $(2) -e '.[test]'
+	@.ci/mend-torchvision $(1)/bin/python
 	@touch $(1)/.ready
 endef
 
-$(VENV)/.ready: pyproject.toml .ci/constraints.txt
+$(VENV)/.ready: pyproject.toml .ci/constraints.txt .ci/mend-torchvision
 	$(call setup,$(VENV),.ci/constraints.txt)
 
 $(OLDEST)/.ready: pyproject.toml .ci/constraints-oldest.txt
@@ -40,6 +42,16 @@ $(SGLANG)/.ready: $(ENGINES)/.ready .ci/requirements-sglang.txt .ci/set-up-sglan
 	@echo "Setting up $(SGLANG) (a few minutes the first time) ..."
 	@.ci/set-up-sglang $(SGLANG) $(ENGINES)
 	@touch $@
+
+$(TOOLS)/.ready: pyproject.toml
+	@command -v npm > /dev/null || { echo "yaml-language-server needs npm" >&2; exit 1; }
+	@echo "Setting up $(TOOLS) ..."
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install $(PIP_QUIET) -e . 'pre-commit>=4' 'pytest>=8'
+	@npm install --prefix $(TOOLS) --silent --no-audit --no-fund yaml-language-server@1.25.0
+	@touch $@
+
+environments: $(VENV)/.ready $(OLDEST)/.ready $(ENGINES)/.ready $(SGLANG)/.ready $(TOOLS)/.ready ## Set up what all the tests need
 
 demo: $(VENV)/.ready ## Generate pictures with and without the cache into out/demo
 	@$(BIN)/cachedit-yaml demo --out out/demo
@@ -57,6 +69,13 @@ ENGINE_TESTS := -n $(JOBS) --dist loadfile -m engines -W default -W error:::cach
 test-engines: $(ENGINES)/.ready $(SGLANG)/.ready ## Run the tests that need vLLM-Omni or SGLang, in environments of their own
 	$(ENGINES)/bin/python -m pytest $(ENGINE_TESTS) --cov-report= tests/engines
 	$(SGLANG)/bin/python -m pytest $(ENGINE_TESTS) --cov-append --cov-fail-under=80 tests/engines/sglang
+
+test-tools: $(TOOLS)/.ready ## Run the tests that need yaml-language-server and pre-commit
+	PATH="$(CURDIR)/$(TOOLS)/bin:$(CURDIR)/$(TOOLS)/node_modules/.bin:$$PATH" \
+		$(TOOLS)/bin/python -m pytest tests/tools
+
+test-pythons: ## Run the tests of the language and the command line with every Python that is found
+	@JOBS=$(JOBS) .ci/test-pythons
 
 lint: $(VENV)/.ready ## ruff, and import-linter for the layers
 	$(BIN)/ruff check .
@@ -79,7 +98,7 @@ fuzz: ## Fuzz the validator for FUZZ_SECONDS
 	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
 	@$(FUZZ)/bin/python -m pip install $(PIP_QUIET) atheris -e .
 	@mkdir -p out/fuzz && cp adapters/*.yaml out/fuzz/ && cp -f tests/golden/bad/*.yaml out/fuzz/
-	$(FUZZ)/bin/python fuzz/validate.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=2 out/fuzz
+	$(FUZZ)/bin/python fuzz/validate.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 out/fuzz
 
 docs: $(VENV)/.ready $(ENGINES)/.ready $(SGLANG)/.ready ## Write docs/models.md anew; takes a while
 	@mkdir -p out
@@ -94,4 +113,4 @@ wheel: $(VENV)/.ready ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir dist .
 
 clean: ## Remove everything that is not in git
-	rm -rf .venv .venv-oldest .venv-fuzz .venv-engines .venv-sglang build dist out .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv .venv-* build dist out .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -38,6 +38,7 @@ def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
     return found
 
 
+@pytest.mark.libraries
 def test_a_pipeline_of_diffusers(capsys: pytest.CaptureFixture[str]) -> None:
     code, out = doctor(capsys, "doctor", "--pipeline", "FluxPipeline")
     assert code == 0, out
@@ -70,6 +71,7 @@ def test_the_versions_are_those_that_the_tests_pin() -> None:
         assert not supported or f'"{name}{supported}"' in declared
 
 
+@pytest.mark.libraries
 def test_one_of_mine_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.yaml").write_text(MINE.format(name="FluxPipeline"))
     code, out = doctor(capsys, "--adapters", str(tmp_path), "doctor", "--pipeline", "FluxPipeline")
@@ -94,6 +96,7 @@ def test_the_line_that_it_prints_works_for_a_file_of_mine(
         assert line in doctor(capsys, *arguments, "--engine", engine)[1]
 
 
+@pytest.mark.libraries
 def test_a_class_that_nobody_serves_and_a_file_that_does_not_load(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +109,7 @@ def test_a_class_that_nobody_serves_and_a_file_that_does_not_load(
     assert "2 problems" in out
 
 
+@pytest.mark.libraries
 def test_a_class_whose_base_has_an_adapter(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +123,7 @@ def test_a_class_whose_base_has_an_adapter(
     assert "mine serves it: its base class 'StableDiffusionMixin' fits" in out
 
 
+@pytest.mark.libraries
 def test_vllm_omni(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

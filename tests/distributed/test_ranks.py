@@ -5,7 +5,6 @@ Several GPUs are not needed: gloo does the same on a CPU.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -53,8 +52,6 @@ def test_ranks_that_share_a_forward_decide_alike(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["FluxPipeline", "WanPipeline"])
 def test_context_parallelism_of_cache_dit(tmp_path: Path, name: str) -> None:
-    if importlib.util.find_spec("einops") is None:
-        pytest.skip("cache-dit's context parallelism needs einops")
     one, two = torchrun(tmp_path, name)
     for case in ("no hit", "hits"):
         assert cached(one[case]["together"]) == cached(two[case]["together"])

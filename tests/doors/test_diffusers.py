@@ -6,7 +6,6 @@ With no hit each is exact, beside the same pipeline without caching; with hits i
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,8 +96,6 @@ def test_offloaded_and_cast(name: str, way: str, after: bool) -> None:
 @pytest.fixture
 def lora(tmp_path: Path) -> Callable[[Any], None]:
     """Loads a LoRA that changes what the transformer computes."""
-    if importlib.util.find_spec("peft") is None:
-        pytest.skip("needs peft")
     from peft import LoraConfig
 
     model = tiny.build("FluxPipeline").transformer

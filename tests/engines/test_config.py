@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from cachedit_yaml.engines.vllm_omni.files import SETTINGS
 from cachedit_yaml.language.defaults import defaults_for
 from tests.engines import checkpoints
 from tests.engines.engine import running
@@ -209,3 +211,13 @@ def test_config_objects_that_were_not_made_from_a_mapping() -> None:
     assert given_fields(made) == {"max_warmup_steps": 4, "adapter": "a"}
     request = read(DiffusionCacheConfig.from_dict({"rel_l1_thresh": 0.1, "nonsense": 1}))
     assert (request.others, request.unknown) == (("rel_l1_thresh",), ("nonsense",))
+
+
+def test_every_field_of_the_engine_is_known() -> None:
+    from vllm_omni.diffusion.data import DiffusionCacheConfig
+
+    fields = {item.name for item in dataclasses.fields(DiffusionCacheConfig)}
+    public = {name for name in fields if not name.startswith("_")}
+    assert len(public) >= 20
+    assert public <= set(SETTINGS.schema["properties"])
+    assert set(SETTINGS.others) <= public

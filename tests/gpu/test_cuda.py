@@ -1,11 +1,11 @@
 """On a CUDA device: what a CPU cannot show. Everything else is tested without one.
 
-Run it alone with ``pytest -m gpu``; without a device it is skipped, and ``make test`` says so.
+Run it alone with ``pytest -m gpu``, with torchao installed; without a device it is skipped, and
+``make test`` says so.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,6 @@ def test_compiled() -> None:
         assert torch.equal(run(pipe), plain)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="needs torchao")
 def test_quantized_by_a_section_of_the_file(tmp_path: Path) -> None:
     """cache-dit quantizes on CUDA devices only."""
     path = tmp_path / "file.yaml"

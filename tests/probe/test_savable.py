@@ -27,7 +27,6 @@ def test_a_language_model_and_its_tokenizer_in_one_folder(tmp_path: Path) -> Non
 
 
 def test_a_vision_processor(tmp_path: Path) -> None:
-    pytest.importorskip("torchvision")
     build_part(Part(part="pixtral-processor"), "tokenizer").save_pretrained(tmp_path)
     from transformers import PixtralProcessor
 

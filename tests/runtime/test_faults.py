@@ -505,7 +505,8 @@ def test_enabling_twice() -> None:
 
 def test_enabling_twice_under_another_hook() -> None:
     """Offloading wraps the forward; that a cache is below it is still known."""
-    accelerate = pytest.importorskip("accelerate.hooks")
+    from accelerate import hooks as accelerate
+
     pipe = SmallPipeline(small())
     plain = pipe(5)
     handle = start(pipe, **ALWAYS)

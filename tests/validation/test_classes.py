@@ -93,6 +93,7 @@ def test_an_index_that_cannot_be_read_names_nothing(tmp_path: Path) -> None:
     assert package.exported == package.defined == frozenset()
 
 
+@pytest.mark.libraries
 def test_the_real_diffusers_is_found_and_not_imported() -> None:
     names = {package.name for package in installed()}
     assert "diffusers" in names
@@ -101,6 +102,7 @@ def test_the_real_diffusers_is_found_and_not_imported() -> None:
     assert "FluxTransformerBlock" in diffusers.defined
 
 
+@pytest.mark.libraries
 def test_validate_imports_neither_torch_nor_diffusers(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(

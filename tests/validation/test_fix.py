@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from cachedit_yaml.cli import main
 from cachedit_yaml.rules.fix import apply_edits
 from cachedit_yaml.yaml.diagnostics import Edit, Span
 from tests.golden import cases
+from tests.permissions import modes_hold
 
 PLACE = ("path", "line", "column", "end_line", "end_column")
 WRONG = """\
@@ -56,6 +56,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.libraries
 def test_fix(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = here / "a.yaml"
     path.write_text(WRONG, encoding="utf-8")
@@ -68,6 +69,7 @@ def test_fix(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "1 file, no problems\n"
 
 
+@pytest.mark.libraries
 def test_line_breaks_mark_mode_and_links_stay(here: Path) -> None:
     path = here / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + WRONG.replace("\n", "\r\n").encode())
@@ -117,13 +119,13 @@ def test_stdin_cannot_be_fixed(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert "stdin" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = here / "a.yaml"
     path.write_text(WRONG, encoding="utf-8")
     here.chmod(0o555)
     try:
-        assert main(["validate", "--fix", "a.yaml"]) == 3
+        with modes_hold():
+            assert main(["validate", "--fix", "a.yaml"]) == 3
     finally:
         here.chmod(0o755)
     assert path.read_text(encoding="utf-8") == WRONG
@@ -143,6 +145,7 @@ def test_what_repeats_the_defaults_goes_and_leaves_nothing_empty(here: Path) -> 
     assert path.read_text(encoding="utf-8") == head + "engines:\n  sglang: {}\n"
 
 
+@pytest.mark.libraries
 def test_every_fix_mends_what_it_says() -> None:
     mended = set()
     for path in cases.bad_files():

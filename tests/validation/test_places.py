@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,21 +97,6 @@ def test_the_hooks_of_pre_commit_are_commands_of_ours() -> None:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.skipif(shutil.which("pre-commit") is None, reason="needs pre-commit")
-def test_pre_commit_itself(tmp_path: Path) -> None:
-    def git(*args: str) -> None:
-        subprocess.run(["git", *args], cwd=tmp_path, check=True, capture_output=True)
-
-    git("init", "-q")
-    (tmp_path / "adapters").mkdir()
-    (tmp_path / "adapters" / "bad.yaml").write_text(GOOD + "oops: 1\n")
-    git("add", ".")
-    command = ["pre-commit", "try-repo", str(ROOT), "cachedit-yaml", "--all-files"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "error[unknown-key]: unknown key 'oops'" in done.stdout
 
 
 def test_an_editor_knows_the_schema_of_every_shipped_file() -> None:
