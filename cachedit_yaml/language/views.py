@@ -8,7 +8,8 @@ value keeps the place of the file that it came from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from cachedit_yaml.engines import NAMES
@@ -83,7 +84,7 @@ def view(chain: Sequence[Document], engine: str) -> Document:
             (d.data["kind"] for d in chain if d.data and isinstance(d.data.get("kind"), str)),
             "image",
         )
-        result = defaults_for(kind, engine)
+        result = _not_outranking(defaults_for(kind, engine), layers)
     # To say that a whole part of the defaults is nothing is more likely to be a slip.
     keep = [] if bases else list(keys_of(DefaultSettings))
     for index, layer in enumerate(layers):
@@ -122,6 +123,37 @@ def _layers(document: Document, engine: str, inherited: bool) -> list[_Layer]:
         heading = frozenset(keys_of(Heading)) | {"engines"}
         found.append(_Layer(document, ("engines", engine), own | heading))
     return found
+
+
+def _not_outranking(defaults: Document, layers: Sequence[_Layer]) -> Document:
+    """The defaults, whose `steps` leave alone what the adapter sets itself for any number of steps.
+
+    Within one file, `steps` outrank `cache` and `params`; no default outranks an adapter.
+    """
+    steps = (defaults.data or {}).get("steps")
+    own = {name for layer in layers for name in _settings_of(layer.data)}
+    if not steps or not own:
+        return defaults
+    left = [{k: v for k, v in item.items() if k not in own} for item in steps]
+    positions = {
+        path: place
+        for path, place in defaults.positions.items()
+        if not (path[:1] == ("steps",) and len(path) > 2 and path[2] in own)
+    }
+    data = {**(defaults.data or {}), "steps": left}
+    return dataclasses.replace(defaults, data=data, positions=positions)
+
+
+def _settings_of(data: Mapping[str, Any]) -> Iterator[str]:
+    """The settings that a file gives in `cache` and in any `params`."""
+    yield from _mapping(data.get("cache"))
+    todo = [data.get("transformers")]
+    for value in todo:
+        for key, below in _mapping(value).items():
+            if key == "params":
+                yield from _mapping(below)
+            else:
+                todo += below if isinstance(below, list) else [below]
 
 
 def _only_whom(base: Document) -> Document:

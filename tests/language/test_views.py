@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cachedit_yaml.compiler.settings import layers_for
 from cachedit_yaml.errors import AdapterError
 from cachedit_yaml.language import defaults
 from cachedit_yaml.language.spec import AdapterSpec
@@ -110,6 +111,30 @@ def test_an_adapter_wins_over_the_defaults_of_every_kind(tmp_path: Path) -> None
     text = HOME.replace("Fn_compute_blocks: 2", "max_warmup_steps: 1") + "kind: video\n" + SECTION
     for engine in ("diffusers", "sglang", "vllm_omni"):
         assert read(tmp_path, text).spec_for(engine).cache.max_warmup_steps == 1
+
+
+IN_SECTION = "transformers: {transformer: {params: {max_warmup_steps: 5}}}"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        HOME.replace("Fn_compute_blocks: 2", "max_warmup_steps: 5"),
+        HOME.replace("max_cached_steps: 1", "max_warmup_steps: 5"),
+        HOME + "engines: {diffusers: {cache: {max_warmup_steps: 5}}}\n",
+        HOME + "engines: {diffusers: {" + IN_SECTION + "}}\n",
+    ],
+)
+def test_steps_of_the_defaults_outrank_no_adapter(tmp_path: Path, changed: str) -> None:
+    def at_8_steps(text: str) -> int:
+        spec = read(tmp_path, text).spec_for("diffusers")
+        params = spec.transformers["transformer"].blocks["b"].params  # type: ignore[index]
+        layers = layers_for(spec, "transformer", "b", params, profile=None, cache_config=None)
+        return int(layers.resolve(8).values["max_warmup_steps"])
+
+    assert at_8_steps(HOME) == 2
+    assert at_8_steps(changed) == 5
+    assert at_8_steps(changed + "steps: [{max_steps: 8, max_warmup_steps: 3}]\n") == 3
 
 
 def test_no_defaults_under_a_refusal(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cachedit_yaml.language.spec import AdapterSpec
@@ -36,7 +37,8 @@ def check_repeats(chain: Sequence[Document], engines: Sequence[str]) -> list[Dia
     held = [view([bare, *bases], engine) for engine in engines]
     if data.get("kind") != AdapterSpec.kind or any("kind" in (base.data or {}) for base in bases):
         held = [_without(base, ("kind",)) for base in held]
-    found = list(_repeated(document, (), data, held))
+    idle = functools.partial(_idle, chain, engines)
+    found = list(_repeated(document, (), data, held, idle))
     for engine, section in sections_of(data).items():
         if not section or engine not in engines:
             continue
@@ -56,12 +58,16 @@ def check_repeats(chain: Sequence[Document], engines: Sequence[str]) -> list[Dia
                 )
             )
         else:
-            found += _repeated(document, path, section, [base])
+            found += _repeated(document, path, section, [base], idle)
     return found
 
 
 def _repeated(
-    document: Document, path: KeyPath, data: Mapping[str, Any], held: Sequence[Document]
+    document: Document,
+    path: KeyPath,
+    data: Mapping[str, Any],
+    held: Sequence[Document],
+    idle: Callable[[KeyPath], bool],
 ) -> Iterator[Diagnostic]:
     """What one layer of a file repeats of what holds without it, in every view."""
     profiles = mapping(data.get("profiles"))
@@ -70,7 +76,11 @@ def _repeated(
         own = mapping(_at(data, keys))
         if "measured" in own:
             continue  # it says what was measured, whole
-        names = [name for name in own if _holds((*keys, name), own[name], held)]
+        names = [
+            name
+            for name in own
+            if _holds((*keys, name), own[name], held) and idle((*path, *keys, name))
+        ]
         if names and keys[0] == "profiles" and len(names) == len(own):
             whole.append(keys[1])
         elif names:
@@ -78,7 +88,11 @@ def _repeated(
     if whole:
         # Taken out together, so that no mapping stays behind empty.
         yield _finding(document, (*path, "profiles"), whole, held, ("profiles",))
-    names = [name for name in _WHOLE if name in data and _holds((name,), data[name], held)]
+    names = [
+        name
+        for name in _WHOLE
+        if name in data and _holds((name,), data[name], held) and idle((*path, name))
+    ]
     if names:
         yield _finding(document, path, names, held, ())
 
@@ -106,6 +120,26 @@ def _finding(
 
 def _holds(path: KeyPath, value: object, held: Sequence[Document]) -> bool:
     return all(_at(base.data or {}, path) == value for base in held)
+
+
+def _idle(chain: Sequence[Document], engines: Sequence[str], path: KeyPath) -> bool:
+    """Whether nothing changes for any engine where a file does not say what has this path.
+
+    A value of the defaults in `cache` may say that their `steps` shall not change it.
+    """
+    document, *bases = chain
+    *parents, name = path
+    data = dict(document.data or {})
+    inner: Any = data
+    for step in parents:
+        inner[step] = inner = dict(inner[step])
+    del inner[name]
+    without = dataclasses.replace(document, data=data)
+
+    def meant(documents: Sequence[Document], engine: str) -> Mapping[str, Any]:
+        return {"kind": AdapterSpec.kind, **(view(documents, engine).data or {})}
+
+    return all(meant([without, *bases], engine) == meant(chain, engine) for engine in engines)
 
 
 def _at(data: object, path: KeyPath) -> object:
