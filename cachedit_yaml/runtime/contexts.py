@@ -48,7 +48,8 @@ class BranchState:
         has_encoder: encoder hidden states are stored too; the last block may return none.
         replaced: shape of the encoder hidden states that the loop puts in the place of those that
             entered the list; None where it does not.
-        signature: shape, dtype and device of what is stored; None while nothing is.
+        signature: shape, dtype and device of what is stored, of the hidden states and of the
+            encoder hidden states; None while nothing is.
         record: the statistics.
         unfit: why this list cannot hit, whatever its differences are; None while it may.
     """
@@ -219,7 +220,16 @@ class BranchState:
             residual = manager.is_encoder_cache_residual()
             kept = encoder_out.contiguous() - encoder_in if residual else encoder_out.clone()
             manager.set_Bn_encoder_buffer(kept, prefix=self.prefix_bn)
-        self.signature = signature_of(hidden_in)
+        self.signature = signature_of(hidden_in, encoder_in if self.has_encoder else None)
+
+    def fits(self, hidden: torch.Tensor, encoder: Any) -> bool:
+        """Whether what is stored can be added to what runs through the list now.
+
+        Args:
+            hidden: hidden states before the middle blocks, ``[b x s x d]``.
+            encoder: encoder hidden states before them; looked at where they are stored too.
+        """
+        return self.signature == signature_of(hidden, encoder if self.has_encoder else None)
 
     def apply(
         self, hidden: torch.Tensor, encoder: torch.Tensor | None
@@ -269,6 +279,9 @@ def free(context: CachedContext) -> None:
     context.cfg_calibrator = context.cfg_encoder_calibrator = None
 
 
-def signature_of(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """What must agree between a stored residual and the tensor that it is added to."""
-    return tensor.shape, tensor.dtype, tensor.device
+def signature_of(*tensors: torch.Tensor | None) -> tuple[Any, ...]:
+    """What must agree between stored residuals and the tensors that they are added to."""
+    return tuple(
+        (tensor.shape, tensor.dtype, tensor.device) if isinstance(tensor, torch.Tensor) else None
+        for tensor in tensors
+    )

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from cachedit_yaml.runtime.blocks import ListRunner
-from cachedit_yaml.runtime.contexts import BranchState, signature_of
+from cachedit_yaml.runtime.contexts import BranchState
 
 CHANGES_SHAPE = "its blocks change the shape of what runs through them"
 TAKES_REPLACED = (
@@ -150,7 +150,7 @@ class ListPass:
         entry = entry.to(hidden.device)
         # Under context parallelism the first block may split the sequence.
         residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
-        fits = branch.signature is not None and branch.signature == signature_of(hidden)
+        fits = branch.fits(hidden, self.encoder)
         if branch.can_hit(residual, runner.ranks, self.primary) and fits:
             self.hit = True
             branch.mark_hit()

@@ -73,7 +73,7 @@ class BranchStats:
 
 @dataclass(frozen=True)
 class Stats:
-    """The last generation.
+    """One generation.
 
     Attributes:
         adapter: the adapter's name.
@@ -81,6 +81,9 @@ class Stats:
         num_steps: executed steps of the generation, or None where unknown.
         branches: one entry for each transformer, list and branch.
         warnings: what went otherwise than one would want, one sentence each.
+        what: whose it was: the class of the pipeline that ran, or the name of a request; empty
+            where neither is known.
+        ended: how it ended; None while it goes on, as far as anybody knows.
     """
 
     adapter: str
@@ -88,6 +91,8 @@ class Stats:
     num_steps: int | None
     branches: tuple[BranchStats, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    what: str = ""
+    ended: str | None = None
 
     @property
     def hit_ratio(self) -> float:
