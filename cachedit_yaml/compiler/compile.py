@@ -99,21 +99,18 @@ class _Compiler:
             self.problems.append(
                 "none of its transformers is there: " + ", ".join(spec.transformers)
             )
-        ratio = None
         split = spec.step_split if alone is None else None
         if split is not None and any(name in absent for name in split_names(self.spec)):
             self.notes.append(f"{', '.join(absent)} is absent, so every step belongs to the others")
             split = None
         if split is not None and split.boundary is not None:
-            ratio = self._ratio(split.boundary.ratio)
-            ratio = split.boundary.default if ratio is None else ratio
+            self._check_ratio(split.boundary.ratio)
         return Plan(
             spec=spec,
             pipeline=self.pipeline,
             transformers=tuple(found.values()),
             absent=tuple(absent),
             split=split,
-            ratio=ratio,
             separate_cfg=self._separate(found),
             flags=dict(spec.set or {}),
             profile=self.profile,
@@ -303,20 +300,18 @@ class _Compiler:
         self.problems += settings_that_do_not_fit(where, len(blocks), pattern.takes_encoder, layers)
         return ListPlan(list_path, where, blocks, holder, pattern, binding, layers)
 
-    def _ratio(self, declared: float | str) -> float | None:
+    def _check_ratio(self, declared: float | str) -> None:
+        """It is read anew for each generation; now it has to be there."""
         if not isinstance(declared, str):
-            return float(declared)
+            return
         path = declared.removeprefix("pipeline.")
         value = follow(self.pipeline, path)
         if value is MISSING:
             self.problems.append(explain_missing(self.pipeline, path, "pipeline"))
-            return None
-        if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-            return None if value is None else float(value)
-        self.problems.append(
-            f"step_split: {declared} is a {type(value).__name__}; the ratio is a number"
-        )
-        return None
+        elif value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            self.problems.append(
+                f"step_split: {declared} is a {type(value).__name__}; the ratio is a number"
+            )
 
     def _separate(self, found: Mapping[str, TransformerPlan]) -> bool | None:
         guidance = self.spec.guidance

@@ -76,7 +76,6 @@ class Plan:
         transformers: those that are there.
         absent: optional transformers that are not.
         split: how the steps divide.
-        ratio: the boundary ratio that the pipeline holds, where the split names one.
         separate_cfg: from the adapter's guidance: two forwards a step (True), one (False), or
             None to observe.
         flags: attributes to set on the pipeline while caching is on.
@@ -91,7 +90,6 @@ class Plan:
     transformers: tuple[TransformerPlan, ...]
     absent: tuple[str, ...]
     split: StepSplit | None
-    ratio: float | None
     separate_cfg: bool | None
     flags: Mapping[str, str | int | float | bool]
     profile: str | None
@@ -103,6 +101,22 @@ class Plan:
         """The scheduler of the denoising steps; None where there is none."""
         found = follow(self.pipeline, self.spec.scheduler or "scheduler")
         return None if found is MISSING else found
+
+    @property
+    def ratio(self) -> float | None:
+        """The boundary ratio that the pipeline holds now; None where the split has no boundary."""
+        return self.ratio_in(self.pipeline)
+
+    def ratio_in(self, pipeline: Any) -> float | None:
+        """The boundary ratio that a pipeline of the same kind holds now."""
+        boundary = self.split.boundary if self.split is not None else None
+        if boundary is None:
+            return None
+        value: Any = boundary.ratio
+        if isinstance(value, str):
+            value = follow(pipeline, value.removeprefix("pipeline."))
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return float(value) if number else boundary.default
 
     @property
     def looping(self) -> Any:

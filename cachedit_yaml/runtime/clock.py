@@ -89,9 +89,18 @@ class Clock:
         found = over or known
         return found[-1] if found else None
 
-    def share(self, timesteps: torch.Tensor | None, total: int | None) -> dict[str, int | None]:
-        """How many of the executed steps each transformer runs."""
-        ratio = self.plan.ratio if self.ratio is None else self.ratio
+    def share(
+        self, timesteps: torch.Tensor | None, total: int | None, pipeline: Any = None
+    ) -> dict[str, int | None]:
+        """How many of the executed steps each transformer runs.
+
+        Args:
+            timesteps: the executed timesteps ``[n]``, where they are known.
+            total: number of executed steps, or None.
+            pipeline: the one that runs them; None for the one that was enabled.
+        """
+        holder = self.plan.pipeline if pipeline is None else pipeline
+        ratio = self.plan.ratio_in(holder) if self.ratio is None else self.ratio
         return share_steps(self.plan, timesteps, total, ratio)
 
     # --- whose generation ---
@@ -298,7 +307,8 @@ class Clock:
         if timesteps is not None:
             total = len(timesteps)
         runs.seen = getattr(runs.scheduler, "timesteps", None)
-        generation = Generation(total, self.share(timesteps, total), by_scheduler)
+        shares = self.share(timesteps, total, schedule.pipeline)
+        generation = Generation(total, shares, by_scheduler)
         if timesteps is not None:
             # A number is read where that waits for nothing.
             first = timesteps[0]
@@ -365,12 +375,12 @@ class Schedule:
     def __init__(self, runs: Runs, pipeline: Any) -> None:
         self._scheduler = runs.scheduler
         self._seen = runs.seen
-        self._pipeline = pipeline
+        self.pipeline = pipeline
 
     @property
     def looped(self) -> int | None:
         """Pipelines keep the number of steps that they loop over."""
-        looped = getattr(self._pipeline, "num_timesteps", None)
+        looped = getattr(self.pipeline, "num_timesteps", None)
         return looped if isinstance(looped, int) and looped > 0 else None
 
     @property

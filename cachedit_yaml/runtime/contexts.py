@@ -7,6 +7,7 @@ the step that a context believes to be at: it comes from the clock, not from cou
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,6 +166,10 @@ class BranchState:
         else:
             hit = self._can_hit_with(borrowed, residual)
             self.record.diffs[step] = borrowed
+        if not math.isfinite(self.record.diffs.get(step, 0.0)):
+            # This step's or the stored one's: neither is worth anything.
+            self.forget()
+            return False
         return hit and not self._past_limit()
 
     def _can_hit_with(self, diff: float, residual: torch.Tensor) -> bool:
@@ -179,7 +184,7 @@ class BranchState:
     def _past_limit(self) -> bool:
         """Whether a limit is reached that cache-dit leaves out under a static mask."""
         config, context = self.context.cache_config, self.context
-        if config.steps_computation_mask is None or config.steps_computation_policy != "static":
+        if not self.static:
             return False
         most, in_a_row = config.max_cached_steps, config.max_continuous_cached_steps
         cached, running = len(context.cached_steps), context.continuous_cached_steps
@@ -215,12 +220,48 @@ class BranchState:
         residual = manager.is_cache_residual()
         kept = hidden_out.contiguous() - hidden_in if residual else hidden_out.clone()
         manager.set_Bn_buffer(kept, prefix=self.prefix_bn)
+        stored = [kept]
         self.has_encoder = encoder_in is not None and encoder_out is not None
         if encoder_in is not None and encoder_out is not None:
             residual = manager.is_encoder_cache_residual()
             kept = encoder_out.contiguous() - encoder_in if residual else encoder_out.clone()
             manager.set_Bn_encoder_buffer(kept, prefix=self.prefix_bn)
+            stored.append(kept)
         self.signature = signature_of(hidden_in, encoder_in if self.has_encoder else None)
+        self._taint(stored)
+
+    def _taint(self, stored: list[torch.Tensor]) -> None:
+        """Make the next difference no number where what was stored is none.
+
+        A block between may yield NaN while the first ones do not. That is found out by the
+        difference that is read anyway: one of its elements gets 0 times the sum of what was stored.
+        Under a static mask nothing is read, so that only the CPU's are looked at.
+        """
+        compared = None if self.static else self.manager.get_Fn_buffer(self.prefix_fn)
+        for tensor in stored:
+            if isinstance(compared, torch.Tensor) and compared.device == tensor.device:
+                compared[(0,) * compared.ndim].add_(tensor.sum(dtype=torch.float32), alpha=0)
+            elif tensor.device.type == "cpu" and not tensor.isfinite().all():
+                self.record.diffs[self.last_step] = math.nan
+                self.forget()
+                return
+
+    @property
+    def static(self) -> bool:
+        """Whether a mask alone decides."""
+        config = self.context.cache_config
+        return (
+            config.steps_computation_mask is not None
+            and config.steps_computation_policy == "static"
+        )
+
+    def forget(self) -> None:
+        """Nothing that is stored is used any more; the next step computes."""
+        self.context.clear_buffers()
+        for calibrator in self.context.get_calibrators():
+            if calibrator is not None:
+                calibrator.reset_cache()
+        self.signature = None
 
     def fits(self, hidden: torch.Tensor, encoder: Any) -> bool:
         """Whether what is stored can be added to what runs through the list now.
@@ -260,11 +301,7 @@ class BranchState:
             self.context.cached_steps.pop()
         self.record.computed_blocks += blocks
         self.record.total_blocks += blocks
-        self.context.clear_buffers()
-        for calibrator in self.context.get_calibrators():
-            if calibrator is not None:
-                calibrator.reset_cache()
-        self.signature = None
+        self.forget()
 
     def release(self) -> None:
         """Drop every tensor; the statistics stay, and nothing is stored any more."""

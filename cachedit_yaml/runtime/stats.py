@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -140,6 +141,12 @@ def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
         if item.unfit is not None:
             found.append(f"{where} cannot hit: {item.unfit}")
             continue
+        broken = [value for value in item.residual_diffs.values() if not math.isfinite(value)]
+        if broken and item.cached_steps:
+            found.append(
+                f"{where}: {len(broken)} steps came to NaN or infinity; what they left was thrown "
+                "away, and no step was served from it"
+            )
         pruned = item.computed_blocks < item.total_blocks
         if item.cached_steps or pruned or len(item.executed_steps) < 2:
             continue
@@ -147,7 +154,6 @@ def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
             found.append(f"{where} never hit: residual_diff_threshold is 0")
             continue
         diffs = [value for value in item.residual_diffs.values() if value >= 0]
-        broken = [value for value in item.residual_diffs.values() if value != value]
         if broken:
             found.append(
                 f"{where}: the residual difference is not a number; the blocks write over their "
