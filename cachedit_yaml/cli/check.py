@@ -27,6 +27,7 @@ from cachedit_yaml.yaml.diagnostics import nearest
 if TYPE_CHECKING:
     from cachedit_yaml.language.spec import AdapterSpec
     from cachedit_yaml.probe.check import Checked
+    from cachedit_yaml.probe.limits import Limits
 
 DESCRIPTION: Final = (
     "Make the small models that adapters describe under 'probe', and prove on "
@@ -42,12 +43,17 @@ examples:
   cachedit-yaml check --pipeline ./flux --prompt "a cat" --steps 8     with real weights
   cachedit-yaml check --format json > proofs.json
 
+a probe is data from a stranger, so it may ask for little (see docs/security.md):
+  cachedit-yaml check flux --limit memory=8192 --limit seconds=900
+
 what is proved, for each case of a probe:
   exact     with no hit the output is bit-identical to the uncached one
   hits      a hit computes exactly F + B blocks of each list and stays finite
   native    cache-dit's own execution, where it is allowed, gives the same
   restored  after disabling everything is as before
 """
+#: Of a limit that the system takes.
+_DIGITS: Final = 12
 _COLUMNS = ("exact", "hits", "native", "restored")
 
 
@@ -72,6 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_engine(parser, help="only in this engine; default: in each that the adapters serve")
     add_jobs(parser)
+    parser.add_argument(
+        "--limit",
+        metavar="NAME=NUMBER",
+        action="append",
+        default=[],
+        help="how much a probe may ask for; several times. NAME: makes, cases, number, layers, "
+        "parameters, steps, size, pixels, elements, memory (MiB) or seconds",
+    )
     add_format(parser, "the proofs")
     real = parser.add_argument_group("a pipeline with its real weights")
     add_model(real, "--pipeline", help="folder of a diffusers pipeline")
@@ -157,7 +171,26 @@ def _results(
     from cachedit_yaml.probe.check import check
 
     against = args.against is not None
-    yield from check(chosen, pipelines=args.only, against=against, jobs=args.jobs)
+    limits = _limits(args.limit)
+    yield from check(chosen, pipelines=args.only, against=against, jobs=args.jobs, limits=limits)
+
+
+def _limits(given: Sequence[str]) -> Limits:
+    """The limits with those of the command line.
+
+    Raises:
+        ConfigError: one is not NAME=NUMBER, or has no such name.
+    """
+    from cachedit_yaml.probe.limits import Limits
+
+    known = vars(Limits())
+    raised = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        if name not in known or not number.isdecimal() or len(number) > _DIGITS:
+            raise ConfigError(f"--limit {text}: write NAME=NUMBER, with one of {', '.join(known)}")
+        raised[name] = int(number)
+    return Limits(**raised)
 
 
 def _check_real(

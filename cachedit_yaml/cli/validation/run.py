@@ -150,10 +150,13 @@ class _Run:
         """Check an adapter, with what is wrong beside what it says itself."""
         found = adapter.diagnostics + found + check_classes(adapter.document, adapter.engines)
         if self.deep and adapter.valid:
+            from cachedit_yaml.probe.limits import Limits, counted, spending
             from cachedit_yaml.probe.recipe import config_of
             from cachedit_yaml.rules.deep import check_deep
 
-            found += check_deep(adapter.spec_for(), adapter.merged(), config_of)
+            # Whole models of released sizes, which nothing is allocated for.
+            with spending(Limits(layers=2**17, parameters=2**62)), counted():
+                found += check_deep(adapter.spec_for(), adapter.merged(), config_of)
         self.report.texts.update(adapter.sources)
         self.add(name, "adapter", path, found, document or adapter.document)
 
