@@ -103,8 +103,8 @@ def recipe(
             files[name] = {**files[name], **content} if both else content
         for name in layer.without or ():
             cases.pop(name, None)
-    alone = _engine(spec).transformers_alone
-    if alone:
+    only_transformers = _engine(spec).transformers_alone
+    if only_transformers:
         # Everything is about the transformer.
         inputs = {**(probe.forward or {}), **inputs}
         if spec.guidance.mode != "fused" and GUIDED not in without:
@@ -124,7 +124,7 @@ def recipe(
         needs=needs,
         engine=_engine(spec).name,
         files=files,
-        twice=(GUIDED,) if alone else (),
+        twice=(GUIDED,) if only_transformers else (),
     )
 
 

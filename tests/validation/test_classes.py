@@ -149,15 +149,14 @@ def test_without_the_packages_nothing_is_said(
         installed.cache_clear()
 
 
-def test_engine_folders_are_silent_where_the_engine_is_not_installed(
+def test_sections_are_silent_where_the_engine_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from cachedit_yaml.cli import main
 
     packages = tuple(package for package in installed() if package.name == "diffusers")
     monkeypatch.setattr("cachedit_yaml.rules.class_names.installed", lambda: packages)
-    folder = tmp_path / "vllm_omni"
-    folder.mkdir()
-    (folder / "a.yaml").write_text("schema: 1\npipelines: [QwenImagPipeline]\nrefuse: x\n")
+    section = "engines: {vllm_omni: {pipelines: [QwenImagPipeline]}}\n"
+    (tmp_path / "a.yaml").write_text("schema: 1\nrefuse: x\n" + section)
     assert main(["validate", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "1 file, no problems\n"

@@ -156,7 +156,7 @@ def test_without_torch_it_says_what_to_install(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
     )
     assert done.returncode == 3
-    assert "--deep cannot run: no torch here" in done.stderr
+    assert "'validate' cannot run: no torch here" in done.stderr
     assert "pip install 'cachedit-yaml[run]'" in done.stderr
 
 
