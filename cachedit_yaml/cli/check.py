@@ -18,11 +18,11 @@ from cachedit_yaml.cli.arguments import (
 )
 from cachedit_yaml.cli.facts import some
 from cachedit_yaml.cli.named import find_all, specs
-from cachedit_yaml.cli.output import count, print_json, quiet_libraries, table
+from cachedit_yaml.cli.output import count, print_json, quiet_libraries, say, table
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry.live import match_live
 from cachedit_yaml.registry.registry import Registry
-from cachedit_yaml.yaml.diagnostics import nearest
+from cachedit_yaml.yaml.diagnostics import nearest, plain
 
 if TYPE_CHECKING:
     from cachedit_yaml.language.spec import AdapterSpec
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
             {"version": 1, "results": [item.as_dict() for item in results], "summary": counts}
         )
     elif results:
-        print("\n".join(_report(results, bool(args.against))))
+        say(*_report(results, bool(args.against)))
     if not failed and not proved:
         raise ConfigError("nothing was proved: " + _why_nothing(chosen, results))
     return 1 if failed else 0
@@ -210,14 +210,14 @@ def _check_real(
 
 def _report(results: Sequence[Checked], against: bool) -> Iterator[str]:
     header = ["ADAPTER", "PIPELINE", "CASES", *map(str.upper, _COLUMNS)]
-    yield table(list(_rows(results, against)), [*header, "CACHE-DIT"] if against else header)
+    yield from table(list(_rows(results, against)), [*header, "CACHE-DIT"] if against else header)
     for item in results:
         if item.status == "failed":
-            yield f"\n{item.adapter}: {item}"
-            yield from (f"  {line}" for line in item.failures())
+            yield from ("", f"{item.adapter}: {item}")
+            yield from (f"  {line}" for text in item.failures() for line in text.split("\n"))
     rivals = [item for item in results if item.rival is not None and item.rival.detail]
     if rivals:
-        yield "\ncache-dit's own adapters:"
+        yield from ("", "cache-dit's own adapters:")
         for item in rivals:
             make = f" [{item.variant}]" if item.variant else ""
             assert item.rival is not None
@@ -227,11 +227,12 @@ def _report(results: Sequence[Checked], against: bool) -> Iterator[str]:
         if item.status == "skipped":
             skipped.setdefault(item.detail, {})[item.adapter] = None
     if skipped:
-        yield "\nskipped:"
+        yield from ("", "skipped:")
         yield from (f"  {some(list(names))}: {why}" for why, names in skipped.items())
     failed = sum(item.status == "failed" for item in results)
     proved = sum(item.status == "proved" for item in results)
-    yield f"\n{count(proved, 'case')} proved, {failed} failed"
+    yield ""
+    yield f"{count(proved, 'case')} proved, {failed} failed"
 
 
 def _rows(results: Sequence[Checked], against: bool) -> Iterable[Sequence[str]]:
@@ -263,4 +264,4 @@ def _show_progress(item: Checked | None, number: int) -> None:
     if not sys.stderr.isatty():
         return
     text = f"{number}: {item.adapter}, {item}" if item is not None else ""
-    print(f"\r\x1b[K{text[:100]}", end="", file=sys.stderr, flush=True)
+    print(f"\r\x1b[K{plain(text)[:100]}", end="", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -167,7 +168,9 @@ class _Run:
         found = check_beside(kind, document, reading)
         if kind == "probe":
             beside = [path.parent.with_name(path.stem + suffix) for suffix in SUFFIXES]
-            adapter = next((self.registry.find(item) for item in beside if item.is_file()), None)
+            adapter = next(
+                (self.registry.find(item) for item in beside if os.path.isfile(item)), None
+            )
             known = (None, ()) if adapter is None else (adapter.name, adapter.engines)
             found = found + idle_probes(document, *known)
         self.add(name, kind, path, found, document)
