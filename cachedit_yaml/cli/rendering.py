@@ -65,15 +65,15 @@ def _snippet(span: Span | None, sources: Mapping[str, str], gutter: int) -> tupl
     lines = _lines(text)
     if not 1 <= span.line <= len(lines):
         return None
-    # Anything that moves the cursor would part the marks from what they mark.
-    line = "".join(c if c.isprintable() else " " for c in lines[span.line - 1])
-    line = line.replace("##[", "## ")
+    line = lines[span.line - 1]
     start = min(span.column - 1, len(line))
     end = span.end_column - 1 if span.end_line == span.line else len(line.rstrip())
     end = min(max(end, start + 1), max(len(line), start + 1))
     if len(line) > _WIDTH:
         cut = max(0, min(start - _WIDTH // 4, len(line) - _WIDTH))
         line, start, end = line[cut : cut + _WIDTH], start - cut, min(end - cut, _WIDTH)
+    # Anything that moves the cursor would part the marks from what they mark.
+    line = "".join(c if c.isprintable() else " " for c in line).replace("##[", "## ")
     before, marked = line[:start], line[start:end]
     marks = " " * _cells(before) + "^" * max(1, _cells(marked))
     return f"{span.line:>{gutter}} | {line.rstrip()}", marks
