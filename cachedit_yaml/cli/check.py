@@ -18,15 +18,16 @@ from cachedit_yaml.cli.arguments import (
 )
 from cachedit_yaml.cli.facts import some
 from cachedit_yaml.cli.named import find_all, specs
-from cachedit_yaml.cli.output import count, print_json, quiet_libraries, table
+from cachedit_yaml.cli.output import count, print_json, quiet_libraries, say, table
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry.live import match_live
 from cachedit_yaml.registry.registry import Registry
-from cachedit_yaml.yaml.diagnostics import nearest
+from cachedit_yaml.yaml.diagnostics import nearest, plain
 
 if TYPE_CHECKING:
     from cachedit_yaml.language.spec import AdapterSpec
     from cachedit_yaml.probe.check import Checked
+    from cachedit_yaml.probe.limits import Limits
 
 DESCRIPTION: Final = (
     "Make the small models that adapters describe under 'probe', and prove on "
@@ -42,12 +43,17 @@ examples:
   cachedit-yaml check --pipeline ./flux --prompt "a cat" --steps 8     with real weights
   cachedit-yaml check --format json > proofs.json
 
+a probe is data from a stranger, so it may ask for little (see docs/security.md):
+  cachedit-yaml check flux --limit memory=8192 --limit seconds=900
+
 what is proved, for each case of a probe:
   exact     with no hit the output is bit-identical to the uncached one
   hits      a hit computes exactly F + B blocks of each list and stays finite
   native    cache-dit's own execution, where it is allowed, gives the same
   restored  after disabling everything is as before
 """
+#: Of a limit that the system takes.
+_DIGITS: Final = 12
 _COLUMNS = ("exact", "hits", "native", "restored")
 
 
@@ -72,6 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_engine(parser, help="only in this engine; default: in each that the adapters serve")
     add_jobs(parser)
+    parser.add_argument(
+        "--limit",
+        metavar="NAME=NUMBER",
+        action="append",
+        default=[],
+        help="how much a probe may ask for; several times. NAME: makes, cases, number, layers, "
+        "parameters, steps, size, pixels, elements, memory (MiB) or seconds",
+    )
     add_format(parser, "the proofs")
     real = parser.add_argument_group("a pipeline with its real weights")
     add_model(real, "--pipeline", help="folder of a diffusers pipeline")
@@ -117,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
             {"version": 1, "results": [item.as_dict() for item in results], "summary": counts}
         )
     elif results:
-        print("\n".join(_report(results, bool(args.against))))
+        say(*_report(results, bool(args.against)))
     if not failed and not proved:
         raise ConfigError("nothing was proved: " + _why_nothing(chosen, results))
     return 1 if failed else 0
@@ -157,7 +171,26 @@ def _results(
     from cachedit_yaml.probe.check import check
 
     against = args.against is not None
-    yield from check(chosen, pipelines=args.only, against=against, jobs=args.jobs)
+    limits = _limits(args.limit)
+    yield from check(chosen, pipelines=args.only, against=against, jobs=args.jobs, limits=limits)
+
+
+def _limits(given: Sequence[str]) -> Limits:
+    """The limits with those of the command line.
+
+    Raises:
+        ConfigError: one is not NAME=NUMBER, or has no such name.
+    """
+    from cachedit_yaml.probe.limits import Limits
+
+    known = vars(Limits())
+    raised = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        if name not in known or not number.isdecimal() or len(number) > _DIGITS:
+            raise ConfigError(f"--limit {text}: write NAME=NUMBER, with one of {', '.join(known)}")
+        raised[name] = int(number)
+    return Limits(**raised)
 
 
 def _check_real(
@@ -177,14 +210,14 @@ def _check_real(
 
 def _report(results: Sequence[Checked], against: bool) -> Iterator[str]:
     header = ["ADAPTER", "PIPELINE", "CASES", *map(str.upper, _COLUMNS)]
-    yield table(list(_rows(results, against)), [*header, "CACHE-DIT"] if against else header)
+    yield from table(list(_rows(results, against)), [*header, "CACHE-DIT"] if against else header)
     for item in results:
         if item.status == "failed":
-            yield f"\n{item.adapter}: {item}"
-            yield from (f"  {line}" for line in item.failures())
+            yield from ("", f"{item.adapter}: {item}")
+            yield from (f"  {line}" for text in item.failures() for line in text.split("\n"))
     rivals = [item for item in results if item.rival is not None and item.rival.detail]
     if rivals:
-        yield "\ncache-dit's own adapters:"
+        yield from ("", "cache-dit's own adapters:")
         for item in rivals:
             make = f" [{item.variant}]" if item.variant else ""
             assert item.rival is not None
@@ -194,11 +227,12 @@ def _report(results: Sequence[Checked], against: bool) -> Iterator[str]:
         if item.status == "skipped":
             skipped.setdefault(item.detail, {})[item.adapter] = None
     if skipped:
-        yield "\nskipped:"
+        yield from ("", "skipped:")
         yield from (f"  {some(list(names))}: {why}" for why, names in skipped.items())
     failed = sum(item.status == "failed" for item in results)
     proved = sum(item.status == "proved" for item in results)
-    yield f"\n{count(proved, 'case')} proved, {failed} failed"
+    yield ""
+    yield f"{count(proved, 'case')} proved, {failed} failed"
 
 
 def _rows(results: Sequence[Checked], against: bool) -> Iterable[Sequence[str]]:
@@ -230,4 +264,4 @@ def _show_progress(item: Checked | None, number: int) -> None:
     if not sys.stderr.isatty():
         return
     text = f"{number}: {item.adapter}, {item}" if item is not None else ""
-    print(f"\r\x1b[K{text[:100]}", end="", file=sys.stderr, flush=True)
+    print(f"\r\x1b[K{plain(text)[:100]}", end="", file=sys.stderr, flush=True)

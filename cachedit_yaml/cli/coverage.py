@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachedit_yaml.cli.arguments import add_adapters, add_engine, add_format, add_jobs
 from cachedit_yaml.cli.named import find_all
-from cachedit_yaml.cli.output import print_json, quiet_libraries, table
+from cachedit_yaml.cli.output import print_json, quiet_libraries, say, table
 from cachedit_yaml.engines import engines, find_engine
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry.registry import Registry
@@ -78,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         print_json([row.as_dict() for row in rows])
     elif args.format == "markdown":
-        print(markdown(rows))
+        say(*markdown(rows).split("\n"))
     else:
-        print("\n".join(_text(rows)))
+        say(*_text(rows))
     return 1 if any(row.status == "none" or row.exact is False for row in rows) else 0
 
 
@@ -105,7 +105,7 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
 def _text(rows: Sequence[Row]) -> Iterator[str]:
     words = {True: "yes", False: "NO", None: "-"}
     header = ("PIPELINE", "ADAPTER", "STATUS", "EXACT", "CACHE-DIT", "BLOCK LISTS")
-    yield table(
+    yield from table(
         [
             (
                 row.pipeline,
@@ -122,7 +122,8 @@ def _text(rows: Sequence[Row]) -> Iterator[str]:
     counts = {
         name: sum(row.status == name for row in rows) for name in ("cached", "refused", "none")
     }
-    yield "\n" + ", ".join(f"{number} {name}" for name, number in counts.items())
+    yield ""
+    yield ", ".join(f"{number} {name}" for name, number in counts.items())
     theirs = {
         word: sum(row.cache_dit == word for row in rows)
         for word in ("equal", "wrong", "refuses", "absent")

@@ -98,7 +98,7 @@ def _print(demo: Demo) -> None:
         )
     pictures = f"{len(demo.labels)} pictures at {demo.steps} steps"
     if not use_color(sys.stdout) or not _print_rich(pictures, header, rows):
-        print(f"\n{pictures}\n\n{table(rows, header)}")
+        print(f"\n{pictures}\n\n" + "\n".join(table(rows, header)))
     for item in demo.outcomes:
         for warning in item.stats.warnings:
             print(f"{item.name}: warning: {warning}")

@@ -11,6 +11,7 @@ from cachedit_yaml.cli.arguments import add_engine, add_format
 from cachedit_yaml.cli.diagnosis import Diagnosis, diagnose
 from cachedit_yaml.cli.output import count, print_json
 from cachedit_yaml.engines import find_engine
+from cachedit_yaml.yaml.diagnostics import plain
 
 DESCRIPTION: Final = (
     "Say what is installed and tested, which adapters load, which one serves a "
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         print_json(dataclasses.asdict(found))
     else:
-        print(render(found))
+        print(render(found), flush=True)
     return 1 if found.problems else 0
 
 
@@ -75,4 +76,4 @@ def render(found: Diagnosis) -> str:
 
 
 def _part(title: str, lines: list[str]) -> str:
-    return f"{title}\n" + textwrap.indent("\n".join(lines or ["none"]), "  ")
+    return f"{plain(title)}\n" + textwrap.indent("\n".join(map(plain, lines or ["none"])), "  ")

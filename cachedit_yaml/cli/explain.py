@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,7 @@ from cachedit_yaml.cli.arguments import (
 from cachedit_yaml.cli.explanation import Explainer
 from cachedit_yaml.cli.facts import measured, some
 from cachedit_yaml.cli.named import Named, find_one
-from cachedit_yaml.cli.output import count, flow, print_diagnostics, print_json, table, use_color
+from cachedit_yaml.cli.output import Dim, count, flow, print_diagnostics, print_json, say, table
 from cachedit_yaml.errors import AdapterNotFoundError, ConfigError
 from cachedit_yaml.generating.calling import settings_of
 from cachedit_yaml.language.spec import AdapterSpec
@@ -132,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         print_json(found)
     else:
-        print("\n".join(_render(found)))
+        say(*_render(found))
         print_diagnostics(registry.source_problems)
     return 1 if served is not None and not served["served"] else 0
 
@@ -238,10 +237,8 @@ def _transformer(found: Mapping[str, Any], total: int | None) -> Iterator[str]:
         yield f"  settings of {', '.join(names)}" if len(groups) > 1 else "  settings"
         rows = [(name, flow(s["value"]), s["origin"]) for name, s in group[0]["settings"].items()]
         rows.sort(key=lambda row: row[2].startswith("default of "))
-        color = use_color(sys.stdout)
-        for row, line in zip(rows, table(rows[1:], rows[0]).splitlines(), strict=True):
-            dim = color and row[2].startswith("default of ")
-            yield f"    \x1b[2m{line}\x1b[0m" if dim else f"    {line}"
+        for row, line in zip(rows, table(rows[1:], rows[0]), strict=True):
+            yield (Dim if row[2].startswith("default of ") else str)(f"    {line}")
         if group[0]["strip"]:
             yield f"  steps  {group[0]['strip']}"
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 from cachedit_yaml.cli.arguments import add_adapters, add_engine, add_format
 from cachedit_yaml.cli.facts import measured_settings, some
 from cachedit_yaml.cli.named import find_all
-from cachedit_yaml.cli.output import count, print_diagnostics, print_json, table
+from cachedit_yaml.cli.output import count, print_diagnostics, print_json, say, table
 from cachedit_yaml.language.spec import AdapterSpec, Transformer
 from cachedit_yaml.registry.registry import Entry, Registry
-from cachedit_yaml.yaml.diagnostics import format_path
+from cachedit_yaml.yaml.diagnostics import format_path, plain
 
 _HEADER: Final = ("NAME", "SOURCE", "ENGINES", "MEASURED", "BLOCK LISTS", "PIPELINES")
 DESCRIPTION: Final = (
@@ -49,26 +49,26 @@ def run(args: argparse.Namespace) -> int:
     if args.engine is not None:
         entries = [entry for entry in entries if args.engine in entry.engines]
     if args.format == "names":
-        print("\n".join(sorted({entry.name for entry in entries})))
+        say(*sorted({entry.name for entry in entries}))
         return 0
     broken = [entry for entry in entries if entry.checked_spec is None]
     if args.format == "json":
         print_json([_as_dict(entry, args.engine) for entry in entries])
     elif args.format == "markdown":
-        print(markdown(entries))
+        say(*markdown(entries))
     else:
         rows = [_row(entry, args.engine) for entry in entries]
         if sys.stdout.isatty():
-            print(table(rows, _HEADER))
+            say(*table(rows, _HEADER))
         else:
-            print("\n".join("\t".join(row) for row in (_HEADER, *rows)))
+            print("\n".join("\t".join(map(plain, row)) for row in (_HEADER, *rows)))
         print_diagnostics(registry.source_problems)
         note = f", {len(broken)} broken; see 'cachedit-yaml validate'" if broken else ""
         print(f"\n{count(len(entries), 'adapter')}{note}")
     return 1 if broken else 0
 
 
-def markdown(entries: Sequence[Entry]) -> str:
+def markdown(entries: Sequence[Entry]) -> list[str]:
     """The adapters as a Markdown table."""
     lines = ["| Adapter | Engines | Models | Pipelines |", "|---|---|---|---|"]
     for entry in entries:
@@ -77,7 +77,7 @@ def markdown(entries: Sequence[Entry]) -> str:
             number = "refused" if spec.refuse else str(len(spec.pipelines))
             engines = ", ".join(entry.engines)
             lines.append(f"| {entry.name} | {engines} | {shown} | {number} |")
-    return "\n".join(lines)
+    return lines
 
 
 def list_names(spec: AdapterSpec) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cachedit_yaml.cli.output import print_json
+from cachedit_yaml.cli.output import print_json, say
 from cachedit_yaml.language.spec import AdapterSpec
 
 
@@ -25,7 +25,7 @@ def print_loops(specs: Sequence[AdapterSpec], pipelines: Sequence[str], output: 
         print_json({"version": 1, "loops": rows})
     else:
         for row in rows:
-            print("\n".join(_text(row)))
+            say(*_text(row))
     return bool(rows)
 
 

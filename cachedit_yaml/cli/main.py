@@ -27,7 +27,7 @@ from cachedit_yaml.errors import (
     CacheRuntimeError,
     ConfigError,
 )
-from cachedit_yaml.yaml.diagnostics import did_you_mean, one_of
+from cachedit_yaml.yaml.diagnostics import did_you_mean, one_of, plain
 
 CLEAN: Final = 0
 PROBLEMS: Final = 1
@@ -87,7 +87,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(
             WRONG_USE,
-            f"{self.prog}: error: {message}{self._hint(message)}\nTry '{self.prog} --help'.\n",
+            plain(f"{self.prog}: error: {message}{self._hint(message)}")
+            + f"\nTry '{self.prog} --help'.\n",
         )
 
     def _hint(self, message: str) -> str:
@@ -135,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # Without the number, which says nothing to anybody.
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
-        print(f"{_PROG}: error: {text}", file=sys.stderr)
+        _complain(text)
         return COULD_NOT_RUN
     return code
 
@@ -144,7 +145,7 @@ def _dispatch(arguments: list[str]) -> int:
     name = _command_of(arguments)
     if name is not None and name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or f"the commands are {one_of(list(COMMANDS))}"
-        print(f"{_PROG}: error: unknown command {name!r}; {hint}", file=sys.stderr)
+        _complain(f"unknown command {name!r}; {hint}")
         return WRONG_USE
     try:
         parser, module = build_parser(name)
@@ -261,7 +262,7 @@ def _not_installed(name: str | None, error: ImportError) -> int:
     if (error.name or "").partition(".")[0] == "cachedit_yaml":
         raise error
     extra = "cli" if name is None else COMMANDS[name].extra
-    print(f"{_PROG}: error: {name or 'this'!r} cannot run: {error}", file=sys.stderr)
+    _complain(f"{name or 'this'!r} cannot run: {error}")
     print(f"Install what it needs: pip install 'cachedit-yaml[{extra}]'", file=sys.stderr)
     return COULD_NOT_RUN
 
@@ -272,14 +273,23 @@ def _report(error: CacheditYamlError) -> int:
 
         print_diagnostics(error.diagnostics, stream=sys.stderr)
         return PROBLEMS
-    print(f"{_PROG}: error: {error}", file=sys.stderr)
+    _complain(str(error))
     if isinstance(error, (AdapterNotFoundError, ConfigError)):
         return WRONG_USE
     return COULD_NOT_RUN if isinstance(error, CacheRuntimeError) else PROBLEMS
 
 
+def _complain(text: str) -> None:
+    _print(f"{_PROG}: error: {text}")
+
+
+def _print(text: str) -> None:
+    """Print an error, which may have several lines."""
+    print("\n".join(map(plain, text.split("\n"))), file=sys.stderr)
+
+
 def _exit_code(stop: SystemExit) -> int:
     if stop.code is None or isinstance(stop.code, int):
         return stop.code or 0
-    print(stop.code, file=sys.stderr)
+    _print(str(stop.code))
     return COULD_NOT_RUN

@@ -7,6 +7,7 @@ file, ``-`` for what comes from another program; where several may be meant, fol
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -113,17 +114,17 @@ def files_and_folders(text: str) -> list[Path]:
     Raises:
         AdapterNotFoundError: a folder holds no adapter files, or a pattern fits none.
     """
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     found: list[Path] = []
     # A file whose name holds a bracket is that file, not a pattern.
-    if path.exists() or path.is_symlink():
+    if os.path.exists(path) or os.path.islink(path):
         found = [path]
     elif glob.has_magic(text):
         found = [Path(item) for item in sorted(glob.glob(str(path), recursive=True))]
         if not found:
             raise AdapterNotFoundError(f"no such file or folder: {text}")
     for item in found:
-        if item.is_dir() and not yaml_files(item):
+        if os.path.isdir(item) and not yaml_files(item):
             raise AdapterNotFoundError(f"no adapter files (*.yaml, *.yml) in {item}")
     return found
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from cachedit_yaml.cli.rendering import render_in
 from cachedit_yaml.engines import engines
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.yaml.diagnostics import Diagnostic
+from cachedit_yaml.yaml.diagnostics import Diagnostic, plain
 from cachedit_yaml.yaml.reading import MAX_BYTES
+
+#: Candidates alone: what of it cannot be seen is asked of each.
+_HIDDEN: Final = re.compile(r"[^\n\x20-\x7e]|##\[")
 
 
 def use_color(stream: TextIO) -> bool:
@@ -61,18 +65,44 @@ def print_diagnostics(
 
 def print_json(data: Any) -> None:
     """Print plain data as JSON."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    print(to_json(data))
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+def to_json(data: Any) -> str:
+    """Plain data as JSON, in which every character can be seen."""
+    return _HIDDEN.sub(_escaped, json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    if match[0] == "##[":
+        return r"#\u0023["
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
+
+
+class Dim(str):
+    """A line of less interest."""
+
+
+def say(*lines: str, stream: TextIO | None = None) -> None:
+    """Print lines, each of which stays one, with every character to be seen."""
+    stream = sys.stdout if stream is None else stream
+    color = use_color(stream)
+    shown = (
+        f"\x1b[2m{plain(line)}\x1b[0m" if color and isinstance(line, Dim) else plain(line)
+        for line in lines
+    )
+    print("\n".join(shown), file=stream, flush=True)
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:
     """Lay out rows in columns; the last column may be as long as it likes."""
-    everything = [list(header), *map(list, rows)]
+    everything = [[plain(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in everything) for column in range(len(header) - 1)]
     lines = []
     for row in everything:
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
         lines.append("  ".join([*cells, row[-1]]).rstrip())
-    return "\n".join(lines)
+    return lines
 
 
 def count(number: int, noun: str) -> str:
@@ -107,13 +137,13 @@ def check_file(option: str, path: Path) -> None:
     Raises:
         ConfigError: it cannot be.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         why = "it is a folder; name a file in it"
-    elif not path.parent.exists():
+    elif not os.path.exists(path.parent):
         why = f"there is no folder {path.parent}"
-    elif not path.parent.is_dir():
+    elif not os.path.isdir(path.parent):
         why = f"{path.parent} is a file, not a folder"
-    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+    elif not os.access(path if os.path.exists(path) else path.parent, os.W_OK):
         why = "permission denied"
     else:
         return

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from cachedit_yaml.rules.catalogue import RULES
-from cachedit_yaml.yaml.diagnostics import Diagnostic, Span, split_lines
+from cachedit_yaml.yaml.diagnostics import Diagnostic, Span, plain, split_lines
 
 _COLORS: Final = {
     "error": "\x1b[1;31m",
@@ -37,7 +37,8 @@ def render_in(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = 
 
     label = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
     where, code = paint(diagnostic.location, "bold"), RULES[diagnostic.code].id
-    out = [f"{where}: {label}: {diagnostic.message} ({code})"]
+    out = [f"{where}: {label}: {plain(diagnostic.message)} ({code})"]
+    advice = plain(diagnostic.advice)
     spans = [s for s in (diagnostic.span, *(s for _, s in diagnostic.related)) if s is not None]
     gutter = max((len(str(s.line)) for s in spans), default=1) + 3
     pad = " " * gutter
@@ -46,11 +47,11 @@ def render_in(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool = 
         source_line, marks = shown
         out.append(source_line)
         marks = paint(marks, diagnostic.severity)
-        out.append(f"{pad} | {marks} {diagnostic.advice}".rstrip())
-    elif diagnostic.advice:
-        out.append(f"{pad} = {diagnostic.advice}")
+        out.append(f"{pad} | {marks} {advice}".rstrip())
+    elif advice:
+        out.append(f"{pad} = {advice}")
     for text, span in diagnostic.related:
-        out.append(f"{pad} = {span}: {text}")
+        out.append(f"{pad} = {plain(f'{span}: {text}')}")
         shown = _snippet(span, sources, gutter)
         if shown is not None:
             out += [shown[0], f"{pad} | {shown[1].replace('^', '-')}"]
@@ -64,14 +65,15 @@ def _snippet(span: Span | None, sources: Mapping[str, str], gutter: int) -> tupl
     lines = _lines(text)
     if not 1 <= span.line <= len(lines):
         return None
-    # Anything that moves the cursor would part the marks from what they mark.
-    line = "".join(c if c.isprintable() else " " for c in lines[span.line - 1])
+    line = lines[span.line - 1]
     start = min(span.column - 1, len(line))
     end = span.end_column - 1 if span.end_line == span.line else len(line.rstrip())
     end = min(max(end, start + 1), max(len(line), start + 1))
     if len(line) > _WIDTH:
         cut = max(0, min(start - _WIDTH // 4, len(line) - _WIDTH))
         line, start, end = line[cut : cut + _WIDTH], start - cut, min(end - cut, _WIDTH)
+    # Anything that moves the cursor would part the marks from what they mark.
+    line = "".join(c if c.isprintable() else " " for c in line).replace("##[", "## ")
     before, marked = line[:start], line[start:end]
     marks = " " * _cells(before) + "^" * max(1, _cells(marked))
     return f"{span.line:>{gutter}} | {line.rstrip()}", marks

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachedit_yaml.cli.arguments import add_call, add_format, add_model, add_settings, positive
 from cachedit_yaml.cli.named import find_one
-from cachedit_yaml.cli.output import check_file, make_folder, print_json
+from cachedit_yaml.cli.output import check_file, make_folder, print_json, say
 from cachedit_yaml.errors import CacheditYamlError, ConfigError
 from cachedit_yaml.generating.calling import Wishes, build_call, settings_of, values_of
 from cachedit_yaml.registry.live import match_live
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     if quiet:
         print_json(result.as_dict())
     else:
-        print(result)
+        say(*str(result).split("\n"))
     return 0
 
 
@@ -136,7 +136,7 @@ def _generate(
     from cachedit_yaml.generating.results import Result
 
     if not quiet:
-        print(f"Loading {args.model} ...", file=sys.stderr, flush=True)
+        say(f"Loading {args.model} ...", stream=sys.stderr)
     pipeline = load_pipeline(args.model, args.device, args.dtype)
     if spec is None:
         spec = match_live(registry, pipeline).spec

@@ -9,10 +9,11 @@ from typing import Any, Final
 from cachedit_yaml.cli.arguments import add_adapter, add_engine, add_format
 from cachedit_yaml.cli.facts import measured_settings
 from cachedit_yaml.cli.named import Named, find_one
-from cachedit_yaml.cli.output import flow, print_diagnostics, print_json
+from cachedit_yaml.cli.output import flow, print_diagnostics, print_json, say
 from cachedit_yaml.language.build import to_data
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
 from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.yaml.diagnostics import split_lines
 
 DESCRIPTION: Final = (
     "Show an adapter's file and what it comes to with everything it extends, in one engine."
@@ -47,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
         source = str(spec.source) if spec.source else None
         print_json({"source": source, "engine": spec.engine, **to_data(spec)})
         return 0
-    print("\n".join(_describe(named, spec)))
+    say(*_describe(named, spec))
     print_diagnostics(registry.source_problems)
-    print(f"\n--- {named.entry.shown}\n{named.entry.text.rstrip()}")
+    say("", f"--- {named.entry.shown}", *split_lines(named.entry.text.rstrip()))
     return 0
 
 

@@ -60,7 +60,10 @@ def compile_adapter(
         find_profile(spec, profile)
     compiler = _Compiler(spec, pipeline, profile, cache_config)
     compiler.notes += notes
-    plan = compiler.run(transformer)
+    try:
+        plan = compiler.run(transformer)
+    except CompileError as error:  # an attribute that cannot be read
+        compiler.problems.append(str(error))
     if compiler.problems:
         source = f" ({spec.source})" if spec.source is not None else ""
         raise CompileError(
@@ -88,8 +91,8 @@ class _Compiler:
         spec = self.spec
         self.problems += unmet_requirements(spec.requires or {})
         named = spec.scheduler if alone is None else None
-        if named is not None and follow(self.pipeline, named) is MISSING:
-            self.problems.append(explain_missing(self.pipeline, named, "pipeline"))
+        if named is not None:
+            self._check_scheduler(named)
         found: dict[str, TransformerPlan] = {}
         absent: list[str] = []
         modules = self._modules(alone, absent)
@@ -117,6 +120,15 @@ class _Compiler:
             notes=tuple(self.notes),
         )
 
+    def _check_scheduler(self, path: str) -> None:
+        found = follow(self.pipeline, path)
+        if found is MISSING:
+            self.problems.append(explain_missing(self.pipeline, path, "pipeline"))
+        elif not callable(follow(found, "step")):
+            self.problems.append(
+                f"pipeline.{path} is a {type(found).__name__}, not a scheduler: it has no step()"
+            )
+
     def _modules(
         self, alone: torch.nn.Module | None, absent: list[str]
     ) -> dict[str, torch.nn.Module]:
@@ -129,7 +141,7 @@ class _Compiler:
             if module is None or module is MISSING:
                 if declared.optional:
                     absent.append(path)
-                elif module is None and hasattr(self.pipeline, "load_components"):
+                elif module is None and follow(self.pipeline, "load_components") is not MISSING:
                     self.problems.append(
                         f"pipeline.{path} is not loaded; call pipeline.load_components() first"
                     )
@@ -229,8 +241,8 @@ class _Compiler:
         """Whether an attribute is true; None, and a note, where it is not there."""
         try:
             found = condition_holds(condition, pipeline=self.pipeline, transformer=module)
-        except Exception as error:  # an attribute that is no truth value, such as a tensor
-            self.problems.append(f"{what}: {condition!r} is neither true nor false: {error}")
+        except CompileError as error:
+            self.problems.append(f"{what}: {error}")
             return False
         if found is None:
             root_name, _, rest = condition.removeprefix("not ").partition(".")

@@ -6,10 +6,13 @@ from typing import Any, Final
 
 import torch
 
+from cachedit_yaml.errors import CompileError
 from cachedit_yaml.yaml.diagnostics import nearest
 
 #: Returned by :func:`follow` where the path ends early.
 MISSING: Final = object()
+#: Of an index; no list of modules is longer.
+_DIGITS: Final = 6
 
 
 def follow(root: Any, path: str) -> Any:
@@ -21,26 +24,39 @@ def follow(root: Any, path: str) -> Any:
 
     Returns:
         The object at the end, or :data:`MISSING`.
+
+    Raises:
+        CompileError: a property on the way raised an error of another kind.
     """
     current = root
     for part in path.split("."):
         if part.startswith("_"):
             return MISSING
-        if part.isdigit() and hasattr(type(current), "__getitem__"):
-            try:
-                current = current[int(part)]
-            except (IndexError, KeyError, TypeError):
-                return MISSING
-            continue
-        # FrozenDict configs answer to keys as well as to attributes, some of them only to keys.
-        if isinstance(current, dict) and part in current:
-            current = current[part]
-            continue
         try:
-            current = getattr(current, part)
+            current = _step(current, part)
         except AttributeError:
             return MISSING
+        except Exception as error:  # a property runs code of the pipeline's
+            raise CompileError(
+                f"{path}: {part!r} of a {type(current).__name__} cannot be read: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if current is MISSING:
+            break
     return current
+
+
+def _step(current: Any, part: str) -> Any:
+    """What is called like this in an object."""
+    if part.isdecimal() and hasattr(type(current), "__getitem__"):
+        try:
+            return current[int(part)] if len(part) <= _DIGITS else MISSING
+        except (IndexError, KeyError, TypeError):
+            return MISSING
+    # FrozenDict configs answer to keys as well as to attributes, some of them only to keys.
+    if isinstance(current, dict) and part in current:
+        return current[part]
+    return getattr(current, part)
 
 
 def explain_missing(root: Any, path: str, root_name: str) -> str:
@@ -62,7 +78,10 @@ def child_names(module: Any) -> list[str]:
     """Names of the public children of a module, pipeline or any other object."""
     if isinstance(module, torch.nn.Module):
         return [name for name, _ in module.named_children()]
-    components = getattr(module, "components", None)
+    try:
+        components = getattr(module, "components", None)
+    except Exception:  # a property that gives no hint
+        components = None
     if isinstance(components, dict):
         return list(components)
     return (
@@ -88,6 +107,9 @@ def condition_holds(condition: str, *, pipeline: Any, transformer: Any) -> bool 
 
     Returns:
         The truth of the attribute, or None where the path does not exist.
+
+    Raises:
+        CompileError: it cannot be read, or is neither true nor false.
     """
     negated = condition.startswith("not ")
     path = condition[4:] if negated else condition
@@ -95,4 +117,10 @@ def condition_holds(condition: str, *, pipeline: Any, transformer: Any) -> bool 
     value = follow(pipeline if root_name == "pipeline" else transformer, rest)
     if value is MISSING:
         return None
-    return not value if negated else bool(value)
+    try:
+        holds = bool(value)
+    except Exception as error:  # a tensor, say
+        raise CompileError(
+            f"{condition!r} is a {type(value).__name__}, neither true nor false: {error}"
+        ) from error
+    return holds != negated

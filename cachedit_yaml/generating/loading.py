@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,14 +70,14 @@ def check_folder(folder: Path) -> dict[str, Any]:
         UsageError: there is no such folder, or it holds no pipeline.
     """
     index = folder / "model_index.json"
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        what = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
         raise UsageError(f"--model {folder} {what}; give the folder of a diffusers pipeline")
-    if not index.is_file():
+    if not os.path.isfile(index):
         hint = ""
-        if (folder.parent / "model_index.json").is_file():
+        if os.path.isfile(folder.parent / "model_index.json"):
             hint = f"; did you mean {folder.parent}?"
-        elif (folder / "config.json").is_file():
+        elif os.path.isfile(folder / "config.json"):
             hint = "; it looks like a single model, and this needs the whole pipeline"
         raise UsageError(f"--model {folder} is no diffusers pipeline: no model_index.json{hint}")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -158,7 +159,7 @@ class Result:
 
 def is_file(out: Path) -> bool:
     """Whether a place to save to is a file."""
-    return out.suffix.lower() in PICTURES and not out.is_dir()
+    return out.suffix.lower() in PICTURES and not os.path.isdir(out)
 
 
 def _slug(text: str) -> str:

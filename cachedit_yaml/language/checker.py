@@ -67,7 +67,9 @@ def _pattern(
     validator: Any, pattern: str, instance: object, schema: Schema
 ) -> Iterator[ValidationError]:
     # `$` of Python also matches before a line break at the end; that of JSON Schema does not.
-    if isinstance(instance, str) and not _compiled(pattern).fullmatch(instance):
+    if not isinstance(instance, str) or len(instance) > schema.get("maxLength", len(instance)):
+        return  # that it is too long says enough
+    if not _compiled(pattern).fullmatch(instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 

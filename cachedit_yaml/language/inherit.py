@@ -110,5 +110,5 @@ def _locate(wanted: str, origin: Path | None, resolve: Resolver | None) -> Path:
 def _same(one: Path, other: Path) -> bool:
     try:
         return one.resolve() == other.resolve()
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return one == other

@@ -34,7 +34,13 @@ _MOST: Final = 1000
 _MOST_HINTS: Final = 50
 #: What the names below some keys are of.
 _CALLED: Final[Mapping[str | int, str]] = {"engines": "engine", "kinds": "kind of model"}
-_LENGTHS: Final = frozenset({"minItems", "maxItems", "minProperties", "maxProperties"})
+_LENGTHS: Final[Mapping[str, tuple[str, str]]] = {
+    "minItems": ("item", "items"),
+    "maxItems": ("item", "items"),
+    "minProperties": ("entry", "entries"),
+    "maxProperties": ("entry", "entries"),
+    "maxLength": ("character", "characters"),
+}
 
 
 def structure(
@@ -202,6 +208,8 @@ class _Report:
             for name in error.validator_value:
                 if name not in error.instance:
                     self.missing((*path, name))
+        elif error.validator in _LENGTHS:
+            self.length(error, path)
         elif "propertyNames" in itertools.islice(reversed(error.schema_path), 1, 2):
             self.report(
                 "wrong-format",
@@ -210,8 +218,6 @@ class _Report:
                 at_key=True,
                 expected=form(error.schema),
             )
-        elif error.validator in _LENGTHS:
-            self.length(error, path)
         elif error.validator != "dependentRequired":  # `oneOf` beside it says the same
             self.value(error, path, around)
 
@@ -289,11 +295,15 @@ class _Report:
 
     def length(self, error: Any, path: KeyPath) -> None:
         size, limit = len(error.instance), error.validator_value
-        one, many = ("item", "items") if "Items" in error.validator else ("entry", "entries")
+        one, many = _LENGTHS[error.validator]
+        # A name that is too long is a key of the mapping, which the path leads to.
+        key = "propertyNames" in itertools.islice(reversed(error.schema_path), 1, 2)
+        what = f"a key of {self.label(path)}" if key else self.label(path)
         self.report(
             "wrong-length",
-            f"{self.label(path)} has {size or 'no'} {one if size == 1 else many}",
-            path,
+            f"{what} has {size or 'no'} {one if size == 1 else many}",
+            (*path, error.instance) if key else path,
+            at_key=key,
             expected=f"at least {limit}" if size < limit else f"at most {limit}",
         )
 

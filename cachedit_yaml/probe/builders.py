@@ -3,6 +3,7 @@ language models. None of them knows a pipeline."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from cachedit_yaml.probe.limits import budget
 from cachedit_yaml.probe.savable import LanguageModel, vision_processor
 from cachedit_yaml.probe.tokenizers import (
     IMAGE_TOKEN,
@@ -143,6 +145,7 @@ class Weights:
 
     def __init__(self, **shapes: Sequence[int]) -> None:
         self._shapes = {name.replace("__", "."): shape for name, shape in shapes.items()}
+        budget().spend("parameters", sum(map(math.prod, self._shapes.values())))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write it into a folder."""

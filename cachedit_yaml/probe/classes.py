@@ -1,7 +1,9 @@
-"""The classes that a probe may name: those of a few packages, and only kinds that are parts.
+"""The classes that a probe may name, and what it may say to their constructors.
 
 A probe is data from a stranger: it cannot name a function, a private name, or a class that does
-more when it is made than hold weights or settings.
+more when it is made than hold weights or settings; and no setting of theirs may name a place to
+read from or to write to. The classes of an engine's own package are the choice of whoever installed
+it: there every module is a part.
 """
 
 from __future__ import annotations
@@ -11,12 +13,24 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
 
 import torch
 
 from cachedit_yaml.engines import engines
+
+#: The packages whose classes are parts by their kind.
+_LIBRARIES: Final = {"diffusers", "transformers"}
+#: Where in them the classes of models are.
+_ROOMS: Final = {"models", "schedulers", "guiders", "pipelines"}
+#: Settings that name code, a place or a hub, or start what does.
+_PLACES: Final = re.compile(
+    r"^_|pretrained|trust_remote_code|auto_map|attn_implementation|use_kernels|quantization"
+    r"|(^|_)(backbone|checkpoint|repo|repo_id|hub|url|path|paths|dir|directory|folder|files?"
+    r"|filename|revision|subfolder|gguf|backend|device_map)$|^(hf_|(use_)?auth_)?token$"
+)
 
 
 class ProbeError(Exception):
@@ -45,23 +59,80 @@ def find_dataclass(path: str) -> Callable[..., Any]:
 
     Raises:
         NotInstalledError: there is none.
-        ProbeError: it is no dataclass.
+        ProbeError: it is no dataclass, or none of a pipeline's.
     """
     cls = _by_path(path)
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
         raise ProbeError(f"{path} is no dataclass")
+    if not (cls.__module__.startswith("diffusers.pipelines.") or _is_engines(cls)):
+        raise ProbeError(f"{path} holds no inputs of a pipeline")
     return cls
 
 
 def is_part(cls: type) -> bool:
-    """Whether objects of a class may be components of a pipeline."""
-    from diffusers import ConfigMixin
-    from transformers import FeatureExtractionMixin
+    """Whether objects of a class may be components of a pipeline, by its kind."""
+    from diffusers import ConfigMixin, ModelMixin, SchedulerMixin
+    from diffusers.guiders.guider_utils import BaseGuidance
+    from transformers import FeatureExtractionMixin, PreTrainedModel
     from transformers.image_processing_base import ImageProcessingMixin
 
-    kinds = (torch.nn.Module, ConfigMixin, FeatureExtractionMixin, ImageProcessingMixin)
-    # Pipelines have a config too, and load others.
-    return issubclass(cls, kinds) and not hasattr(cls, "from_pipe")
+    if _is_engines(cls):
+        # Pipelines have a config too, and load others.
+        return issubclass(cls, (torch.nn.Module, ConfigMixin)) and not hasattr(cls, "from_pipe")
+    models = (ModelMixin, PreTrainedModel)
+    settings = (SchedulerMixin, BaseGuidance, FeatureExtractionMixin, ImageProcessingMixin)
+    return _package(cls) in _LIBRARIES and issubclass(cls, (*models, *settings))
+
+
+def refuse_settings(given: Mapping[str, Any], where: str, known: Collection[str] = ()) -> None:
+    """Refuse what is no plain setting.
+
+    Args:
+        given: settings of a probe; those inside of others count too.
+        where: they stand, for messages.
+        known: the names that there are; empty for any.
+
+    Raises:
+        ProbeError: one names code, a place or a hub, or is unknown.
+    """
+    for name, value in given.items():
+        here = f"{where}.{name}"
+        if known and name not in known:
+            raise ProbeError(f"{here}: the constructor names no such setting")
+        if _PLACES.search(str(name)) and value is not None:
+            raise ProbeError(f"{here}: a probe cannot say where anything is read or written")
+        _refuse_value(value, here)
+
+
+def named_settings(cls: type) -> Collection[str]:
+    """The settings that a constructor names, where it would take others too; else empty."""
+    parameters = inspect.signature(cls).parameters
+    more = any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters.values())
+    return [*parameters] if more else []
+
+
+def _refuse_value(value: Any, where: str) -> None:
+    if isinstance(value, Mapping):
+        refuse_settings(value, where)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_value(item, where)
+    elif isinstance(value, str) and ("/" in value or "\\" in value):
+        raise ProbeError(f"{where}: {value!r} looks like a place, which a probe cannot name")
+
+
+def _package(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
+
+
+def _is_engines(cls: type) -> bool:
+    """Whether a class is of an engine's own package."""
+    return _package(cls) in {*_packages()} - _LIBRARIES
+
+
+def _packages() -> list[str]:
+    with_models = (item for item in engines() if item.class_index)
+    return [*(name for item in with_models for name in item.packages), "transformers"]
 
 
 def _by_name(name: str) -> Any:
@@ -78,12 +149,13 @@ def _by_name(name: str) -> Any:
 
 def _by_path(path: str) -> Any:
     package, *parts = path.split(".")
-    with_models = (item for item in engines() if item.class_index)
-    known = [*(name for item in with_models for name in item.packages), "transformers"]
+    known = _packages()
     if package not in known:
         raise ProbeError(f"{path}: a probe may name classes of {', '.join(known)} only")
     if any(part.startswith("_") for part in parts) or not parts:
         raise ProbeError(f"{path}: no public class")
+    if package in _LIBRARIES and len(parts) > 1 and parts[0] not in _ROOMS:
+        raise ProbeError(f"{path}: the parts of {package} are in its {', '.join(sorted(_ROOMS))}")
     if importlib.util.find_spec(package) is None:
         raise NotInstalledError(f"{package} is not installed")
     try:

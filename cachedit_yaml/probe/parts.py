@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 import torch
 import yaml
 
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.probe.builders import BUILDERS
-from cachedit_yaml.probe.classes import ProbeError, find_part
+from cachedit_yaml.probe.classes import ProbeError, find_part, named_settings, refuse_settings
+from cachedit_yaml.probe.limits import counted
 from cachedit_yaml.probe.values import generator
-
-#: Parameters of one component, far beyond any small model.
-MAX_PARAMETERS: Final = 2**26
 
 
 @functools.cache
@@ -61,15 +60,11 @@ def build_part(part: Part, where: str, *, seed: int | str = 0, **changes: Any) -
     name = entry.get("class", part.part)
     config = {**entry.get("config", {}), **(part.config or {}), **changes}
     try:
-        with torch.random.fork_rng(devices=[]):
+        make = _builder(entry["builder"]) if "builder" in entry else _constructor(find_part(name))
+        make.check(part.config or {}, f"parts.{where}")
+        with torch.random.fork_rng(devices=[]), counted():
             torch.manual_seed(0)
-            if "builder" in entry:
-                made = BUILDERS[entry["builder"]](**config)
-            else:
-                cls = find_part(name)
-                if issubclass(cls, torch.nn.Module):
-                    refuse_large(lambda: _construct(cls, config), config, f"parts.{where}")
-                made = _construct(cls, config)
+            made = make.call(**config)
     except ProbeError:
         raise
     except Exception as error:
@@ -77,6 +72,7 @@ def build_part(part: Part, where: str, *, seed: int | str = 0, **changes: Any) -
             f"parts.{where}: {name} cannot be made: {type(error).__name__}: {error}"
         ) from error
     if part.extra:
+        refuse_settings(part.extra, f"parts.{where}.extra")
         if not hasattr(made, "register_to_config"):
             raise ProbeError(f"parts.{where}: 'extra' is for classes of diffusers with a config")
         made.register_to_config(**part.extra)
@@ -88,48 +84,31 @@ def build_part(part: Part, where: str, *, seed: int | str = 0, **changes: Any) -
     return made
 
 
-def _construct(cls: Any, config: Mapping[str, Any]) -> Any:
+class _Make(NamedTuple):
+    """What makes a component, and what refuses settings of a probe for it."""
+
+    call: Callable[..., Any]
+    check: Callable[[Mapping[str, Any], str], None]
+
+
+def _builder(name: str) -> _Make:
+    """One of our own; its texts are words and templates, not places."""
+    call = BUILDERS[name]
+    own = inspect.signature(call).parameters
+    return _Make(
+        call,
+        lambda config, where: refuse_settings({key: 0 for key in config if key not in own}, where),
+    )
+
+
+def _constructor(cls: Any) -> _Make:
     from transformers import PreTrainedModel
+    from transformers.image_processing_base import ImageProcessingMixin
 
     if issubclass(cls, PreTrainedModel):
-        return cls(cls.config_class(**config))
-    return cls(**config)
-
-
-def refuse_large(make: Callable[[], torch.nn.Module], config: Any, where: str) -> None:
-    """Refuse a component that would fill the memory, before it is made.
-
-    Args:
-        make: makes it.
-        config: what it is made from; without large numbers in it, nothing is tried.
-        where: the component, for messages.
-
-    Raises:
-        ProbeError: it is too large.
-    """
-    numbers = sorted((abs(number) for number in _numbers(config)), reverse=True)
-    # A width may be the product of two of them, heads and their size, and a matrix has two widths.
-    if math.prod(numbers[:2]) ** 2 <= MAX_PARAMETERS:
-        return
-    try:
-        with torch.device("meta"):
-            made = make()
-        count = sum(item.numel() for item in made.parameters())
-    except Exception:  # what cannot be made there is not known to be large
-        return
-    if count > MAX_PARAMETERS:
-        raise ProbeError(f"{where}: {count:,} parameters are too many for a probe")
-
-
-def _numbers(value: Any) -> Iterator[int]:
-    if isinstance(value, int):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _numbers(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _numbers(item)
+        return _Make(lambda **config: cls(cls.config_class(**config)), refuse_settings)
+    names = () if issubclass(cls, ImageProcessingMixin) else named_settings(cls)
+    return _Make(cls, functools.partial(refuse_settings, known=names))
 
 
 @torch.no_grad()

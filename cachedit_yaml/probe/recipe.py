@@ -11,6 +11,8 @@ from cachedit_yaml.engines.protocol import Engine
 from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.probe_spec import Part, Probe, ProbePipeline, ProbeVariant
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.classes import ProbeError, refuse_settings
+from cachedit_yaml.probe.limits import bound_numbers, budget
 from cachedit_yaml.probe.parts import on_top
 
 #: The case that calls a pipeline with the inputs as they are.
@@ -155,12 +157,20 @@ def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
 
 
 def config_of(spec: AdapterSpec, path: str) -> Mapping[str, Any] | None:
-    """The config that a probe has for the transformer at a path; None where it has none."""
+    """The config that a probe has for the transformer at a path.
+
+    None where it has none, or one that `check` would refuse.
+    """
     if spec.probe is None:
         return None
     for pipeline in [name for name in spec.pipelines if "*" not in name] or [""]:
         part = recipe(spec, pipeline).parts.get(path)
         if part is not None and part.config:
+            try:
+                refuse_settings(part.config, path)
+                bound_numbers(budget(), "number", part.config, path)
+            except ProbeError:
+                return None
             return part.config
     return None
 

@@ -3,11 +3,12 @@ vision-language models, and language models with their tokenizers. None of them 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cachedit_yaml.probe.classes import find_part
+from cachedit_yaml.probe.classes import ProbeError, find_part, refuse_settings
 from cachedit_yaml.probe.tokenizers import bytes_tokenizer
 
 
@@ -21,6 +22,7 @@ class LanguageModel:
 
     def __init__(self, name: str = "LlamaForCausalLM", **config: Any) -> None:
         cls: Any = find_part(name)
+        refuse_settings(config, name)
         self._model = cls(cls.config_class(**config))
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -43,10 +45,14 @@ def vision_processor(
     """
     import transformers
 
-    cls = getattr(transformers, f"{name}Processor")
+    found = getattr(transformers, f"{name}Processor", None)
+    if not (inspect.isclass(found) and issubclass(found, transformers.ProcessorMixin)):
+        raise ProbeError(f"{name}Processor is no processor of transformers")
+    cls: Any = found
+    refuse_settings(image_config, name)
     images: Any = find_part(f"{image or name}ImageProcessor")
     saved = bytes_tokenizer(special)
     parts = {"image_processor": images(**image_config), "tokenizer": saved.tokenizer}
     if "video_processor" in cls.get_attributes():
-        parts["video_processor"] = getattr(transformers, f"{video or name}VideoProcessor")()
+        parts["video_processor"] = find_part(f"{video or name}VideoProcessor")()
     return cls(**parts, chat_template=saved.tokenizer.chat_template)

@@ -36,9 +36,7 @@ import PIL.Image
 import torch
 
 from cachedit_yaml.probe.classes import ProbeError, find_dataclass
-
-#: Elements of one tensor, far beyond any small model.
-MAX_ELEMENTS: Final = 2**24
+from cachedit_yaml.probe.limits import Budget, budget
 
 
 class Maker:
@@ -54,6 +52,7 @@ class Maker:
         self.config = config
         self.steps = steps
         self.step = step
+        self._budget = Budget(budget().limits)
 
     def make(self, spec: Any, key: tuple[Any, ...]) -> Any:
         """The value that `spec` stands for.
@@ -63,8 +62,10 @@ class Maker:
             key: makes its random numbers differ from others'.
 
         Raises:
+            LimitError: the values of this call have too many elements.
             ProbeError: the data stands for nothing that can be made.
         """
+        self._budget.spend("elements", 1)
         if isinstance(spec, (list, tuple)):
             return [self.make(one, (*key, index)) for index, one in enumerate(spec)]
         if not isinstance(spec, Mapping):
@@ -92,8 +93,9 @@ class Maker:
                 if dim is None:
                     return None
             sizes.append(int(dim))
-        if any(size < 0 for size in sizes) or math.prod(sizes) > MAX_ELEMENTS:
-            raise ProbeError(f"{_place(key)}: a tensor of shape {sizes} is too large for a probe")
+        if any(size < 0 for size in sizes):
+            raise ProbeError(f"{_place(key)}: no tensor has the shape {sizes}")
+        self._budget.spend("elements", math.prod(sizes))
         return tuple(sizes)
 
 
@@ -157,7 +159,13 @@ def _picture(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> PIL
 
 def _repeat(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> list[Any]:
     (times,) = maker.shape([spec["times"]], key) or (0,)
-    return [maker.make(spec["repeat"], (*key, index)) for index in range(min(times, 1000))]
+    return [maker.make(spec["repeat"], (*key, index)) for index in range(times)]
+
+
+def _steps(maker: Maker, spec: Mapping[str, Any], _: Any) -> int:
+    steps = max(1, round(maker.steps * float(spec["steps"])))
+    budget().bound("steps", steps, f"{steps:,} steps")
+    return steps
 
 
 def _each(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> Any:
@@ -203,7 +211,7 @@ _MAKERS: Final[Mapping[str, Callable[[Maker, Mapping[str, Any], tuple[Any, ...]]
     "count": lambda maker, spec, key: torch.arange(*(maker.shape([spec["count"]], key) or (0,))),
     "picture": _picture,
     "repeat": _repeat,
-    "steps": lambda maker, spec, _: max(1, round(maker.steps * float(spec["steps"]))),
+    "steps": _steps,
     "each": _each,
     "tuple": lambda maker, spec, key: tuple(maker.make(spec["tuple"], key)),
     "rope": _shaped("rope", _rope),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -59,4 +60,4 @@ def _alike(one: Entry, other: Entry, engine: str, name: str) -> bool:
 def _place(entry: Entry) -> Path:
     """Where an adapter lies; files that are named one by one lie together in their folder."""
     root = entry.source.root
-    return root if root.is_dir() else root.parent
+    return root if os.path.isdir(root) else root.parent

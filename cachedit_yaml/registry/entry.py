@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from functools import cached_property, partial
 from pathlib import Path
@@ -54,7 +55,7 @@ class Entry(Adapter):
     def raw(self) -> str:
         """The file's text as it stands, to look for words in; empty if it cannot be read."""
         try:
-            if not self.path.is_file():
+            if not os.path.isfile(self.path):
                 return ""
             with open(self.path, encoding="utf-8", errors="replace") as handle:
                 return handle.read(MAX_BYTES)
@@ -98,7 +99,7 @@ class Entry(Adapter):
         if spec.probe is not None:
             return spec.probe
         path = self.path.with_name(PROBES) / f"{self.path.stem}.yaml"
-        if not path.is_file():
+        if not os.path.isfile(path):
             return None
         document, found = read_file(path, display_path(path))
         if document.data is not None:

@@ -96,5 +96,5 @@ def _package_folders(name: str) -> tuple[tuple[Path, ...], str]:
     if spec is None:
         return (), f"there is no package {top!r}"
     folders = [Path(place, *inner) for place in spec.submodule_search_locations or ()]
-    existing = tuple(folder for folder in folders if folder.is_dir())
+    existing = tuple(folder for folder in folders if os.path.isdir(folder))
     return existing, "it is not a package with a folder of its own"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -29,8 +31,10 @@ def no_such_name(
 def no_such_file(path: Path, entries: Sequence[Entry]) -> Exception:
     """There is no file at a path."""
     lines = [f"no such file or folder: {path}"]
-    beside = list(path.parent.iterdir()) if path.parent.is_dir() else []
-    near = nearest(path.name, [item.name for item in beside if item.is_dir() or item.suffix])
+    beside: list[Path] = []
+    with contextlib.suppress(OSError, ValueError):
+        beside = list(path.parent.iterdir())
+    near = nearest(path.name, [item.name for item in beside if os.path.isdir(item) or item.suffix])
     if near:
         lines.append(f"nearest: {path.with_name(near[0])}")
     named = [entry for entry in entries if entry.name == path.stem]

@@ -144,8 +144,8 @@ class Registry:
         engine, name_or_path = of_engine(name_or_path, engine)
         if isinstance(name_or_path, str) and not is_path(name_or_path):
             return self.entry(name_or_path, engine)
-        path = Path(name_or_path).expanduser()
-        if not path.exists():
+        path = Path(os.path.expanduser(name_or_path))
+        if not os.path.exists(path):
             raise no_such_file(path, self.entries)
         return self.find_file(path, Source("argument", len(self.sources), path, "argument"))
 
@@ -218,7 +218,7 @@ class Registry:
         if not found and origin is not None:
             beside = [origin.with_name(name + suffix) for suffix in SUFFIXES]
             for path in beside:
-                if path.is_file() and path != origin:
+                if os.path.isfile(path) and path != origin:
                     return path
         if not found:
             raise no_such_name(name, self.entries, self.sources)

@@ -95,15 +95,15 @@ def find_sources(
     for part in environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep):
         if not part.strip():
             continue
-        root = Path(part.strip()).expanduser()
-        if root.exists():
+        root = Path(os.path.expanduser(part.strip()))
+        if os.path.exists(root):
             sources.append(Source("environment", rank, root, ENVIRONMENT_VARIABLE))
             rank += 1
         else:
             problems.append(_warning(ENVIRONMENT_VARIABLE, f"{part.strip()!r} does not exist"))
     for item in extra:
-        root = Path(item).expanduser()
-        if not root.exists():
+        root = Path(os.path.expanduser(item))
+        if not os.path.exists(root):
             raise AdapterNotFoundError(f"no such file or folder: {root}")
         sources.append(Source("argument", rank, root, "argument"))
         rank += 1
@@ -133,7 +133,7 @@ def kind_of(path: Path) -> Literal["adapter", "defaults", "probe"]:
 
 
 def _files(root: Path, also: str | None = None) -> Iterator[Path]:
-    if not root.is_dir():
+    if not os.path.isdir(root):
         yield root
         return
     for folder, folders, files in os.walk(root):

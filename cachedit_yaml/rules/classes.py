@@ -94,7 +94,7 @@ def installed() -> tuple[Package, ...]:
         with contextlib.suppress(Exception):
             spec = importlib.util.find_spec(name)
             places = list(spec.submodule_search_locations or ()) if spec is not None else []
-            if places and (Path(places[0]) / index).is_file():
+            if places and os.path.isfile(Path(places[0]) / index):
                 found.append(
                     Package(name, engine.name, Path(places[0]), index, engine.class_sources)
                 )

@@ -70,7 +70,7 @@ def preset_mask(preset: str, steps: int) -> list[int]:
     computed, cached = map(list, presets[preset])
     _lengthen(computed, cached, steps)
     _shorten(computed, cached, steps)
-    mask = _alternate(computed, cached)[:steps]
+    mask = _alternate(computed, cached, steps)
     mask[-1] = 1
     return mask
 
@@ -98,10 +98,13 @@ def _shorten(computed: list[int], cached: list[int], steps: int) -> None:
                     runs.pop()
 
 
-def _alternate(computed: Sequence[int], cached: Sequence[int]) -> list[int]:
-    """The mask of runs that are taken in turn."""
-    runs = zip_longest(computed, cached, fillvalue=0)
-    return [flag for one, zero in runs for flag in [1] * one + [0] * zero]
+def _alternate(computed: Sequence[int], cached: Sequence[int], steps: int) -> list[int]:
+    """The mask of runs that are taken in turn, as far as the steps go."""
+    mask: list[int] = []
+    for pair in zip_longest(computed, cached, fillvalue=0):
+        for flag, run in zip((1, 0), pair, strict=True):
+            mask += [flag] * min(run, steps - len(mask))
+    return mask
 
 
 def rescale(reference: list[int], steps: int) -> list[int]:
@@ -167,10 +170,10 @@ def build_mask(scm: StepMask | None, steps: int | None, where: str) -> list[int]
                 f"{steps} steps; give one entry a step, or a preset, which fits any number"
             )
         return list(scm.mask)
-    mask = _alternate(scm.compute_bins or (), scm.cache_bins or ())
+    mask = _alternate(scm.compute_bins or (), scm.cache_bins or (), steps)
     if len(mask) < steps:
         raise ConfigError(
             f"{where}: scm bins cover {len(mask)} steps and this generation executes {steps}; "
             "later steps would all be cached: add bins, or use a preset"
         )
-    return mask[:steps]
+    return mask

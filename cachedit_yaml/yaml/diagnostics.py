@@ -10,8 +10,10 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
+#: No name is longer, so nothing is near to what is.
+LONGEST_NAME: Final = 128
 KeyPath: TypeAlias = tuple[str | int, ...]
 Severity: TypeAlias = Literal["error", "warning", "hint"]
 
@@ -70,7 +72,7 @@ class Diagnostic:
     @property
     def location(self) -> str:
         """``file:line:column``, or the path of keys where there is no file."""
-        return str(self.span) if self.span is not None else format_path(self.key_path)
+        return plain(str(self.span) if self.span is not None else format_path(self.key_path))
 
     @property
     def advice(self) -> str:
@@ -81,15 +83,33 @@ class Diagnostic:
         return "; ".join(parts)
 
     def __str__(self) -> str:
-        return f"{self.location}: {self.severity}[{self.code}]: {self.message}"
+        return f"{self.location}: {self.severity}[{self.code}]: {plain(self.message)}"
 
     def summary(self) -> str:
         """``str(self)`` plus advice and related places, on lines of their own."""
         lines = [str(self)]
         if self.advice:
-            lines.append(f"    {self.advice}")
-        lines += [f"    {span}: {text}" for text, span in self.related]
+            lines.append(f"    {plain(self.advice)}")
+        lines += [f"    {plain(f'{span}: {text}')}" for text, span in self.related]
         return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """A text as one line in which every character can be seen.
+
+    What comes from a file or from its name reaches terminals and the logs of CI only like this:
+    what moves the cursor, changes colours, turns the direction of writing, ends a line or cannot be
+    seen is written as an escape; and nothing is a command of GitHub's runner, which takes ``::`` at
+    the beginning of a line and ``##[`` anywhere.
+    """
+    if not text.isprintable():
+        text = "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+        )
+    text = text.replace("##[", r"#\x23[")
+    if text.lstrip().startswith("::"):
+        text = text.replace("::", r":\x3a", 1)
+    return text
 
 
 def split_lines(text: str) -> list[str]:
@@ -110,6 +130,8 @@ def format_path(path: Iterable[str | int]) -> str:
 
 def nearest(word: str, names: Iterable[str], limit: int = 1) -> list[str]:
     """The names most like a word, best first; spelling in another case counts as the same."""
+    if len(word) > LONGEST_NAME:
+        return []
     by_folded: dict[str, str] = {}
     for name in names:
         by_folded.setdefault(_fold(name), name)

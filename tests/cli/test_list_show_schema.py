@@ -146,4 +146,4 @@ def test_schema(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_table() -> None:
-    assert table([["a", "b"], ["ccc", ""]], ["X", "Y"]) == "X    Y\na    b\nccc"
+    assert table([["a", "b"], ["ccc", ""]], ["X", "Y"]) == ["X    Y", "a    b", "ccc"]

@@ -387,3 +387,63 @@ def test_notes() -> None:
     text = plan.describe()
     for note in plan.notes:
         assert f"note: {note}" in text
+
+
+class Raising(SmallPipeline):
+    """Each property raises another kind of error when it is read."""
+
+    odd_errors = (
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OSError,
+        RecursionError,
+        OverflowError,
+    )
+
+    def __getattr__(self, name: str) -> Any:
+        for error in self.odd_errors:
+            if name == error.__name__:
+                raise error("the property says so")
+        raise AttributeError(name)
+
+
+@pytest.mark.parametrize("error", Raising.odd_errors)
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda path: at(path),
+        lambda path: at(f"{path}.inner"),
+        lambda path: at("transformer", variants=[{"when": f"pipeline.{path}",
+                                                  "blocks": {"blocks": "Pattern_3"}}]),
+        lambda path: adapter("Pattern_3", cache=CACHE, scheduler=path),
+        lambda path: adapter("Pattern_3", cache=CACHE, scheduler=f"{path}.scheduler"),
+        lambda path: adapter("Pattern_3", cache=CACHE,
+                             guidance={"separate_when": f"not pipeline.{path}"}),
+        lambda path: adapter(
+            transformers={n: {"blocks": {"blocks": "Pattern_3"}} for n in ("transformer", "o")},
+            cache=CACHE, step_split={"boundary": {"ratio": f"pipeline.{path}",
+                                                  "high": "transformer", "low": "o"}}),
+    ],
+)  # fmt: skip
+def test_a_property_that_raises(made: Any, error: type[Exception]) -> None:
+    pipe = Raising(Double())
+    pipe.o = Double()
+    found = problems(made(error.__name__), pipe)
+    expected = f"'{error.__name__}' of a Raising cannot be read: {error.__name__}: "
+    assert any(expected in text and "says so" in text for text in found), found
+
+
+@pytest.mark.parametrize("path", ["transformer.blocks.9", "transformer.blocks." + "9" * 23])
+def test_an_index_that_is_not_there(path: str) -> None:
+    (found,) = problems(at(path), SmallPipeline(Double()))
+    assert f"pipeline.transformer.blocks (ModuleList) has no attribute '{path[19:]}'" in found
+
+
+def test_what_is_no_scheduler() -> None:
+    pipe = SmallPipeline(Double())
+    for path, kind in (("transformer", "Double"), ("nothing", "NoneType"), ("number", "int")):
+        pipe.nothing, pipe.number = None, 3
+        (found,) = problems(adapter("Pattern_3", cache=CACHE, scheduler=path), pipe)
+        assert found == f"pipeline.{path} is a {kind}, not a scheduler: it has no step()"

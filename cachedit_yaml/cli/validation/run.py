@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -150,10 +151,13 @@ class _Run:
         """Check an adapter, with what is wrong beside what it says itself."""
         found = adapter.diagnostics + found + check_classes(adapter.document, adapter.engines)
         if self.deep and adapter.valid:
+            from cachedit_yaml.probe.limits import Limits, counted, spending
             from cachedit_yaml.probe.recipe import config_of
             from cachedit_yaml.rules.deep import check_deep
 
-            found += check_deep(adapter.spec_for(), adapter.merged(), config_of)
+            # Whole models of released sizes, which nothing is allocated for.
+            with spending(Limits(layers=2**17, parameters=2**62)), counted():
+                found += check_deep(adapter.spec_for(), adapter.merged(), config_of)
         self.report.texts.update(adapter.sources)
         self.add(name, "adapter", path, found, document or adapter.document)
 
@@ -164,7 +168,9 @@ class _Run:
         found = check_beside(kind, document, reading)
         if kind == "probe":
             beside = [path.parent.with_name(path.stem + suffix) for suffix in SUFFIXES]
-            adapter = next((self.registry.find(item) for item in beside if item.is_file()), None)
+            adapter = next(
+                (self.registry.find(item) for item in beside if os.path.isfile(item)), None
+            )
             known = (None, ()) if adapter is None else (adapter.name, adapter.engines)
             found = found + idle_probes(document, *known)
         self.add(name, kind, path, found, document)

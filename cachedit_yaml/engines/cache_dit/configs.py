@@ -121,8 +121,8 @@ def read_config(source: object, engine: str | None = None) -> CacheDitConfig | N
             return None
     elif not isinstance(source, os.PathLike):
         return None
-    path = Path(source).expanduser()
-    document, found = read_file(path) if path.is_file() else (Document(str(path)), [])
+    path = Path(os.path.expanduser(source))
+    document, found = read_file(path) if os.path.isfile(path) else (Document(str(path)), [])
     parts = split_sections(document)
     if parts is None:
         return None

@@ -64,10 +64,10 @@ def _place(folder_or_id: str | os.PathLike[str]) -> str:
     """
     where = os.path.expanduser(os.fspath(folder_or_id))
     is_path = not isinstance(folder_or_id, str) or where.startswith((os.sep, "."))
-    if is_path and not Path(where, "model_index.json").is_file():
+    if is_path and not os.path.isfile(Path(where, "model_index.json")):
         what = "holds no pipeline: it has no model_index.json"
-        if not Path(where).is_dir():
-            what = "is a file" if Path(where).exists() else "does not exist"
+        if not os.path.isdir(Path(where)):
+            what = "is a file" if os.path.exists(Path(where)) else "does not exist"
         raise ConfigError(f"{where} {what}; give the folder of a diffusers pipeline, or an id")
     return where
 

@@ -9,7 +9,12 @@ from typing import Any
 
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
-from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
+from cachedit_yaml.probe.classes import (
+    NotInstalledError,
+    ProbeError,
+    named_settings,
+    refuse_settings,
+)
 from cachedit_yaml.probe.parts import build_part
 from cachedit_yaml.probe.pipelines import Built, quiet, silence
 from cachedit_yaml.probe.recipe import Recipe
@@ -86,6 +91,7 @@ def build(
     cls = find_pipeline(recipe.pipeline)
     if cls is None:
         raise NotInstalledError(why_no_pipeline(recipe.pipeline))
+    _refuse(cls, recipe)
     made: dict[str, Any] = {}
     for name, part in recipe.parts.items():
         made[name] = _component(name, part, seed, changes.pop(name, {}))
@@ -107,6 +113,20 @@ def build(
     for name, value in recipe.attributes.items():
         setattr(pipeline, name, value)
     return Built(spec, recipe, pipeline)
+
+
+def _refuse(cls: type, recipe: Recipe) -> None:
+    """Refuse classes that load their parts by themselves, and what is no plain setting.
+
+    Raises:
+        ProbeError: there is any.
+    """
+    from diffusers import DiffusionPipeline
+
+    if not issubclass(cls, DiffusionPipeline):
+        raise ProbeError(f"{recipe.pipeline} is no pipeline that is made from its parts")
+    refuse_settings(recipe.config, "config", known=named_settings(cls))
+    refuse_settings(recipe.attributes, "attributes")
 
 
 def _alone(spec: AdapterSpec, recipe: Recipe, seed: int, changes: Mapping[str, Any]) -> Any:

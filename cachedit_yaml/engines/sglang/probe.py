@@ -19,7 +19,8 @@ import torch
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError, find_part
-from cachedit_yaml.probe.parts import randomise, refuse_large
+from cachedit_yaml.probe.limits import counted
+from cachedit_yaml.probe.parts import randomise
 from cachedit_yaml.probe.pipelines import STEPS, Built, quiet
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
 from cachedit_yaml.probe.values import Maker, generator
@@ -157,8 +158,8 @@ def _make(part: Part, recipe: Recipe, seed: str) -> torch.nn.Module:
         config = _config(cls, recipe, given)
         also = {"hf_config": given} if "hf_config" in parameters else {}
         given = {"config": config, **also}
-    refuse_large(lambda: cls(**given), part.config, part.part or "")
-    made: torch.nn.Module = cls(**given)
+    with counted():
+        made: torch.nn.Module = cls(**given)
     if not inner:  # else it only holds what has been filled already
         randomise(made, seed)
         _fill_buffers(made, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -9,6 +10,7 @@ import torch
 
 from cachedit_yaml.compiler.matching import class_matches
 from cachedit_yaml.compiler.paths import condition_holds
+from cachedit_yaml.errors import CompileError
 from cachedit_yaml.language.patterns import fits_one, names_of
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, Transformer
 from cachedit_yaml.rules.checks.context import Context
@@ -172,7 +174,8 @@ def _layouts(
             continue
         holds: Any = True
         if variant.when is not None:
-            holds = condition_holds(variant.when, pipeline=None, transformer=model)
+            with contextlib.suppress(CompileError):  # it is told where there is a pipeline
+                holds = condition_holds(variant.when, pipeline=None, transformer=model)
             if holds is None and "transformer." in variant.when:
                 holds = False
         if holds is not False:

@@ -10,6 +10,7 @@ from cachedit_yaml.compiler.paths import MISSING, explain_missing, follow
 from cachedit_yaml.compiler.returns import contradiction as contradicts_block
 from cachedit_yaml.compiler.settings import Resolved, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, Binding, Pattern, bind_all
+from cachedit_yaml.errors import CompileError
 from cachedit_yaml.language.spec import AdapterSpec, BlockList
 from cachedit_yaml.rules.checks.context import Context
 from cachedit_yaml.rules.deep.unpacking import contradiction as contradicts_loop
@@ -38,7 +39,11 @@ class ListChecker:
             whole: whether it has as many blocks as the class makes by default.
         """
         cls = type(model).__name__
-        holder = follow(model, name)
+        try:
+            holder = follow(model, name)
+        except CompileError as error:
+            self.context.report("missing-attribute", f"{cls}: {error}", here, key=True)
+            return
         if holder is MISSING or holder is None:
             if not declared.optional:
                 where = explain_missing(model, name, f"pipeline.{path}")

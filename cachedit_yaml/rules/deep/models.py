@@ -46,14 +46,16 @@ def _make_default(cls: type) -> torch.nn.Module | str:
 
 
 def _make(cls: type, config: Mapping[str, Any]) -> torch.nn.Module | str:
+    if not issubclass(cls, torch.nn.Module):
+        return "it is no torch.nn.Module"  # a Modular pipeline, say, loads what its config names
     try:
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")
-            model = cls(**config)
+            model: torch.nn.Module = cls(**config)
     except Exception as error:  # a constructor of another package may raise anything
         reason = " ".join(str(error).split())[:100]
         return f"it cannot be made: {type(error).__name__}: {reason}"
-    return model if isinstance(model, torch.nn.Module) else "it is no torch.nn.Module"
+    return model
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from typing import Final, TextIO
 
 from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.rules.catalogue import RULES
-from cachedit_yaml.yaml.diagnostics import Diagnostic
+from cachedit_yaml.yaml.diagnostics import Diagnostic, plain
 
 _COMMANDS: Final = {"error": "error", "warning": "warning", "hint": "notice"}
 
@@ -19,8 +19,9 @@ def write(report: Report, stream: TextIO) -> None:
 
 def command(item: Diagnostic) -> str:
     """The workflow command of one finding."""
-    text = f"{item.message}\n{item.advice}" if item.advice else item.message
-    text += "".join(f"\n{span}: {why}" for why, span in item.related)
+    lines = [item.message, *([item.advice] if item.advice else [])]
+    lines += [f"{span}: {why}" for why, span in item.related]
+    text = "\n".join(map(plain, lines))
     values = {}
     if item.span is not None:
         values = {"file": item.span.path, "line": item.span.line, "endLine": item.span.end_line}
@@ -28,7 +29,7 @@ def command(item: Diagnostic) -> str:
             # GitHub refuses columns for findings of several lines.
             values |= {"col": item.span.column, "endColumn": item.span.end_column}
     values["title"] = f"{RULES[item.code].id} {item.code}"
-    shown = ",".join(f"{name}={_property(str(value))}" for name, value in values.items())
+    shown = ",".join(f"{name}={_property(plain(str(value)))}" for name, value in values.items())
     return f"::{_COMMANDS[item.severity]} {shown}::{_data(text)}"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final, TextIO
 
+from cachedit_yaml.cli.output import to_json
 from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.rules.catalogue import RULES
 from cachedit_yaml.yaml.diagnostics import Diagnostic, Span
@@ -60,4 +60,4 @@ def _place(span: Span | None) -> dict[str, Any]:
 
 def write(report: Report, stream: TextIO) -> None:
     """Print the report as JSON."""
-    stream.write(json.dumps(as_data(report), indent=2, ensure_ascii=False) + "\n")
+    stream.write(to_json(as_data(report)) + "\n")

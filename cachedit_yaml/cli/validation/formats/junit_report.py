@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.rules.catalogue import RULES
-from cachedit_yaml.yaml.diagnostics import Diagnostic
+from cachedit_yaml.yaml.diagnostics import Diagnostic, plain
 
 #: What XML 1.0 cannot hold, not even escaped.
 _FORBIDDEN: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -33,12 +33,12 @@ def write(report: Report, stream: TextIO) -> None:
 def _case(name: str, found: Iterable[Diagnostic]) -> str:
     errors = [item for item in found if item.severity == "error"]
     others = [item for item in found if item.severity != "error"]
-    head = f'    <testcase classname="cachedit-yaml" name={_attribute(name)}'
+    head = f'    <testcase classname="cachedit-yaml" name={_attribute(plain(name))}'
     if not errors and not others:
         return f"{head}/>\n"
     lines = [f"{head}>\n"]
     if errors:
-        first = f"{errors[0].location}: {errors[0].message}"
+        first = f"{errors[0].location}: {plain(errors[0].message)}"
         text = "\n".join(item.summary() for item in errors)
         lines.append(
             f"      <failure type={_attribute(RULES[errors[0].code].id)} "

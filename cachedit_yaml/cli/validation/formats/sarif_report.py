@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -10,6 +9,7 @@ from typing import Any, Final, TextIO
 from urllib.parse import quote
 
 import cachedit_yaml
+from cachedit_yaml.cli.output import to_json
 from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.rules.catalogue import RULES, Rule
 from cachedit_yaml.yaml.diagnostics import Diagnostic, Span
@@ -45,7 +45,7 @@ def as_data(report: Report) -> dict[str, Any]:
 
 def write(report: Report, stream: TextIO) -> None:
     """Print the report as SARIF."""
-    stream.write(json.dumps(as_data(report), indent=2, ensure_ascii=False) + "\n")
+    stream.write(to_json(as_data(report)) + "\n")
 
 
 def _rule(rule: Rule) -> dict[str, Any]:
@@ -121,4 +121,4 @@ def _uri(path: str) -> str:
         return quote(path.strip("<>"))
     posix = PurePath(path).as_posix() if os.sep != "/" else path
     prefix = "file://" if posix.startswith("/") else ""
-    return prefix + quote(posix)
+    return prefix + quote(os.fsencode(posix))
