@@ -121,7 +121,9 @@ class Branches:
         """
         found = set()
         for other in self._known:
-            if other is branch or (other.stable is None and other.tick != branch.tick):
+            if other is branch or other.group != branch.group:
+                continue
+            if other.stable is None and other.tick != branch.tick:
                 continue
             for name in branch.last if other.stable is None else other.stable:
                 own = branch.last.get(name)

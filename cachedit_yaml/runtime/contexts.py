@@ -25,6 +25,7 @@ class BranchRecord:
 
     Attributes:
         executed: steps (within this transformer's share) in which the branch ran.
+        places: which forward of each of these steps it was, from 0 on.
         cached: those of them that hit.
         diffs: relative difference of the residual by step, where it was measured.
         computed_blocks: blocks that ran.
@@ -32,6 +33,7 @@ class BranchRecord:
     """
 
     executed: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     cached: list[int] = field(default_factory=list)
     diffs: dict[int, float] = field(default_factory=dict)
     computed_blocks: int = 0
@@ -115,11 +117,12 @@ class BranchState:
         """Steps that will be executed, as far as is known."""
         return self._num_steps
 
-    def begin_step(self, step: int) -> None:
+    def begin_step(self, step: int, place: int = 0) -> None:
         """Tell the context which step this is.
 
         Args:
             step: index within this transformer's share of the generation.
+            place: which forward of the step this is, from 0 on.
         """
         values = self.resolved.values
         hint = values["force_refresh_step_hint"]
@@ -142,6 +145,7 @@ class BranchState:
         self.manager.use(context)
         context.mark_step_begin()
         self.record.executed.append(step)
+        self.record.places.append(place)
 
     def can_hit(self, residual: torch.Tensor, ranks: Ranks | None, primary: BranchState) -> bool:
         """Ask cache-dit whether this step may be served from the cache.

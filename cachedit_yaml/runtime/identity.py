@@ -65,12 +65,22 @@ def trace_of(tensor: torch.Tensor) -> Trace | None:
         return None
 
 
-def traces_of(arguments: Mapping[str, Any]) -> Traces:
-    """The tensors among the arguments of a forward, and in lists, tuples and mappings there."""
+def traces_of(arguments: Mapping[str, Any], without: str = "") -> Traces:
+    """The tensors among the arguments of a forward, and in lists, tuples and mappings there.
+
+    Args:
+        arguments: by their names.
+        without: one that is left out, and with it what shares its memory: the timestep, which a
+            loop may hand on twice.
+    """
     found: dict[str, Trace] = {}
+    left_out = arguments.get(without)
+    excluded = trace_of(left_out) if isinstance(left_out, torch.Tensor) else None
     for name, tensor in _tensors(arguments):
         trace = trace_of(tensor)
-        if trace is not None:
+        if trace is None or name == without:
+            continue
+        if excluded is None or trace.storage.cdata != excluded.storage.cdata:
             found[name] = trace
         if len(found) >= _MOST:
             break

@@ -112,7 +112,7 @@ class NativeTransformer:
                 Forward(
                     lambda: self._parameters.get(timestep, args, kwargs),
                     self.names.current(),
-                    traces_of(self._parameters.named(args, kwargs, without=timestep)),
+                    traces_of(self._parameters.named(args, kwargs), without=timestep),
                 ),
                 clock.caller(self.plan.module),
             )

@@ -55,6 +55,7 @@ class ListPass:
         "last_index",
         "last_out",
         "outputs",
+        "place",
         "primary",
         "round",
         "runner",
@@ -67,9 +68,11 @@ class ListPass:
         runner: ListRunner,
         step: int,
         begin: Callable[[ListRunner, int], tuple[BranchState, BranchState]],
+        place: int = 0,
     ) -> None:
         self.runner = runner
         self.step = step
+        self.place = place
         self.begin = begin
         self.round = -1
         self.last_index = len(runner.hooks)
@@ -78,7 +81,7 @@ class ListPass:
         """The loop enters the list, for the first time in this forward or once more."""
         self.round += 1
         self.branch, self.primary = self.begin(self.runner, self.round)
-        self.branch.begin_step(self.step)
+        self.branch.begin_step(self.step, self.place)
         resolved = self.branch.resolved
         self.fn = resolved.fn
         self.end = len(self.runner.hooks) - resolved.bn

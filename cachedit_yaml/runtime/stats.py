@@ -18,6 +18,8 @@ class BranchStats:
         blocks: attribute path of the list from the transformer.
         branch: the name that the pipeline announced, or the forward's place in its step.
         executed_steps: steps (within the transformer's share) in which it ran.
+        places: which forward of each of these steps it was, from 0 on; empty where the execution
+            does not tell.
         cached_steps: those of them served from the cache.
         residual_diffs: relative difference of the residual by step, where it was measured.
         threshold: the difference below which a step hits.
@@ -36,6 +38,7 @@ class BranchStats:
     computed_blocks: int
     total_blocks: int
     unfit: str | None = None
+    places: tuple[int, ...] = ()
 
     @property
     def hit_ratio(self) -> float:
@@ -69,6 +72,7 @@ class BranchStats:
             computed_blocks=record.computed_blocks,
             total_blocks=record.total_blocks,
             unfit=unfit,
+            places=tuple(record.places),
         )
 
 

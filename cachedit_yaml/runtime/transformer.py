@@ -145,7 +145,7 @@ class TransformerRunner:
                 return inner(*args, **kwargs)
             caller = self.clock.caller(self.plan.module)
             name = self.names.current() or caller.branch
-            traces = traces_of(self._parameters.named(args, kwargs, without=self.plan.timestep))
+            traces = traces_of(self._parameters.named(args, kwargs), without=self.plan.timestep)
             generation = self.clock.generation(
                 Forward(
                     lambda: self._parameters.get(self.plan.timestep, args, kwargs), name, traces
@@ -197,7 +197,7 @@ class TransformerRunner:
             return found, primary
 
         for runner in self.lists:
-            runner.running = ListPass(runner, state.step, begin)
+            runner.running = ListPass(runner, state.step, begin, len(state.known.ran) - 1)
         try:
             yield
             for runner in self.lists:
