@@ -24,7 +24,15 @@ _STEPS: Final = 8
 #: Operations that make the host wait for the device.
 _WAITING: Final = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "item")
 #: Operations without a kernel that are no views by their schema.
-_FREE: Final = ("detach", "alias", "empty", "empty_strided", "empty_like", "_unsafe_view", "lift_fresh")
+_FREE: Final = (
+    "detach",
+    "alias",
+    "empty",
+    "empty_strided",
+    "empty_like",
+    "_unsafe_view",
+    "lift_fresh",
+)
 
 
 @dataclass

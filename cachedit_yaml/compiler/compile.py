@@ -5,6 +5,7 @@ Every problem is collected and raised at once, before anything is touched.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -188,7 +189,7 @@ class _Compiler:
             or any(follow(module, name) is MISSING for name in blocks)
         ):
             self.problems[before:] = [wrapped]  # the reason for all of them
-            return TransformerPlan(path, module, (), variant, "timestep", None)
+            return TransformerPlan(path, weakref.ref(module), (), variant, "timestep", None)
         lists = [
             plan
             for list_path, block_list in blocks.items()
@@ -207,7 +208,7 @@ class _Compiler:
         self.problems += unknown_arguments(where, module, declared)
         return TransformerPlan(
             path=path,
-            module=module,
+            held=weakref.ref(module),
             lists=tuple(lists),
             variant=variant,
             timestep=declared.timestep or "timestep",
@@ -310,7 +311,8 @@ class _Compiler:
             cache_config=self.cache_config,
         )
         self.problems += settings_that_do_not_fit(where, len(blocks), pattern.takes_encoder, layers)
-        return ListPlan(list_path, where, blocks, holder, pattern, binding, layers)
+        held = tuple(weakref.ref(item) for item in (*blocks, holder))
+        return ListPlan(list_path, where, held, pattern, binding, layers)
 
     def _check_ratio(self, declared: float | str) -> None:
         """It is read anew for each generation; now it has to be there."""

@@ -1,13 +1,15 @@
 """What the compiler yields: every path resolved against one live pipeline.
 
-A plan is data. Nothing has been touched when it exists, and enabling takes nothing else.
+A plan is data. Nothing has been touched when it exists, and enabling takes nothing else. It holds
+no module alive: a transformer that its pipeline lets go is gone.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -29,8 +31,7 @@ class ListPlan:
     Attributes:
         path: attribute path from the transformer.
         where: transformer and path, for messages.
-        blocks: the real blocks, in their order.
-        holder: the ``ModuleList`` that holds them.
+        held: the real blocks, in their order, and last the ``ModuleList`` that holds them.
         pattern: what a block takes and returns.
         binding: where a call carries it.
         layers: its settings, by precedence.
@@ -38,11 +39,20 @@ class ListPlan:
 
     path: str
     where: str
-    blocks: tuple[torch.nn.Module, ...]
-    holder: torch.nn.ModuleList
+    held: tuple[weakref.ref[torch.nn.Module], ...]
     pattern: Pattern
     binding: Binding
     layers: Layers
+
+    @property
+    def blocks(self) -> tuple[torch.nn.Module, ...]:
+        """The blocks, in their order."""
+        return tuple(cast(torch.nn.Module, item()) for item in self.held[:-1])
+
+    @property
+    def holder(self) -> torch.nn.ModuleList:
+        """The ``ModuleList`` that holds them."""
+        return cast(torch.nn.ModuleList, self.held[-1]())
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +61,7 @@ class TransformerPlan:
 
     Attributes:
         path: attribute path from the pipeline.
-        module: the transformer itself.
+        held: the transformer itself.
         lists: its block lists.
         variant: which layout was taken, for people.
         timestep: name of the argument of forward that carries the timestep.
@@ -59,11 +69,16 @@ class TransformerPlan:
     """
 
     path: str
-    module: torch.nn.Module
+    held: weakref.ref[torch.nn.Module]
     lists: tuple[ListPlan, ...]
     variant: str
     timestep: str
     denoising: Denoising | None
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The transformer itself; None once it is gone."""
+        return cast(torch.nn.Module, self.held())
 
 
 @dataclass(frozen=True, eq=False)

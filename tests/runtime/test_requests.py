@@ -7,6 +7,7 @@ import copy
 import gc
 import inspect
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -531,6 +532,21 @@ def test_replaced_modules_are_noticed() -> None:
             change(pipe)
             pipe(6)
             assert any(text in item for item in handle.stats().warnings), change
+
+
+def test_a_transformer_that_is_let_go_is_gone_at_once() -> None:
+    """Without waiting for the garbage collector."""
+    pipe = SmallPipeline(small())
+    with start(pipe, **ALWAYS) as handle:
+        pipe(6)
+        gone = weakref.ref(pipe.transformer)
+        gc.disable()
+        try:
+            pipe.transformer = None  # type: ignore[assignment]
+            assert gone() is None
+        finally:
+            gc.enable()
+        assert "was taken away" in handle.stats().warnings[-1]
 
 
 def test_the_boundary_is_read_for_each_generation() -> None:
