@@ -80,6 +80,11 @@ class TransformerPlan:
         """The transformer itself; None once it is gone."""
         return cast(torch.nn.Module, self.held())
 
+    @property
+    def gone(self) -> bool:
+        """Whether the pipeline has let the transformer go."""
+        return self.held() is None
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:

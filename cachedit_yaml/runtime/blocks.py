@@ -28,6 +28,8 @@ class BlockHook(Patch):
 
     def follow(self) -> None:
         """Move to where the block is called now, if it has been compiled since."""
+        if self.owner is None:
+            return
         compiled = self.owner._compiled_call_impl
         if compiled is not self and not (compiled is None and self.name == "forward"):
             self.remove()

@@ -17,7 +17,8 @@ def changes_of(plan: Plan) -> list[str]:
     found = []
     for transformer in plan.transformers:
         found += _replaced(plan.pipeline, transformer)
-        found += [text for item in transformer.lists if (text := changed_blocks(item)) is not None]
+        lists = () if transformer.gone else transformer.lists
+        found += [text for item in lists if (text := changed_blocks(item)) is not None]
     for path in plan.absent if plan.pipeline is not None else ():
         if follow(plan.pipeline, path) not in (None, MISSING):
             found.append(
@@ -30,10 +31,10 @@ def _replaced(pipeline: Any, transformer: TransformerPlan) -> list[str]:
     if pipeline is None:
         return []
     where, now = f"pipeline.{transformer.path}", follow(pipeline, transformer.path)
-    if now is transformer.module:
-        return []
     if now is None or now is MISSING:
         return [f"{where} was taken away after caching was enabled"]
+    if now is transformer.module:
+        return []
     if unwrap(now) is transformer.module:
         # What it holds is called as before, unless it was compiled as a whole.
         if type(now).__name__ != "OptimizedModule":

@@ -224,7 +224,8 @@ class Handle:
                 delattr(self.plan.pipeline, name)
         self._flags = {}
         for transformer in self.plan.transformers:
-            _CACHED.pop(transformer.module, None)
+            if not transformer.gone:
+                _CACHED.pop(transformer.module, None)
 
     def __enter__(self) -> Handle:
         return self
