@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,7 +19,7 @@ from cachedit_yaml.compiler.returns import contradiction
 from cachedit_yaml.compiler.settings import find_profile, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
-from cachedit_yaml.compiler.wrappers import explain_wrapper, unwrap
+from cachedit_yaml.compiler.wrappers import explain_wrapper, see_through, unwrap
 from cachedit_yaml.errors import CompileError, RefusedError
 from cachedit_yaml.language.spec import (
     AdapterSpec,
@@ -135,6 +135,7 @@ class _Compiler:
     ) -> dict[str, torch.nn.Module]:
         """The transformers by path."""
         if alone is not None:
+            alone = cast(torch.nn.Module, see_through(alone))
             return {self._path_for(alone): alone}
         modules: dict[str, torch.nn.Module] = {}
         for path, declared in self.spec.transformers.items():
@@ -158,7 +159,12 @@ class _Compiler:
                     f"pipeline.{path} is a {type(module).__name__}, not a torch.nn.Module"
                 )
             else:
-                modules[path] = module
+                modules[path] = see_through(module)
+                if modules[path] is not module:
+                    self.notes.append(
+                        f"pipeline.{path} is wrapped by {type(module).__name__}; what is inside "
+                        "is cached"
+                    )
         return modules
 
     def _path_for(self, module: torch.nn.Module) -> str:

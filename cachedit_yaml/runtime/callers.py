@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
+from cachedit_yaml.compiler.wrappers import see_through
+
 #: Modules whose functions stand between a loop and the transformer that it calls.
 _BETWEEN: Final = ("torch.", "cachedit_yaml.runtime", "accelerate.", "contextlib", "functools")
 #: How far a loop is looked for.
@@ -96,12 +98,19 @@ def _branch_in(local: dict[str, Any]) -> str | None:
 
 
 def _holds(value: Any, module: torch.nn.Module, leaf: str) -> bool:
-    """Whether something holds the transformer as an attribute, and a scheduler beside it."""
+    """Whether something holds the transformer as an attribute, and a scheduler beside it.
+
+    What wraps it holds it too, and has no scheduler.
+    """
     attributes = getattr(value, "__dict__", None)
     if not isinstance(attributes, dict) or isinstance(value, type) or value is module:
         return False
     children = attributes.get("_modules")
-    held = any(item is module for item in attributes.values()) or (
-        isinstance(children, dict) and any(item is module for item in children.values())
+    parts = [*attributes.values(), *(children.values() if isinstance(children, dict) else ())]
+    held = any(item is module for item in parts) or any(
+        isinstance(item, torch.nn.Module)
+        and type(item) is not type(module)
+        and see_through(item) is module
+        for item in parts
     )
     return held and getattr(value, leaf, None) is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 from cachedit_yaml.compiler.paths import MISSING, follow
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
-from cachedit_yaml.compiler.wrappers import explain_wrapper, unwrap
+from cachedit_yaml.compiler.wrappers import explain_wrapper, see_through, unwrap
 
 _AGAIN = "disable caching and enable it again"
 
@@ -33,12 +33,9 @@ def _replaced(pipeline: Any, transformer: TransformerPlan) -> list[str]:
     where, now = f"pipeline.{transformer.path}", follow(pipeline, transformer.path)
     if now is None or now is MISSING:
         return [f"{where} was taken away after caching was enabled"]
-    if now is transformer.module:
+    if see_through(now) is transformer.module:
         return []
     if unwrap(now) is transformer.module:
-        # What it holds is called as before, unless it was compiled as a whole.
-        if type(now).__name__ != "OptimizedModule":
-            return []
         return [f"{explain_wrapper(now, where)}; it runs uncached"]
     return [f"{where} was replaced after caching was enabled, and runs uncached; {_AGAIN}"]
 
