@@ -24,7 +24,7 @@ from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.rules.beside import check_beside, idle_probes
 from cachedit_yaml.rules.catalogue import Level
 from cachedit_yaml.rules.class_names import check_classes
-from cachedit_yaml.rules.fix import fix_file
+from cachedit_yaml.rules.fix import fix_file, leads_out
 from cachedit_yaml.rules.ignores import apply_ignores
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
@@ -89,7 +89,7 @@ def fix(report: Report) -> int:
     return sum(
         fix_file(file.path, file.name, file.diagnostics)
         for file in report.files
-        if file.path is not None
+        if file.path is not None and not leads_out(file.path)
     )
 
 
@@ -106,6 +106,13 @@ def validate_and_fix(
         fixed += made
         report = validate(targets, adapters=adapters, deep=deep)
     report.fixed = fixed
+    report.left = [
+        file.name
+        for file in report.files
+        if file.path is not None
+        and leads_out(file.path)
+        and any(item.fix for item in file.diagnostics)
+    ]
     return report
 
 
