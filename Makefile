@@ -43,11 +43,11 @@ $(SGLANG)/.ready: $(ENGINES)/.ready .ci/requirements-sglang.txt .ci/set-up-sglan
 	@.ci/set-up-sglang $(SGLANG) $(ENGINES)
 	@touch $@
 
-$(TOOLS)/.ready: pyproject.toml
+$(TOOLS)/.ready: pyproject.toml .ci/constraints.txt
 	@command -v npm > /dev/null || { echo "yaml-language-server needs npm" >&2; exit 1; }
 	@echo "Setting up $(TOOLS) ..."
 	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
-	@$(TOOLS)/bin/python -m pip install $(PIP_QUIET) -e . 'pre-commit>=4' 'pytest>=8'
+	@$(TOOLS)/bin/python -m pip install $(PIP_QUIET) -c .ci/constraints.txt -e . 'pre-commit>=4' 'pytest>=8'
 	@npm install --prefix $(TOOLS) --silent --no-audit --no-fund yaml-language-server@1.25.0
 	@touch $@
 
