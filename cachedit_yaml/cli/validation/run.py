@@ -20,7 +20,7 @@ from cachedit_yaml.registry.search_path import (
     find_sources,
     kind_of,
 )
-from cachedit_yaml.rules.adapter import Adapter
+from cachedit_yaml.rules.adapter import Adapter, too_long
 from cachedit_yaml.rules.beside import check_beside, idle_probes
 from cachedit_yaml.rules.catalogue import Level
 from cachedit_yaml.rules.class_names import check_classes
@@ -156,7 +156,9 @@ class _Run:
         document: Document | None = None,
     ) -> None:
         """Check an adapter, with what is wrong beside what it says itself."""
-        found = adapter.diagnostics + found + check_classes(adapter.document, adapter.engines)
+        found = adapter.diagnostics + found
+        if not too_long(adapter.diagnostics):
+            found += check_classes(adapter.document, adapter.engines)
         if self.deep and adapter.valid:
             from cachedit_yaml.probe.limits import Limits, counted, spending
             from cachedit_yaml.probe.recipe import config_of
