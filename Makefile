@@ -43,11 +43,11 @@ $(SGLANG)/.ready: $(ENGINES)/.ready .ci/requirements-sglang.txt .ci/set-up-sglan
 	@.ci/set-up-sglang $(SGLANG) $(ENGINES)
 	@touch $@
 
-$(TOOLS)/.ready: pyproject.toml
+$(TOOLS)/.ready: pyproject.toml .ci/constraints.txt
 	@command -v npm > /dev/null || { echo "yaml-language-server needs npm" >&2; exit 1; }
 	@echo "Setting up $(TOOLS) ..."
 	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
-	@$(TOOLS)/bin/python -m pip install $(PIP_QUIET) -e . 'pre-commit>=4' 'pytest>=8'
+	@$(TOOLS)/bin/python -m pip install $(PIP_QUIET) -c .ci/constraints.txt -e . 'pre-commit>=4' 'pytest>=8'
 	@npm install --prefix $(TOOLS) --silent --no-audit --no-fund yaml-language-server@1.25.0
 	@touch $@
 
@@ -94,11 +94,12 @@ golden: $(VENV)/.ready ## Write tests/golden/bad/*.out anew; read the diff
 FUZZ := .venv-fuzz
 FUZZ_SECONDS ?= 60
 
-fuzz: ## Fuzz the validator for FUZZ_SECONDS
-	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
-	@$(FUZZ)/bin/python -m pip install $(PIP_QUIET) atheris -e .
+fuzz: $(VENV)/.ready ## Fuzz what becomes of a file for FUZZ_SECONDS
+	@test -x $(FUZZ)/bin/python || $(BIN)/python -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip install $(PIP_QUIET) -c .ci/constraints.txt atheris -e .
 	@mkdir -p out/fuzz && cp adapters/*.yaml out/fuzz/ && cp -f tests/golden/bad/*.yaml out/fuzz/
-	$(FUZZ)/bin/python fuzz/validate.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 out/fuzz
+	PYTHONPATH=$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])') $(FUZZ)/bin/python \
+		fuzz/validate.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -rss_limit_mb=600 out/fuzz
 
 docs: $(VENV)/.ready $(ENGINES)/.ready $(SGLANG)/.ready ## Write docs/models.md anew; takes a while
 	@mkdir -p out

@@ -43,8 +43,10 @@ examples:
   cachedit-yaml check --pipeline ./flux --prompt "a cat" --steps 8     with real weights
   cachedit-yaml check --format json > proofs.json
 
-a probe is data from a stranger, so it may ask for little (see docs/security.md):
+a probe is data from a stranger, so it may ask for little (see docs/security.md); one for an
+engine runs as that engine does, with network and files:
   cachedit-yaml check flux --limit memory=8192 --limit seconds=900
+  cachedit-yaml check my.yaml --engine diffusers
 
 what is proved, for each case of a probe:
   exact     with no hit the output is bit-identical to the uncached one

@@ -11,7 +11,7 @@ from typing import Final, TextIO
 
 from cachedit_yaml.cli.arguments import add_adapters
 from cachedit_yaml.cli.named import STDIN
-from cachedit_yaml.cli.output import check_file, quiet_libraries
+from cachedit_yaml.cli.output import check_file, quiet_libraries, say
 from cachedit_yaml.cli.validation.formats import human
 from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.cli.validation.run import validate, validate_and_fix
@@ -92,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
         print(human.summary(report))
     else:
         _write(report, args.format, sys.stdout)
+    for name in report.left:
+        say(f"{name}: not mended: it is a link out of its folder", stream=sys.stderr)
     found = report.counts
     return 1 if found["error"] or (args.strict and found["warning"]) else 0
 

@@ -54,7 +54,7 @@ def load_pipeline(
             if not weights:
                 parts |= light_parts(folder)
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                folder, local_files_only=True, **options, **parts
+                folder, local_files_only=True, use_safetensors=True, **options, **parts
             )
             return pipeline.to(device) if weights else pipeline
     except ImportError:

@@ -15,10 +15,10 @@ def fits(pattern: str, name: str) -> bool:
     if not rest:
         return name == pattern
     *middle, last = rest
-    if not name.startswith(first):
+    if not name.startswith(first) or len(pattern) - len(rest) > len(name):
         return False
     start = len(first)
-    for part in middle:
+    for part in filter(None, middle):  # a run of stars is one
         found = name.find(part, start)
         if found < 0:
             return False

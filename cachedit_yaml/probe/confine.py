@@ -176,6 +176,8 @@ def _system_limits(limits: Limits) -> Iterator[None]:
             pages = int(memory.read_text().split()[0])
             most = pages * resource.getpagesize() + limits.memory * 2**20
             soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+            if hard != resource.RLIM_INFINITY:
+                most = min(most, hard)
             resource.setrlimit(resource.RLIMIT_AS, (most, hard))
             stack.callback(resource.setrlimit, resource.RLIMIT_AS, (soft, hard))
         if hasattr(signal, "setitimer"):

@@ -36,7 +36,7 @@ import PIL.Image
 import torch
 
 from cachedit_yaml.probe.classes import ProbeError, find_dataclass
-from cachedit_yaml.probe.limits import Budget, budget
+from cachedit_yaml.probe.limits import COUNTED, Budget, budget
 
 
 class Maker:
@@ -79,6 +79,21 @@ class Maker:
                         f"{_place(key)}: {dict(spec)} cannot be made: {error}"
                     ) from error
         return {name: self.make(value, (*key, name)) for name, value in spec.items()}
+
+    def weight(self, spec: Any) -> int:
+        """About how many elements a value will have, before any of them is made."""
+        if isinstance(spec, (list, tuple)):
+            return 1 + sum(map(self.weight, spec))
+        if not isinstance(spec, Mapping):
+            return 1
+        if "repeat" in spec:
+            times = spec.get("times")
+            times = self.config.get(times) if isinstance(times, str) else times
+            return self.weight(spec["repeat"]) * (times if isinstance(times, int) else 1)
+        for kind in COUNTED & spec.keys():
+            dims = spec[kind] if isinstance(spec[kind], list) else [spec[kind]]
+            return math.prod(dim for dim in dims if isinstance(dim, int))
+        return 1 + sum(map(self.weight, spec.values()))
 
     def shape(self, dims: Any, key: tuple[Any, ...]) -> tuple[int, ...] | None:
         """A shape, or None where the config has no size for it."""
@@ -159,6 +174,7 @@ def _picture(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> PIL
 
 def _repeat(maker: Maker, spec: Mapping[str, Any], key: tuple[Any, ...]) -> list[Any]:
     (times,) = maker.shape([spec["times"]], key) or (0,)
+    budget().bound("elements", weight := maker.weight(spec), f"{_place(key)}: {weight:,}")
     return [maker.make(spec["repeat"], (*key, index)) for index in range(times)]
 
 

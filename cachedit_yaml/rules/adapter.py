@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -281,9 +281,7 @@ class Adapter:
         problems: list[Diagnostic] = []
         if self._sound:
             spec, problems = assemble(AdapterSpec, data, merged)
-        # What is many times too long is looked at when it is not any more.
-        long = any(str(item.expected).startswith("at most ") for item in found)
-        if not long and not any(item.code == "extends" for item in found):
+        if not too_long(found) and not any(item.code == "extends" for item in found):
             standalone = self._standalone and "extends" not in data
             problems = problems + check_adapter(data, merged, standalone=standalone)
         found = found + [
@@ -306,6 +304,14 @@ class Adapter:
         """A finding with the keys that lead to it in the file itself."""
         path = _path_in(self.data, engine, item.key_path)
         return item if path == item.key_path else dataclasses.replace(item, key_path=path)
+
+
+def too_long(diagnostics: Iterable[Diagnostic]) -> bool:
+    """Whether something is many times too long: nothing else is looked at until it is not."""
+    return any(
+        item.code == "wrong-length" and str(item.expected).startswith("at most ")
+        for item in diagnostics
+    )
 
 
 def adapter_error(diagnostics: list[Diagnostic]) -> AdapterError:

@@ -59,6 +59,15 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
     return text
 
 
+def leads_out(path: Path) -> bool:
+    """Whether a file is a link to one that lies neither beside it nor below.
+
+    Whoever sends files may send links too, and nothing but what was sent is to be changed.
+    """
+    folder = os.path.realpath(path.parent)
+    return os.path.commonpath([folder, os.path.realpath(path)]) != folder
+
+
 def fix_file(path: Path, name: str, diagnostics: Iterable[Diagnostic]) -> int:
     """Mend one file in place, whole or not at all.
 
@@ -81,6 +90,8 @@ def fix_file(path: Path, name: str, diagnostics: Iterable[Diagnostic]) -> int:
     text = apply_edits(content.removeprefix(_BOM).decode("utf-8"), edits)
     # The file behind a link is mended, and the link stays one.
     target = Path(os.path.realpath(path))
+    if leads_out(path):
+        raise PermissionError(f"{path} is a link out of its folder")
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:

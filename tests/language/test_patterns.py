@@ -22,6 +22,10 @@ from cachedit_yaml.language.patterns import covered, fits
         ("ab*ba", "aba", False),
         ("a*b*c", "a-b-b-c", True),
         ("a*bc*c", "abc", False),
+        ("a**b", "ab", True),
+        ("***", "", True),
+        ("a***b***", "a-b-", True),
+        ("a***b***c", "a-b-", False),
         # Nothing but a star is special.
         ("Flux?", "Flux2", False),
         ("Flux[12]", "Flux1", False),

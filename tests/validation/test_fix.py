@@ -70,6 +70,22 @@ def test_fix(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.libraries
+def test_no_link_leads_out_of_the_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = here / "adapters"
+    mine.mkdir()
+    wrong = "schema: 1\npipelines: [A]\nrefues: no\n"
+    for name in ("outside.yaml", "adapters/inside.yaml"):
+        (here / name).write_text(wrong.replace("[A]", f"[{name[:3]}]"), encoding="utf-8")
+    for link, target in (("far", here / "outside.yaml"), ("near", "../outside.yaml")):
+        (mine / f"{link}.yaml").symlink_to(target)
+    (mine / "beside.yaml").symlink_to("inside.yaml")
+    assert main(["validate", "--fix", "adapters"]) == 1
+    assert "refues" in (here / "outside.yaml").read_text(encoding="utf-8")
+    assert "refues" not in (mine / "inside.yaml").read_text(encoding="utf-8")
+    assert (mine / "far.yaml").is_symlink()
+    assert "not mended: it is a link out of its folder" in capsys.readouterr().err
+
+
 def test_line_breaks_mark_mode_and_links_stay(here: Path) -> None:
     path = here / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + WRONG.replace("\n", "\r\n").encode())

@@ -79,6 +79,11 @@ def test_the_action_writes_sarif(folder: Path) -> None:
 def test_what_an_input_holds_is_not_run(folder: Path) -> None:
     for paths in ("$(touch owned)", "; touch owned", "`touch owned`", "--output=owned"):
         assert run_step("Validate", folder, paths=paths).returncode == 2
+        assert run_step("Write SARIF", folder, paths=paths, sarif="x").returncode == 2
+    for text in ("$(touch owned)", "; touch owned", "`touch owned`", "--fix", "' ; touch owned; '"):
+        run_step("Write SARIF", folder, paths="bad.yaml", sarif=text)
+        run_step("Validate", folder, paths="bad.yaml", strict=text)
+    assert (folder / "bad.yaml").read_text().endswith("oops: 1\n")
     assert not (folder / "owned").exists()
 
 
@@ -97,6 +102,24 @@ def test_the_hooks_of_pre_commit_are_commands_of_ours() -> None:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
+
+
+def test_a_file_is_no_option_of_a_hook(folder: Path) -> None:
+    """As pre-commit calls it: the entry, the user's arguments, then names of files."""
+    text = GOOD.replace("MyP", "OtherP")
+    (folder / "--output=x").mkdir()
+    names = ["--output=owned.yaml", "--output=x/a.yaml", "--fix", "-"]
+    for name in names[:2]:
+        (folder / name).write_text(text.replace("OtherP", "A" + "x"[: len(name) % 2] + "P"))
+    for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text()):
+        _, *arguments = [*hook["entry"].split(), *hook.get("args", [])]
+        done = subprocess.run(
+            [sys.executable, "-m", "cachedit_yaml", *arguments, *names[:2], "adapters/good.yaml"],
+            capture_output=True, text=True, check=False, cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.stdout == "3 files, no problems\n", done.stdout + done.stderr
+    assert not (folder / "owned.yaml").exists()
 
 
 def test_an_editor_knows_the_schema_of_every_shipped_file() -> None:

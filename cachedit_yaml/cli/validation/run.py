@@ -20,11 +20,11 @@ from cachedit_yaml.registry.search_path import (
     find_sources,
     kind_of,
 )
-from cachedit_yaml.rules.adapter import Adapter
+from cachedit_yaml.rules.adapter import Adapter, too_long
 from cachedit_yaml.rules.beside import check_beside, idle_probes
 from cachedit_yaml.rules.catalogue import Level
 from cachedit_yaml.rules.class_names import check_classes
-from cachedit_yaml.rules.fix import fix_file
+from cachedit_yaml.rules.fix import fix_file, leads_out
 from cachedit_yaml.rules.ignores import apply_ignores
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
@@ -89,7 +89,7 @@ def fix(report: Report) -> int:
     return sum(
         fix_file(file.path, file.name, file.diagnostics)
         for file in report.files
-        if file.path is not None
+        if file.path is not None and not leads_out(file.path)
     )
 
 
@@ -106,6 +106,13 @@ def validate_and_fix(
         fixed += made
         report = validate(targets, adapters=adapters, deep=deep)
     report.fixed = fixed
+    report.left = [
+        file.name
+        for file in report.files
+        if file.path is not None
+        and leads_out(file.path)
+        and any(item.fix for item in file.diagnostics)
+    ]
     return report
 
 
@@ -149,7 +156,9 @@ class _Run:
         document: Document | None = None,
     ) -> None:
         """Check an adapter, with what is wrong beside what it says itself."""
-        found = adapter.diagnostics + found + check_classes(adapter.document, adapter.engines)
+        found = adapter.diagnostics + found
+        if not too_long(adapter.diagnostics):
+            found += check_classes(adapter.document, adapter.engines)
         if self.deep and adapter.valid:
             from cachedit_yaml.probe.limits import Limits, counted, spending
             from cachedit_yaml.probe.recipe import config_of

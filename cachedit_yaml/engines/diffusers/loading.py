@@ -36,7 +36,8 @@ def from_pretrained(
         execution: as for :func:`cachedit_yaml.enable`.
         pipeline_class: the class to load with, where it is not the one that the model names:
             ``FluxImg2ImgPipeline``, ``AutoPipelineForText2Image``.
-        kwargs: for the ``from_pretrained`` of diffusers.
+        kwargs: for the ``from_pretrained`` of diffusers. Weights are safetensors, unless
+            ``use_safetensors`` says otherwise.
 
     Returns:
         The pipeline. ``cachedit_yaml.handle_of(pipeline)`` is the handle of its cache.
@@ -51,7 +52,8 @@ def from_pretrained(
     where = _place(folder_or_id)
     _check(where, adapter, cache_config, profile, execution, pipeline_class)
     cls = pipeline_class or diffusers.DiffusionPipeline
-    pipeline = cls.from_pretrained(where, **kwargs)
+    # A pickle runs what its author wrote; who wants one says so.
+    pipeline = cls.from_pretrained(where, **{"use_safetensors": True, **kwargs})
     enable(pipeline, adapter, cache_config=cache_config, profile=profile, execution=execution)
     return pipeline
 

@@ -37,6 +37,7 @@ def check(context: Context) -> None:
 
 def _pruning(context: Context) -> None:
     wrong: dict[KeyPath, tuple[str, KeyPath]] = {}
+    shared = [(path, settings) for path, settings in context.layers() if path[0] != "transformers"]
     for block in context.lists():
         pattern = pattern_of(block.content)
         if pattern is None or pattern not in _NOT_PRUNABLE:
@@ -49,7 +50,7 @@ def _pruning(context: Context) -> None:
         elif "cache_type" in outer:
             layers = [(("transformers", block.transformer, "params"), outer)]
         else:
-            layers = [(p, s) for p, s in context.layers() if p[0] != "transformers"]
+            layers, shared = shared, []  # once for all lists that leave it to them
         for path, settings in layers:
             if settings.get("cache_type") == "DBPrune":
                 wrong.setdefault(path, (pattern, block.path))

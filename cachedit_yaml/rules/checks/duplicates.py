@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Final
+
 from cachedit_yaml.language.patterns import covered
 from cachedit_yaml.rules.checks.context import Context, at, is_number, items, mapping
 from cachedit_yaml.yaml.diagnostics import KeyPath
+
+#: Each name is compared with so many patterns; no adapter has more than a few.
+_MOST_PATTERNS: Final = 32
 
 
 def check(context: Context) -> None:
@@ -37,7 +43,8 @@ def _twice(context: Context, path: KeyPath, patterns: bool) -> None:
     _twice_in(context, names, path)
     if not patterns:
         return
-    wide = {item: i for i, item in enumerate(names) if isinstance(item, str) and "*" in item}
+    found = ((item, i) for i, item in enumerate(names) if isinstance(item, str) and "*" in item)
+    wide = dict(itertools.islice(found, _MOST_PATTERNS))
     for index, item in enumerate(names):
         if not isinstance(item, str):
             continue

@@ -1,0 +1,76 @@
+"""What this package loads, trusts and brings along."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [*(ROOT / "cachedit_yaml").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"),
+           *(ROOT / "fuzz").rglob("*.py")]  # fmt: skip
+PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+#: Arguments of which one value trusts what a file says.
+TRUSTING = {"allow_pickle": True, "trust_remote_code": True, "weights_only": False}
+
+
+def trusts(tree: ast.AST) -> Iterator[str]:
+    """Where code loads a pickle, or lets another library do so."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [item.name for item in node.names]
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            yield from (name for name in names if name.partition(".")[0] in PICKLES)
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ("torch.load", "torch.hub.load", "yaml.load", "yaml.unsafe_load", "eval"):
+                yield called
+            for item in node.keywords:
+                value = item.value.value if isinstance(item.value, ast.Constant) else None
+                if item.arg in TRUSTING and value is TRUSTING[item.arg]:
+                    yield f"{called}({item.arg}={value})"
+            if called.endswith("DiffusionPipeline.from_pretrained"):
+                safe = {item.arg for item in node.keywords}
+                if "use_safetensors" not in safe:
+                    yield called
+
+
+def test_no_pickle_is_loaded_anywhere() -> None:
+    assert len(SOURCES) > 200
+    for path in SOURCES:
+        assert list(trusts(ast.parse(path.read_text(encoding="utf-8")))) == [], path
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle", "from pickle import loads", "import joblib.x", "torch.load(path)",
+        "np.load(path, allow_pickle=True)", "f(trust_remote_code=True)", "g(weights_only=False)",
+        "diffusers.DiffusionPipeline.from_pretrained(folder)",
+    ],
+)  # fmt: skip
+def test_the_scan_finds_one(code: str) -> None:
+    assert list(trusts(ast.parse(code)))
+
+
+def test_all_data_of_the_wheel_has_a_licence_that_is_named() -> None:
+    package = ROOT / "cachedit_yaml"
+    demo = package / "generating" / "demo" / "model"
+    own = {"probe/library.yaml", "py.typed", "generating/demo/dit-demo.yaml"}
+    own |= {f"engines/{name}/cache_config.schema.json" for name in ("cache_dit", "vllm_omni")}
+    for path in package.rglob("*"):
+        if path.is_file() and path.suffix not in (".py", ".pyc") and demo not in path.parents:
+            assert path.relative_to(package).as_posix() in own
+    assert "MIT License" in (demo / "NOTICE").read_text(encoding="utf-8")
+    pickles = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npy", ".npz"}
+    assert [path for path in package.rglob("*") if path.suffix in pickles] == []
+    said = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    assert "Fluent Emoji artwork (MIT" in said
+    pinned = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert "cachedit_yaml/generating/demo/model/NOTICE" in pinned
+
+
+def test_security_points_to_the_promises() -> None:
+    assert "docs/security.md" in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
