@@ -50,6 +50,8 @@ def caller_of(module: torch.nn.Module, leaf: str) -> Caller:
         local = _variables(frame)
         own = local.get("self")
         if _holds(own, module, leaf):
+            if branch is None and hasattr(own, "guider"):
+                branch = _branch_in(local)
             return Caller(own, getattr(own, leaf), branch)
         branch = branch or _branch_in(local)
         pipeline = next((item for item in local.values() if _holds(item, module, leaf)), None)
