@@ -110,6 +110,8 @@ def settings(threshold: float, mask: list[int] | None) -> dict[str, Any]:
         "Bn_compute_blocks": 0,
         "max_warmup_steps": 1,
         "residual_diff_threshold": threshold,
+        # As cache-dit has it, whatever lies under our adapters.
+        "max_continuous_cached_steps": -1,
     }
     if mask is not None:
         values |= {"steps_computation_mask": mask, "steps_computation_policy": "static"}

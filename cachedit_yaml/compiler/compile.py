@@ -5,8 +5,9 @@ Every problem is collected and raised at once, before anything is touched.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -18,7 +19,7 @@ from cachedit_yaml.compiler.returns import contradiction
 from cachedit_yaml.compiler.settings import find_profile, layers_for
 from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
-from cachedit_yaml.compiler.wrappers import explain_wrapper, unwrap
+from cachedit_yaml.compiler.wrappers import explain_wrapper, see_through, unwrap
 from cachedit_yaml.errors import CompileError, RefusedError
 from cachedit_yaml.language.spec import (
     AdapterSpec,
@@ -102,21 +103,18 @@ class _Compiler:
             self.problems.append(
                 "none of its transformers is there: " + ", ".join(spec.transformers)
             )
-        ratio = None
         split = spec.step_split if alone is None else None
         if split is not None and any(name in absent for name in split_names(self.spec)):
             self.notes.append(f"{', '.join(absent)} is absent, so every step belongs to the others")
             split = None
         if split is not None and split.boundary is not None:
-            ratio = self._ratio(split.boundary.ratio)
-            ratio = split.boundary.default if ratio is None else ratio
+            self._check_ratio(split.boundary.ratio)
         return Plan(
             spec=spec,
             pipeline=self.pipeline,
             transformers=tuple(found.values()),
             absent=tuple(absent),
             split=split,
-            ratio=ratio,
             separate_cfg=self._separate(found),
             flags=dict(spec.set or {}),
             profile=self.profile,
@@ -137,6 +135,7 @@ class _Compiler:
     ) -> dict[str, torch.nn.Module]:
         """The transformers by path."""
         if alone is not None:
+            alone = cast(torch.nn.Module, see_through(alone))
             return {self._path_for(alone): alone}
         modules: dict[str, torch.nn.Module] = {}
         for path, declared in self.spec.transformers.items():
@@ -160,7 +159,12 @@ class _Compiler:
                     f"pipeline.{path} is a {type(module).__name__}, not a torch.nn.Module"
                 )
             else:
-                modules[path] = module
+                modules[path] = see_through(module)
+                if modules[path] is not module:
+                    self.notes.append(
+                        f"pipeline.{path} is wrapped by {type(module).__name__}; what is inside "
+                        "is cached"
+                    )
         return modules
 
     def _path_for(self, module: torch.nn.Module) -> str:
@@ -191,7 +195,7 @@ class _Compiler:
             or any(follow(module, name) is MISSING for name in blocks)
         ):
             self.problems[before:] = [wrapped]  # the reason for all of them
-            return TransformerPlan(path, module, (), variant, "timestep", None)
+            return TransformerPlan(path, weakref.ref(module), (), variant, "timestep", None)
         lists = [
             plan
             for list_path, block_list in blocks.items()
@@ -210,7 +214,7 @@ class _Compiler:
         self.problems += unknown_arguments(where, module, declared)
         return TransformerPlan(
             path=path,
-            module=module,
+            held=weakref.ref(module),
             lists=tuple(lists),
             variant=variant,
             timestep=declared.timestep or "timestep",
@@ -313,22 +317,21 @@ class _Compiler:
             cache_config=self.cache_config,
         )
         self.problems += settings_that_do_not_fit(where, len(blocks), pattern.takes_encoder, layers)
-        return ListPlan(list_path, where, blocks, holder, pattern, binding, layers)
+        held = tuple(weakref.ref(item) for item in (*blocks, holder))
+        return ListPlan(list_path, where, held, pattern, binding, layers)
 
-    def _ratio(self, declared: float | str) -> float | None:
+    def _check_ratio(self, declared: float | str) -> None:
+        """It is read anew for each generation; now it has to be there."""
         if not isinstance(declared, str):
-            return float(declared)
+            return
         path = declared.removeprefix("pipeline.")
         value = follow(self.pipeline, path)
         if value is MISSING:
             self.problems.append(explain_missing(self.pipeline, path, "pipeline"))
-            return None
-        if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-            return None if value is None else float(value)
-        self.problems.append(
-            f"step_split: {declared} is a {type(value).__name__}; the ratio is a number"
-        )
-        return None
+        elif value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            self.problems.append(
+                f"step_split: {declared} is a {type(value).__name__}; the ratio is a number"
+            )
 
     def _separate(self, found: Mapping[str, TransformerPlan]) -> bool | None:
         guidance = self.spec.guidance

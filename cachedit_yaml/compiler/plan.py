@@ -1,13 +1,15 @@
 """What the compiler yields: every path resolved against one live pipeline.
 
-A plan is data. Nothing has been touched when it exists, and enabling takes nothing else.
+A plan is data. Nothing has been touched when it exists, and enabling takes nothing else. It holds
+no module alive: a transformer that its pipeline lets go is gone.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -29,8 +31,7 @@ class ListPlan:
     Attributes:
         path: attribute path from the transformer.
         where: transformer and path, for messages.
-        blocks: the real blocks, in their order.
-        holder: the ``ModuleList`` that holds them.
+        held: the real blocks, in their order, and last the ``ModuleList`` that holds them.
         pattern: what a block takes and returns.
         binding: where a call carries it.
         layers: its settings, by precedence.
@@ -38,11 +39,20 @@ class ListPlan:
 
     path: str
     where: str
-    blocks: tuple[torch.nn.Module, ...]
-    holder: torch.nn.ModuleList
+    held: tuple[weakref.ref[torch.nn.Module], ...]
     pattern: Pattern
     binding: Binding
     layers: Layers
+
+    @property
+    def blocks(self) -> tuple[torch.nn.Module, ...]:
+        """The blocks, in their order."""
+        return tuple(cast(torch.nn.Module, item()) for item in self.held[:-1])
+
+    @property
+    def holder(self) -> torch.nn.ModuleList:
+        """The ``ModuleList`` that holds them."""
+        return cast(torch.nn.ModuleList, self.held[-1]())
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +61,7 @@ class TransformerPlan:
 
     Attributes:
         path: attribute path from the pipeline.
-        module: the transformer itself.
+        held: the transformer itself.
         lists: its block lists.
         variant: which layout was taken, for people.
         timestep: name of the argument of forward that carries the timestep.
@@ -59,11 +69,21 @@ class TransformerPlan:
     """
 
     path: str
-    module: torch.nn.Module
+    held: weakref.ref[torch.nn.Module]
     lists: tuple[ListPlan, ...]
     variant: str
     timestep: str
     denoising: Denoising | None
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The transformer itself; None once it is gone."""
+        return cast(torch.nn.Module, self.held())
+
+    @property
+    def gone(self) -> bool:
+        """Whether the pipeline has let the transformer go."""
+        return self.held() is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +96,6 @@ class Plan:
         transformers: those that are there.
         absent: optional transformers that are not.
         split: how the steps divide.
-        ratio: the boundary ratio that the pipeline holds, where the split names one.
         separate_cfg: from the adapter's guidance: two forwards a step (True), one (False), or
             None to observe.
         flags: attributes to set on the pipeline while caching is on.
@@ -91,7 +110,6 @@ class Plan:
     transformers: tuple[TransformerPlan, ...]
     absent: tuple[str, ...]
     split: StepSplit | None
-    ratio: float | None
     separate_cfg: bool | None
     flags: Mapping[str, str | int | float | bool]
     profile: str | None
@@ -103,6 +121,22 @@ class Plan:
         """The scheduler of the denoising steps; None where there is none."""
         found = follow(self.pipeline, self.spec.scheduler or "scheduler")
         return None if found is MISSING else found
+
+    @property
+    def ratio(self) -> float | None:
+        """The boundary ratio that the pipeline holds now; None where the split has no boundary."""
+        return self.ratio_in(self.pipeline)
+
+    def ratio_in(self, pipeline: Any) -> float | None:
+        """The boundary ratio that a pipeline of the same kind holds now."""
+        boundary = self.split.boundary if self.split is not None else None
+        if boundary is None:
+            return None
+        value: Any = boundary.ratio
+        if isinstance(value, str):
+            value = follow(pipeline, value.removeprefix("pipeline."))
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return float(value) if number else boundary.default
 
     @property
     def looping(self) -> Any:

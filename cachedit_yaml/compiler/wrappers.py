@@ -70,6 +70,18 @@ def unwrap(module: Any) -> Any:
     return _look_inside(module)[1]
 
 
+def see_through(module: Any) -> Any:
+    """The module inside of wrappers that do no more than call it; else the module itself.
+
+    Blocks of it can be skipped: it is hooked in place of the wrapper.
+    """
+    wrappers, inner = _look_inside(module)
+    harmless = all(wrapper.advice.startswith(_TAKE_OUT) for wrapper in wrappers)
+    # Several devices get copies, made anew for each forward.
+    copies = type(module).__name__ == "DataParallel" and len(module.device_ids) > 1
+    return inner if harmless and not copies else module
+
+
 def _look_inside(module: Any) -> tuple[list[_Wrapper], Any]:
     """The wrappers around a module, the outermost first, and the module."""
     wrappers: list[_Wrapper] = []

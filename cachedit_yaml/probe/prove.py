@@ -238,10 +238,13 @@ class _Trial:
         """Shapes of the hidden states, by branch: those of a step run in turn."""
         seen = iter(self.watch.shapes.get(where, []))
         own: dict[str, list[torch.Size]] = {row.branch: [] for row in rows}
-        for step in range(max((max(row.executed_steps) + 1 for row in rows), default=0)):
-            for row in rows:
-                if step in row.executed_steps:
-                    own[row.branch].append(next(seen))
+        turns = [
+            (step, place, row.branch)
+            for row in rows
+            for step, place in zip(row.executed_steps, row.places, strict=True)
+        ]
+        for _, _, branch in sorted(turns, key=lambda turn: turn[:2]):
+            own[branch].append(next(seen))
         for row in rows:
             yield row, own[row.branch]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cachedit_yaml.compiler.wrappers import explain_wrapper, see_through
 from cachedit_yaml.engines import engine_of
 from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError
 from cachedit_yaml.registry.matching import Match
@@ -19,7 +20,7 @@ def match_live(registry: Registry, target: Any) -> Match:
         AdapterConflictError: two do, with the same right.
         AdapterError: the one that does is wrong.
     """
-    cls = target if isinstance(target, type) else type(target)
+    cls = target if isinstance(target, type) else type(see_through(target))
     # An engine's own class may have the name of one of diffusers'.
     engine = engine_of(cls)
     try:
@@ -30,8 +31,6 @@ def match_live(registry: Registry, target: Any) -> Match:
     try:
         return registry.match_transformer(cls, engine)
     except AdapterNotFoundError as error:
-        from cachedit_yaml.compiler.wrappers import explain_wrapper
-
         wrapped = explain_wrapper(target, "transformer")
         if wrapped is not None:
             raise AdapterNotFoundError(wrapped) from None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cachedit_yaml.compiler.parallel import Ranks
 from cachedit_yaml.compiler.plan import ListPlan
+from cachedit_yaml.compiler.signature import PATTERNS
 from cachedit_yaml.errors import CacheRuntimeError
 from cachedit_yaml.runtime.patching import Patch
 
@@ -26,6 +28,8 @@ class BlockHook(Patch):
 
     def follow(self) -> None:
         """Move to where the block is called now, if it has been compiled since."""
+        if self.owner is None:
+            return
         compiled = self.owner._compiled_call_impl
         if compiled is not self and not (compiled is None and self.name == "forward"):
             self.remove()
@@ -36,7 +40,12 @@ class BlockHook(Patch):
         running = self.runner.running
         if running is None or not self.active:
             return self.inner(*args, **kwargs)
-        return running.call(self.index, self.inner, args, kwargs)
+        if self.runner.stream is None:
+            return running.call(self.index, self.inner, args, kwargs)
+        self.runner.stream.enters(self.index, args, kwargs)
+        output = running.call(self.index, self.inner, args, kwargs)
+        self.runner.stream.leaves(self.index, output)
+        return output
 
 
 class ListRunner:
@@ -46,6 +55,7 @@ class ListRunner:
         running: the pass of the transformer's current forward; None outside of one.
         ranks: those that run the same forward, and decide alike; None for this one alone.
         in_place: blocks overwrite their input, so it is cloned before it is needed later.
+        stream: follows what runs through the list, the first time that it is computed.
     """
 
     def __init__(self, plan: ListPlan) -> None:
@@ -53,6 +63,7 @@ class ListRunner:
         self.hooks = [BlockHook(block, self, index) for index, block in enumerate(plan.blocks)]
         self.running: ListPass | None = None
         self.in_place = False
+        self.stream: Stream | None = Stream(self) if plan.pattern.returns_encoder else None
         self.ranks: Ranks | None = None
         # The form in which the blocks return: 0 a tensor, else the length of the tuple.
         self.form = 0
@@ -94,3 +105,55 @@ class ListRunner:
             return self.form_type((hidden,))
         pair = (hidden, rest) if self.plan.pattern.hidden_first else (rest, hidden)
         return self.form_type(pair)
+
+
+class Stream:
+    """Follows what one block returns into the next one, by identity, through one computed pass.
+
+    A pattern that takes the two streams of a block for each other goes unnoticed where both have
+    the same shape; the loop knows better.
+    """
+
+    def __init__(self, runner: ListRunner) -> None:
+        self.runner = runner
+        self._last: tuple[int, weakref.ref[Any], weakref.ref[Any]] | None = None
+
+    def enters(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A block is called.
+
+        Raises:
+            CacheRuntimeError: with what the one before it has returned, in the other order.
+        """
+        last, self._last = self._last, None
+        if last is None or last[0] + 1 != index:
+            return
+        plan = self.runner.plan
+        taken = plan.binding.hidden.get(args, kwargs)
+        beside = plan.binding.encoder.get(args, kwargs) if plan.binding.encoder else None
+        hidden, encoder = last[1](), last[2]()
+        if taken is None or hidden is None or encoder is None:
+            return
+        if taken is encoder and (beside is hidden or beside is None):
+            right = next(
+                item.name
+                for item in PATTERNS.values()
+                if item.returns_encoder
+                and item.takes_encoder == plan.pattern.takes_encoder
+                and item.hidden_first != plan.pattern.hidden_first
+            )
+            raise CacheRuntimeError(
+                f"{plan.where}: {plan.pattern.name} takes what a block returns in the wrong order: "
+                f"the loop hands it on the other way round; write {right} in the adapter"
+            )
+
+    def leaves(self, index: int, output: Any) -> None:
+        """A block has returned."""
+        running = self.runner.running
+        if running is None or running.hit:
+            return
+        if index + 1 == len(self.runner.hooks):
+            self.runner.stream = None  # seen whole
+            return
+        hidden, encoder = self.runner.split(output)
+        if isinstance(encoder, torch.Tensor):
+            self._last = index, weakref.ref(hidden), weakref.ref(encoder)

@@ -76,6 +76,10 @@ class Parameters:
             if parameter.default is not parameter.empty
         }
 
+    def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by name."""
+        return {**dict(zip(self._places, args, strict=False)), **kwargs}
+
     def get(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An argument of a call by name; its default, or None, where the call leaves it out."""
         if name in kwargs:

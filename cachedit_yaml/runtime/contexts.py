@@ -7,6 +7,7 @@ the step that a context believes to be at: it comes from the clock, not from cou
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ class BranchRecord:
 
     Attributes:
         executed: steps (within this transformer's share) in which the branch ran.
+        places: which forward of each of these steps it was, from 0 on.
         cached: those of them that hit.
         diffs: relative difference of the residual by step, where it was measured.
         computed_blocks: blocks that ran.
@@ -31,6 +33,7 @@ class BranchRecord:
     """
 
     executed: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     cached: list[int] = field(default_factory=list)
     diffs: dict[int, float] = field(default_factory=dict)
     computed_blocks: int = 0
@@ -48,7 +51,8 @@ class BranchState:
         has_encoder: encoder hidden states are stored too; the last block may return none.
         replaced: shape of the encoder hidden states that the loop puts in the place of those that
             entered the list; None where it does not.
-        signature: shape, dtype and device of what is stored; None while nothing is.
+        signature: shape, dtype and device of what is stored, of the hidden states and of the
+            encoder hidden states; None while nothing is.
         record: the statistics.
         unfit: why this list cannot hit, whatever its differences are; None while it may.
     """
@@ -113,11 +117,12 @@ class BranchState:
         """Steps that will be executed, as far as is known."""
         return self._num_steps
 
-    def begin_step(self, step: int) -> None:
+    def begin_step(self, step: int, place: int = 0) -> None:
         """Tell the context which step this is.
 
         Args:
             step: index within this transformer's share of the generation.
+            place: which forward of the step this is, from 0 on.
         """
         values = self.resolved.values
         hint = values["force_refresh_step_hint"]
@@ -140,6 +145,7 @@ class BranchState:
         self.manager.use(context)
         context.mark_step_begin()
         self.record.executed.append(step)
+        self.record.places.append(place)
 
     def can_hit(self, residual: torch.Tensor, ranks: Ranks | None, primary: BranchState) -> bool:
         """Ask cache-dit whether this step may be served from the cache.
@@ -164,6 +170,10 @@ class BranchState:
         else:
             hit = self._can_hit_with(borrowed, residual)
             self.record.diffs[step] = borrowed
+        if not math.isfinite(self.record.diffs.get(step, 0.0)):
+            # This step's or the stored one's: neither is worth anything.
+            self.forget()
+            return False
         return hit and not self._past_limit()
 
     def _can_hit_with(self, diff: float, residual: torch.Tensor) -> bool:
@@ -178,7 +188,7 @@ class BranchState:
     def _past_limit(self) -> bool:
         """Whether a limit is reached that cache-dit leaves out under a static mask."""
         config, context = self.context.cache_config, self.context
-        if config.steps_computation_mask is None or config.steps_computation_policy != "static":
+        if not self.static:
             return False
         most, in_a_row = config.max_cached_steps, config.max_continuous_cached_steps
         cached, running = len(context.cached_steps), context.continuous_cached_steps
@@ -214,12 +224,57 @@ class BranchState:
         residual = manager.is_cache_residual()
         kept = hidden_out.contiguous() - hidden_in if residual else hidden_out.clone()
         manager.set_Bn_buffer(kept, prefix=self.prefix_bn)
+        stored = [kept]
         self.has_encoder = encoder_in is not None and encoder_out is not None
         if encoder_in is not None and encoder_out is not None:
             residual = manager.is_encoder_cache_residual()
             kept = encoder_out.contiguous() - encoder_in if residual else encoder_out.clone()
             manager.set_Bn_encoder_buffer(kept, prefix=self.prefix_bn)
-        self.signature = signature_of(hidden_in)
+            stored.append(kept)
+        self.signature = signature_of(hidden_in, encoder_in if self.has_encoder else None)
+        self._taint(stored)
+
+    def _taint(self, stored: list[torch.Tensor]) -> None:
+        """Make the next difference no number where what was stored is none.
+
+        A block between may yield NaN while the first ones do not. That is found out by the
+        difference that is read anyway: one of its elements gets 0 times the sum of what was stored.
+        Under a static mask nothing is read, so that only the CPU's are looked at.
+        """
+        compared = None if self.static else self.manager.get_Fn_buffer(self.prefix_fn)
+        for tensor in stored:
+            if isinstance(compared, torch.Tensor) and compared.device == tensor.device:
+                compared[(0,) * compared.ndim].add_(tensor.sum(dtype=torch.float32), alpha=0)
+            elif tensor.device.type == "cpu" and not tensor.isfinite().all():
+                self.record.diffs[self.last_step] = math.nan
+                self.forget()
+                return
+
+    @property
+    def static(self) -> bool:
+        """Whether a mask alone decides."""
+        config = self.context.cache_config
+        return (
+            config.steps_computation_mask is not None
+            and config.steps_computation_policy == "static"
+        )
+
+    def forget(self) -> None:
+        """Nothing that is stored is used any more; the next step computes."""
+        self.context.clear_buffers()
+        for calibrator in self.context.get_calibrators():
+            if calibrator is not None:
+                calibrator.reset_cache()
+        self.signature = None
+
+    def fits(self, hidden: torch.Tensor, encoder: Any) -> bool:
+        """Whether what is stored can be added to what runs through the list now.
+
+        Args:
+            hidden: hidden states before the middle blocks, ``[b x s x d]``.
+            encoder: encoder hidden states before them; looked at where they are stored too.
+        """
+        return self.signature == signature_of(hidden, encoder if self.has_encoder else None)
 
     def apply(
         self, hidden: torch.Tensor, encoder: torch.Tensor | None
@@ -250,11 +305,7 @@ class BranchState:
             self.context.cached_steps.pop()
         self.record.computed_blocks += blocks
         self.record.total_blocks += blocks
-        self.context.clear_buffers()
-        for calibrator in self.context.get_calibrators():
-            if calibrator is not None:
-                calibrator.reset_cache()
-        self.signature = None
+        self.forget()
 
     def release(self) -> None:
         """Drop every tensor; the statistics stay, and nothing is stored any more."""
@@ -269,6 +320,9 @@ def free(context: CachedContext) -> None:
     context.cfg_calibrator = context.cfg_encoder_calibrator = None
 
 
-def signature_of(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """What must agree between a stored residual and the tensor that it is added to."""
-    return tensor.shape, tensor.dtype, tensor.device
+def signature_of(*tensors: torch.Tensor | None) -> tuple[Any, ...]:
+    """What must agree between stored residuals and the tensors that they are added to."""
+    return tuple(
+        (tensor.shape, tensor.dtype, tensor.device) if isinstance(tensor, torch.Tensor) else None
+        for tensor in tensors
+    )

@@ -19,8 +19,12 @@ class Generation:
         shares: executed steps of each transformer, by path; None where unknown.
         transformers: what each transformer keeps, by path.
         by_scheduler: the pipeline's scheduler counts its steps.
-        failed: a forward raised; nothing of this generation is used again.
+        failed: why nothing of this generation is used again; None while all is well.
         blind: nothing tells its steps.
+        ended: how it ended; None while it goes on, as far as anybody knows.
+        what: whose it is, for people: a pipeline's class, a request's name.
+        first: the first of its timesteps, where they are known.
+        cut_unknown: nobody has told where among the scheduler's timesteps its loop begins.
     """
 
     def __init__(
@@ -31,14 +35,28 @@ class Generation:
         self.shares = shares
         self.transformers: dict[str, Any] = {}
         self.by_scheduler = by_scheduler
-        self.failed = False
+        self.failed: str | None = None
         self.blind = False
+        self.ended: str | None = None
+        self.what = ""
+        self.first: torch.Tensor | float | None = None
+        self.cut_unknown = False
 
     def end_step(self) -> None:
         """One more step has ended."""
         self.tick += 1
         if self.total is not None and self.tick >= self.total:
-            self.release()
+            self.end("finished")
+
+    def end(self, how: str) -> None:
+        """It is over: every cached tensor goes, the statistics stay."""
+        self.ended = self.ended or how
+        self.release()
+
+    def fail(self, why: str) -> None:
+        """What is left of it runs uncached."""
+        self.failed = self.failed or why
+        self.end("failed")
 
     def reason_against(self, path: str, step: int) -> str | None:
         """Why a forward has to run uncached, or None.
@@ -47,8 +65,8 @@ class Generation:
             path: the transformer.
             step: index of the step within its share.
         """
-        if self.failed:
-            return "a forward of this generation raised"
+        if self.failed is not None:
+            return self.failed
         if self.blind:
             return (
                 "nothing tells its steps: name the argument that carries the timestep in the "

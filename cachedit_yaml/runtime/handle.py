@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -11,9 +13,11 @@ import torch
 
 from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.errors import CacheRuntimeError, CompileError
+from cachedit_yaml.runtime.changes import changes_of
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.runs import within
 from cachedit_yaml.runtime.stats import BranchStats, Stats, warnings_about
 
 _ABSENT = object()
@@ -124,13 +128,49 @@ class Handle:
     def boundary_ratio(self, ratio: float | None) -> None:
         self._clock.ratio = ratio
 
+    @contextmanager
+    def request(self, name: str) -> Iterator[None]:
+        """Whatever runs here belongs to one request: for loops that nothing else tells apart.
+
+        The same name goes on with the same request, so that a loop may enter it for each step.
+
+        Args:
+            name: any name; `history` shows it.
+        """
+        try:
+            with within(name):
+                yield
+        except BaseException:
+            self._clock.release(name)
+            raise
+
+    def release(self, request: str | None = None) -> None:
+        """Free what is cached, now. What goes on afterwards begins with a computed step.
+
+        Args:
+            request: only what belongs to the request of this name.
+        """
+        self._clock.release(request)
+
+    @property
+    def history(self) -> tuple[Stats, ...]:
+        """What the last generations did (chunks, stages, requests), the newest last."""
+        return tuple(self._stats_of(item) for item in self._clock.history)
+
     def stats(self) -> Stats:
-        """What the last generation did, by transformer, block list and guidance branch."""
+        """What the last generation did, by transformer, block list and guidance branch.
+
+        That is the last one which has ended, or whose end nobody can tell.
+        """
         generation = self._clock.latest
-        name = self.plan.spec.name
         if generation is None:
             nothing = "no generation has run since caching was enabled"
-            return Stats(name, self.execution, None, (), (nothing,))
+            changed = changes_of(self.plan) if self.enabled else []
+            return Stats(self.plan.spec.name, self.execution, None, (), (nothing, *changed))
+        return self._stats_of(generation)
+
+    def _stats_of(self, generation: Generation) -> Stats:
+        name = self.plan.spec.name
         branches = self._execution.branch_stats(generation)
         warnings = [*warnings_about(branches), *self._execution.remarks(generation)]
         ran = {item.transformer for item in branches}
@@ -141,7 +181,17 @@ class Handle:
                     f"{transformer.path} ran no cached forward; if the pipeline called it, "
                     "something replaced its forward after caching was enabled"
                 )
-        return Stats(name, self.execution, generation.total, branches, tuple(warnings))
+        if self.enabled and generation is self._clock.latest:
+            warnings += changes_of(self.plan)
+        return Stats(
+            name,
+            self.execution,
+            generation.total,
+            branches,
+            tuple(dict.fromkeys(warnings)),
+            generation.what,
+            generation.ended,
+        )
 
     def explain(self, num_inference_steps: int | None = None) -> str:
         """What is cached and how, and where each setting came from.
@@ -174,7 +224,8 @@ class Handle:
                 delattr(self.plan.pipeline, name)
         self._flags = {}
         for transformer in self.plan.transformers:
-            _CACHED.pop(transformer.module, None)
+            if not transformer.gone:
+                _CACHED.pop(transformer.module, None)
 
     def __enter__(self) -> Handle:
         return self

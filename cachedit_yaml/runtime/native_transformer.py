@@ -17,7 +17,9 @@ from cachedit_yaml.compiler.plan import ListPlan, TransformerPlan
 from cachedit_yaml.compiler.signature import plain_forward
 from cachedit_yaml.errors import CacheRuntimeError
 from cachedit_yaml.runtime.branches import BranchNames, Parameters, counts_as_denoising
+from cachedit_yaml.runtime.clock import Forward
 from cachedit_yaml.runtime.generation import Generation
+from cachedit_yaml.runtime.identity import traces_of
 from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.runtime.native_state import NativeState
 from cachedit_yaml.runtime.patching import Patch
@@ -104,12 +106,18 @@ class NativeTransformer:
         with self._lock:
             if not counts_as_denoising(self.plan, self._parameters, args, kwargs):
                 return self._plain(*args, **kwargs)
-            generation = self.owner.clock.generation(
-                lambda: self._parameters.get(self.plan.timestep, args, kwargs),
-                self.names.current(),
+            clock = self.owner.clock
+            timestep = self.plan.timestep
+            generation = clock.generation(
+                Forward(
+                    lambda: self._parameters.get(timestep, args, kwargs),
+                    self.names.current(),
+                    traces_of(self._parameters.named(args, kwargs), without=timestep),
+                ),
+                clock.caller(self.plan.module),
             )
             state = generation.transformers.get(self.plan.path)
-            early = state is None and self.owner.clock.may_announce(generation)
+            early = state is None and clock.may_announce(generation)
             if early and needs_steps(self.plan):
                 return self._plain(*args, **kwargs)
             if state is None:
@@ -129,7 +137,7 @@ class NativeTransformer:
                 self._follow_refresh(state)
                 return output
             except BaseException:
-                self.owner.clock.fail()
+                clock.fail(generation)
                 raise
 
     def _begin(self, generation: Generation) -> NativeState:
@@ -185,9 +193,9 @@ class NativeTransformer:
         kwargs: dict[str, Any],
     ) -> None:
         """Count a forward, and let the first step say how many make a step."""
-        before = sum(state.places.values())
+        before = len(state.known.ran)
         step = state.step
-        state.enter(generation.tick, self.names.current())
+        state.enter(generation.tick, self.names.current(), {})
         if state.step != step and state.step > 0 and before != state.forwards:
             raise self._uneven(step, before, state.forwards)
         if state.step == 1 and state.forwards == 1 and state.separate:
@@ -195,7 +203,7 @@ class NativeTransformer:
                 f"cfg_compute_first needs two forwards a step, and {self.plan.path} ran one in "
                 "step 0; leave it out, or use execution='loop'"
             )
-        place = sum(state.places.values())
+        place = len(state.known.ran)
         shapes = _shapes(args, kwargs)
         if state.shapes.setdefault(place, shapes) != shapes:
             raise CacheRuntimeError(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from cachedit_yaml.runtime.blocks import ListRunner
-from cachedit_yaml.runtime.contexts import BranchState, signature_of
+from cachedit_yaml.runtime.contexts import BranchState
 
 CHANGES_SHAPE = "its blocks change the shape of what runs through them"
 TAKES_REPLACED = (
@@ -55,6 +55,7 @@ class ListPass:
         "last_index",
         "last_out",
         "outputs",
+        "place",
         "primary",
         "round",
         "runner",
@@ -67,9 +68,11 @@ class ListPass:
         runner: ListRunner,
         step: int,
         begin: Callable[[ListRunner, int], tuple[BranchState, BranchState]],
+        place: int = 0,
     ) -> None:
         self.runner = runner
         self.step = step
+        self.place = place
         self.begin = begin
         self.round = -1
         self.last_index = len(runner.hooks)
@@ -78,7 +81,7 @@ class ListPass:
         """The loop enters the list, for the first time in this forward or once more."""
         self.round += 1
         self.branch, self.primary = self.begin(self.runner, self.round)
-        self.branch.begin_step(self.step)
+        self.branch.begin_step(self.step, self.place)
         resolved = self.branch.resolved
         self.fn = resolved.fn
         self.end = len(self.runner.hooks) - resolved.bn
@@ -150,7 +153,7 @@ class ListPass:
         entry = entry.to(hidden.device)
         # Under context parallelism the first block may split the sequence.
         residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
-        fits = branch.signature is not None and branch.signature == signature_of(hidden)
+        fits = branch.fits(hidden, self.encoder)
         if branch.can_hit(residual, runner.ranks, self.primary) and fits:
             self.hit = True
             branch.mark_hit()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -21,21 +22,47 @@ class Patch:
         plain: what copies of the owner get, where it is not what the patch found.
 
     Attributes:
-        owner: the instance.
         name: the attribute.
-        inner: what the attribute was before: a bound method, or what another hook had put there.
     """
 
     def __init__(self, owner: Any, name: str, plain: Callable[..., Any] | None = None) -> None:
-        self.owner = owner
+        # The owner holds this: it must not hold the owner, or only the collector would free it.
+        self._owner = weakref.ref(owner)
         self.name = name
-        self.inner: Callable[..., Any] = getattr(owner, name)
+        found = getattr(owner, name)
+        own = getattr(found, "__self__", None) is owner and hasattr(type(owner), name)
         self._plain = plain
         self._previous: Any = vars(owner).get(name, _ABSENT)
+        self._inner = None if own and self._previous is _ABSENT else found
         self.active = False
         self.keeps: Any = None  # what has to live as long as this is installed
-        # `inspect.signature` follows __wrapped__ to the real signature.
-        functools.update_wrapper(self, self.inner, updated=())
+        for attribute in functools.WRAPPER_ASSIGNMENTS:
+            if hasattr(found, attribute):
+                setattr(self, attribute, getattr(found, attribute))
+
+    @property
+    def owner(self) -> Any:
+        """The instance; None once it is gone."""
+        return self._owner()
+
+    @property
+    def inner(self) -> Callable[..., Any]:
+        """What the attribute was before: a bound method, or what another hook had put there."""
+        if self._inner is not None:
+            found: Callable[..., Any] = self._inner
+            return found
+        owner = self._owner()
+        method: Callable[..., Any] = getattr(type(owner), self.name).__get__(owner)
+        return method
+
+    @inner.setter
+    def inner(self, inner: Callable[..., Any]) -> None:
+        self._inner = inner
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        # `inspect.signature` follows it to the real signature.
+        return self.inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner(*args, **kwargs)
@@ -51,6 +78,8 @@ class Patch:
             return
         self.active = False
         self.keeps = None
+        if self.owner is None:
+            return
         outer = vars(self.owner).get(self.name)
         if outer is self:
             if self._previous is _ABSENT:
@@ -61,7 +90,7 @@ class Patch:
         # Another patch may have come on top (two pipelines share a scheduler): it takes over.
         while isinstance(outer, Patch):
             if outer._previous is self:
-                outer._previous, outer.inner = self._previous, self.inner
+                outer._previous, outer._inner = self._previous, self._inner
                 return
             outer = outer._previous
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ class BranchStats:
         blocks: attribute path of the list from the transformer.
         branch: the name that the pipeline announced, or the forward's place in its step.
         executed_steps: steps (within the transformer's share) in which it ran.
+        places: which forward of each of these steps it was, from 0 on; empty where the execution
+            does not tell.
         cached_steps: those of them served from the cache.
         residual_diffs: relative difference of the residual by step, where it was measured.
         threshold: the difference below which a step hits.
@@ -35,6 +38,7 @@ class BranchStats:
     computed_blocks: int
     total_blocks: int
     unfit: str | None = None
+    places: tuple[int, ...] = ()
 
     @property
     def hit_ratio(self) -> float:
@@ -68,12 +72,13 @@ class BranchStats:
             computed_blocks=record.computed_blocks,
             total_blocks=record.total_blocks,
             unfit=unfit,
+            places=tuple(record.places),
         )
 
 
 @dataclass(frozen=True)
 class Stats:
-    """The last generation.
+    """One generation.
 
     Attributes:
         adapter: the adapter's name.
@@ -81,6 +86,9 @@ class Stats:
         num_steps: executed steps of the generation, or None where unknown.
         branches: one entry for each transformer, list and branch.
         warnings: what went otherwise than one would want, one sentence each.
+        what: whose it was: the class of the pipeline that ran, or the name of a request; empty
+            where neither is known.
+        ended: how it ended; None while it goes on, as far as anybody knows.
     """
 
     adapter: str
@@ -88,6 +96,8 @@ class Stats:
     num_steps: int | None
     branches: tuple[BranchStats, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    what: str = ""
+    ended: str | None = None
 
     @property
     def hit_ratio(self) -> float:
@@ -135,6 +145,12 @@ def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
         if item.unfit is not None:
             found.append(f"{where} cannot hit: {item.unfit}")
             continue
+        broken = [value for value in item.residual_diffs.values() if not math.isfinite(value)]
+        if broken and item.cached_steps:
+            found.append(
+                f"{where}: {len(broken)} steps came to NaN or infinity; what they left was thrown "
+                "away, and no step was served from it"
+            )
         pruned = item.computed_blocks < item.total_blocks
         if item.cached_steps or pruned or len(item.executed_steps) < 2:
             continue
@@ -142,7 +158,6 @@ def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
             found.append(f"{where} never hit: residual_diff_threshold is 0")
             continue
         diffs = [value for value in item.residual_diffs.values() if value >= 0]
-        broken = [value for value in item.residual_diffs.values() if value != value]
         if broken:
             found.append(
                 f"{where}: the residual difference is not a number; the blocks write over their "

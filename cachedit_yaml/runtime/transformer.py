@@ -18,9 +18,12 @@ from cachedit_yaml.runtime.branches import (
     Parameters,
     counts_as_denoising,
 )
-from cachedit_yaml.runtime.clock import Clock
+from cachedit_yaml.runtime.changes import changed_blocks
+from cachedit_yaml.runtime.clock import Clock, Forward
+from cachedit_yaml.runtime.conditioning import Branches
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
+from cachedit_yaml.runtime.identity import Traces, traces_of
 from cachedit_yaml.runtime.masks import UNTOLD, build_mask
 from cachedit_yaml.runtime.passes import DeviationError, ListPass
 from cachedit_yaml.runtime.patching import Patch
@@ -44,25 +47,27 @@ class TransformerState:
     def __init__(self) -> None:
         self.step = -1
         self.tick = -1
-        self.places: dict[str, int] = {}
+        self.known = Branches()
         self.first: dict[tuple[str, int], str] = {}
         self.branches: dict[tuple[str, str, int], BranchState] = {}
         self.uncached: dict[str, int] = {}
         self.reruns = 0
+        self.changed: str | None = None
 
-    def enter(self, tick: int, name: str | None) -> str:
+    def enter(self, tick: int, name: str | None, traces: Traces) -> str:
         """Count a forward; returns the branch that it belongs to."""
         if tick != self.tick:
             self.tick = tick
             self.step += 1
-            self.places.clear()
             self.first.clear()
-        label = name or ""
-        place = self.places.get(label, 0)
-        self.places[label] = place + 1
-        if name is None:
-            return f"forward {place + 1}"
-        return name if place == 0 else f"{name} {place + 1}"
+        label, forgotten = self.known.of(tick, name, traces)
+        for key in [key for key in self.branches if key[1] == forgotten]:
+            self.branches[key].release()
+        return label
+
+    def likeness(self, traces: Traces) -> int:
+        """How many tensors of a forward are those of one of its branches."""
+        return self.known.likeness(traces)
 
     def step_at(self, tick: int) -> int:
         """The step that a forward at this tick belongs to."""
@@ -101,7 +106,8 @@ class ForwardHook(Patch):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Compiled as a whole after caching was enabled: the graph is that of the plain forward.
-        if not self.active or torch.compiler.is_compiling():
+        # So is that of anything else which records what runs: a hit would become part of it.
+        if not self.active or torch.compiler.is_compiling() or is_recorded():
             return self.inner(*args, **kwargs)
         return self.runner.forward(self.inner, args, kwargs)
 
@@ -137,9 +143,14 @@ class TransformerRunner:
         with self._lock:
             if not counts_as_denoising(self.plan, self._parameters, args, kwargs):
                 return inner(*args, **kwargs)
-            name = self.names.current()
+            caller = self.clock.caller(self.plan.module)
+            name = self.names.current() or caller.branch
+            traces = traces_of(self._parameters.named(args, kwargs), without=self.plan.timestep)
             generation = self.clock.generation(
-                lambda: self._parameters.get(self.plan.timestep, args, kwargs), name
+                Forward(
+                    lambda: self._parameters.get(self.plan.timestep, args, kwargs), name, traces
+                ),
+                caller,
             )
             state = generation.transformers.get(self.plan.path)
             if state is None:
@@ -148,9 +159,10 @@ class TransformerRunner:
                     runner.ranks = ranks_of(self.plan.module, self._together)
                     for hook in runner.hooks:
                         hook.follow()
-            branch = state.enter(generation.tick, name)
-            reason = generation.reason_against(self.plan.path, state.step)
-            if reason is None and sum(state.places.values()) > MAX_BRANCHES:
+                    state.changed = state.changed or changed_blocks(runner.plan)
+            branch = state.enter(generation.tick, name, traces)
+            reason = generation.reason_against(self.plan.path, state.step) or state.changed
+            if reason is None and len(state.known.ran) > MAX_BRANCHES:
                 reason = "too many forwards in one step"
             if reason is None and needs_gradients(self.plan.module, args, kwargs):
                 reason = "gradients are on"
@@ -170,7 +182,7 @@ class TransformerRunner:
                         found.undo_step(counts[path])
                 return inner(*args, **kwargs)
             except BaseException:
-                self.clock.fail()
+                self.clock.fail(generation)
                 raise
 
     @contextmanager
@@ -185,7 +197,7 @@ class TransformerRunner:
             return found, primary
 
         for runner in self.lists:
-            runner.running = ListPass(runner, state.step, begin)
+            runner.running = ListPass(runner, state.step, begin, len(state.known.ran) - 1)
         try:
             yield
             for runner in self.lists:
@@ -221,6 +233,15 @@ class TransformerRunner:
 def needs_steps(plan: TransformerPlan) -> bool:
     """Whether a list has a step computation mask, which is made for a number of steps."""
     return any(item.layers.resolve(None).scm is not None for item in plan.lists)
+
+
+def is_recorded() -> bool:
+    """Whether this call becomes part of a graph, or runs under a transform of torch.func."""
+    return bool(
+        torch._C._get_tracing_state() is not None
+        or torch.compiler.is_exporting()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
 
 
 def needs_gradients(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

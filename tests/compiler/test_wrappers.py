@@ -1,4 +1,4 @@
-"""A wrapped transformer is named as that, and what to do about it works."""
+"""A wrapped transformer is cached inside, or named as that, and what to do about it works."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from cachedit_yaml import AdapterNotFoundError, CompileError, compile_adapter, enable
 from cachedit_yaml.compiler.wrappers import explain_wrapper, unwrap
-from tests.runtime.models import ALWAYS, NEVER, SmallPipeline, adapter, row, small, start
+from tests.runtime.models import ALWAYS, NEVER, SmallPipeline, adapter, row, small
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:FSDP"
@@ -35,25 +35,29 @@ def peft(module: Any) -> Any:
     return get_peft_model(module, LoraConfig(target_modules=targets[:1]))
 
 
-WRAPPERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+#: Nothing inside of these can be left out.
+CLOSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "torch.compile": (lambda x: torch.compile(x, backend="eager"), "._orig_mod"),
-    "PEFT": (peft, ".get_base_model()"),
-    "DDP": (lambda x: torch.nn.parallel.DistributedDataParallel(x), ".module"),
-    "DataParallel": (lambda x: torch.nn.DataParallel(x), ".module"),
-    "AveragedModel": (lambda x: torch.optim.swa_utils.AveragedModel(x), ".module"),
     "FSDP": (
         lambda x: FullyShardedDataParallel(x, device_id=torch.device("cpu")),
         "enable caching before it is wrapped",
     ),
 }
+#: These do no more than call what is inside.
+OPEN: dict[str, Callable[[Any], Any]] = {
+    "PEFT": peft,
+    "DDP": lambda x: torch.nn.parallel.DistributedDataParallel(x),
+    "DataParallel": lambda x: torch.nn.DataParallel(x),
+    "AveragedModel": lambda x: torch.optim.swa_utils.AveragedModel(x),
+    "DDP of PEFT": lambda x: torch.nn.parallel.DistributedDataParallel(peft(x)),
+}
 
 
 @pytest.mark.usefixtures("_ranks")
-@pytest.mark.parametrize("name", WRAPPERS)
-def test_wrapped(name: str) -> None:
-    wrap, advice = WRAPPERS[name]
-    inner = small().requires_grad_(True)
-    module = wrap(inner)
+@pytest.mark.parametrize("name", CLOSED)
+def test_refused(name: str) -> None:
+    wrap, advice = CLOSED[name]
+    module = wrap(small().requires_grad_(True))
     says = f"transformer is a Small wrapped by .*{name}"
     with pytest.raises(AdapterNotFoundError, match=f"^{says}") as found:
         enable(module)
@@ -68,6 +72,29 @@ def test_wrapped(name: str) -> None:
         inside = eval(f"transformer{advice}", {"transformer": module})
         assert inside is unwrap(module)
         compile_adapter(SPEC, inside)
+
+
+@pytest.mark.usefixtures("_ranks")
+@pytest.mark.parametrize("name", OPEN)
+def test_cached_inside(name: str) -> None:
+    """As exact as unwrapped, with the same hits."""
+    pipe = SmallPipeline(OPEN[name](small().requires_grad_(True)).requires_grad_(False).eval())
+    plain = pipe(6)
+    with enable(pipe, SPEC, cache_config=NEVER):
+        assert torch.equal(pipe(6), plain)
+    with enable(pipe, SPEC, cache_config=ALWAYS) as handle:
+        assert handle.plan.notes == (
+            f"pipeline.transformer is wrapped by {type(pipe.transformer).__name__}; what is "
+            "inside is cached",
+        )
+        pipe(6)
+        assert row(handle).cached_steps == tuple(range(1, 6))
+        assert handle.stats().what == "SmallPipeline"
+        assert not handle.stats().warnings
+    with enable(pipe.transformer, SPEC, cache_config=ALWAYS) as handle:
+        pipe(6)
+        assert row(handle).cached_steps == tuple(range(1, 6))
+    assert torch.equal(pipe(6), plain)
 
 
 def test_wrappers_in_wrappers() -> None:
@@ -102,13 +129,3 @@ def test_a_wrapper_of_ones_own() -> None:
     with pytest.raises(AdapterNotFoundError, match="its model is a DiTTransformer2DModel") as found:
         enable(Holder(tiny))
     assert "enable_transformer(transformer.model, 'dit')" in str(found.value)
-
-
-def test_what_forwards_its_attributes_is_cached_where_no_class_is_asked_for() -> None:
-    pipe = SmallPipeline(peft(small()))
-    with start(pipe, **NEVER):
-        exact = pipe(4)
-    assert torch.equal(exact, pipe(4))
-    with start(pipe, **{**ALWAYS, "max_continuous_cached_steps": -1}) as handle:
-        pipe(4)
-        assert row(handle).cached_steps == (1, 2, 3)

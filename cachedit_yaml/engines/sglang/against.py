@@ -33,9 +33,8 @@ def compare(spec: AdapterSpec, recipe: Recipe) -> Rival:
         spec: the adapter whose probe makes the transformer.
         recipe: which make of it.
     """
+    built = build(spec, recipe)  # says so where SGLang is not installed
     from sglang.multimodal_gen.runtime.cache import cache_dit_integration as theirs
-
-    built = build(spec, recipe)
 
     def own(name: str) -> Any:
         # Where our plugin is loaded, the engine's function is below it.

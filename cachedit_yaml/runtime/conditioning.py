@@ -1,0 +1,150 @@
+"""Which guidance branch a forward is: by the name announced, by what conditions it, by its place.
+
+Loops call a transformer once for each prompt of a step, and mostly say no name. What tells the
+forwards apart are the tensors that stay the same from step to step, each prompt's embeddings above
+all. A forward that takes others than any branch has taken begins a branch of its own, with a
+computed step: a prompt that joins in, or one that replaces another. Where nothing stays the same,
+a branch is its place in the step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from cachedit_yaml.runtime.identity import Trace, Traces
+
+#: Branches that a generation remembers: prompts may come back.
+MOST_BRANCHES: Final = 16
+
+
+@dataclass(eq=False)
+class Branch:
+    """What is known of one branch.
+
+    Attributes:
+        label: what it is called.
+        group: the name that was announced; empty without.
+        last: the tensors of its last forward.
+        stable: those of them that have stayed the same; None after its first forward.
+        tick: the step of its last forward.
+    """
+
+    label: str
+    group: str
+    last: Traces = field(default_factory=dict)
+    stable: frozenset[str] | None = None
+    tick: int = -1
+
+    def same(self, traces: Traces) -> frozenset[str]:
+        """The tensors that are those of its last forward."""
+        last = self.last
+        return frozenset(name for name, trace in traces.items() if last.get(name) == trace)
+
+    def see(self, traces: Traces, tick: int) -> None:
+        """A forward was its own."""
+        if self.tick >= 0:
+            self.stable = self.same(traces)
+        self.last = traces
+        self.tick = tick
+
+
+class Branches:
+    """The branches of one transformer in one generation.
+
+    Attributes:
+        ran: those that have run in the current step, in their order.
+    """
+
+    def __init__(self) -> None:
+        self._known: list[Branch] = []
+        self.ran: list[Branch] = []
+        self._tick = -1
+
+    def of(self, tick: int, name: str | None, traces: Traces) -> tuple[str, str | None]:
+        """The branch that a forward belongs to.
+
+        Args:
+            tick: steps that have ended.
+            name: the name that was announced.
+            traces: the tensors that go into the forward.
+
+        Returns:
+            Its label, and that of a branch which had to be forgotten for it.
+        """
+        if tick != self._tick:
+            self._tick = tick
+            self.ran = []
+        group = name or ""
+        free = [item for item in self._known if item.group == group and item not in self.ran]
+        place = sum(item.group == group for item in self.ran)
+        label = _label(name, place)
+        found = self._by_conditioning(free, traces) or self._by_place(free, label, traces)
+        forgotten = None
+        if found is None:
+            taken = {item.label for item in self._known}
+            labels = (_label(name, index) for index in range(place, place + len(taken) + 1))
+            found = Branch(next(item for item in labels if item not in taken), group)
+            forgotten = self._make_room()
+            self._known.append(found)
+        found.see(traces, tick)
+        self.ran.append(found)
+        return found.label, forgotten
+
+    def likeness(self, traces: Traces) -> int:
+        """How many tensors of a forward are those of a branch, of the likest one."""
+        return max((len(item.same(traces)) for item in self._known), default=0)
+
+    def _by_conditioning(self, free: list[Branch], traces: Traces) -> Branch | None:
+        best, most = None, 0
+        for item in free:
+            same = item.same(traces)
+            needed = item.stable if item.stable is not None else self._telling(item)
+            if needed and needed <= same and len(same) > most:
+                best, most = item, len(same)
+        return best
+
+    def _by_place(self, free: list[Branch], label: str, traces: Traces) -> Branch | None:
+        """The branch of this place, unless what goes in says that it is another one."""
+        for item in free:
+            if item.label == label:
+                telling = item.stable if item.stable is not None else self._telling(item)
+                return None if telling else item
+        return None
+
+    def _telling(self, branch: Branch) -> frozenset[str]:
+        """What tells a branch from the others after its first forward.
+
+        Tensors in which it differs from another branch of the same step, or from what has proved to
+        stay the same there, if somebody holds them still: loops that make them anew for each
+        forward leave none.
+        """
+        found = set()
+        for other in self._known:
+            if other is branch or other.group != branch.group:
+                continue
+            if other.stable is None and other.tick != branch.tick:
+                continue
+            for name in branch.last if other.stable is None else other.stable:
+                own = branch.last.get(name)
+                if own is not None and name in other.last and own != other.last[name]:
+                    found.add(name)
+        return frozenset(name for name in found if _lives(branch.last[name]))
+
+    def _make_room(self) -> str | None:
+        """Forget the branch that has not run for longest."""
+        if len(self._known) < MOST_BRANCHES:
+            return None
+        oldest = min(self._known, key=lambda item: item.tick)
+        self._known.remove(oldest)
+        return oldest.label
+
+
+def _lives(trace: Trace) -> bool:
+    return trace.lives
+
+
+def _label(name: str | None, place: int) -> str:
+    if name is None:
+        return f"forward {place + 1}"
+    return name if place == 0 else f"{name} {place + 1}"

@@ -1,0 +1,362 @@
+"""Which request a forward belongs to: runs, and what tells them apart.
+
+A run is one request's way through a loop. What it shows of itself, from strong to weak: the request
+that the caller named, the scheduler that it steps, the timesteps that its thread has announced, the
+latents and the conditioning that stay the same tensors from forward to forward, its thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+
+from cachedit_yaml.runtime.generation import Generation
+from cachedit_yaml.runtime.identity import Trace, Traces, trace_of
+from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.timesteps import TimestepClock
+
+#: Unfinished runs of one scheduler; the oldest are taken for abandoned ones.
+MOST_RUNS = 8
+
+
+class Run:
+    """One request.
+
+    Attributes:
+        generation: its current generation.
+        announced: it got new timesteps: its next forward begins a generation.
+        stepped_to: the scheduler's index after its last step; None once a forward came after it.
+        timesteps: what its forwards carried.
+        latents: those that its last step returned.
+        name: the request that the caller named.
+    """
+
+    def __init__(self, forwards: int, name: str | None = None) -> None:
+        self.generation: Generation | None = None
+        self.announced = False
+        self.stepped_to: int | None = None
+        self.timesteps = TimestepClock(forwards)
+        self.latents: Trace | None = None
+        self.name = name
+        self._thread = weakref.ref(threading.current_thread())
+
+    @property
+    def over(self) -> bool:
+        """Whether its generation has ended, so that nothing of it goes on."""
+        return self.generation is not None and self.generation.ended is not None
+
+    @property
+    def here(self) -> bool:
+        """Whether its last forward was this thread's."""
+        return self._thread() is threading.current_thread()
+
+    @property
+    def lost(self) -> bool:
+        """Whether its thread has ended and nobody holds the latents of its last step."""
+        thread = self._thread()
+        alive = thread is not None and thread.is_alive()
+        return not alive and not (self.latents is not None and self.latents.lives)
+
+    def touch(self) -> None:
+        """This thread goes on with it."""
+        if not self.here:
+            self._thread = weakref.ref(threading.current_thread())
+
+    def evidence(self, traces: Traces) -> tuple[bool, int]:
+        """What speaks for a forward being its own: its latents, and how many other tensors."""
+        own = self.latents
+        latents = own is not None and any(own == trace for trace in traces.values())
+        if self.generation is None:
+            return latents, 0
+        return latents, max(
+            (state.likeness(traces) for state in self.generation.transformers.values()), default=0
+        )
+
+    def release(self) -> None:
+        """Drop every cached tensor."""
+        if self.generation is not None:
+            self.generation.release()
+
+
+class SchedulerHook(Patch):
+    """Stands in for one method of a scheduler."""
+
+    def __init__(self, scheduler: Any, name: str, told: Callable[..., None]) -> None:
+        super().__init__(scheduler, name)
+        self.told = told
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self.inner(*args, **kwargs)
+        if self.active:
+            self.told(result, args, kwargs)
+        return result
+
+
+class Runs:
+    """The runs of one scheduler, or of whatever has none.
+
+    Args:
+        scheduler: the scheduler; it is hooked, and held weakly.
+        forwards: forwards that make a step, where no timestep tells; 0 if unknown.
+        end_step: called when a step of a run has ended, with the timestep that it was given.
+
+    Attributes:
+        steps: the scheduler has ended a step.
+        seen: the scheduler's timesteps when the last generation began.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        forwards: int,
+        end_step: Callable[[Runs, Run, Any], None],
+    ) -> None:
+        self._scheduler = None if scheduler is None else weakref.ref(scheduler)
+        self._forwards = forwards
+        self._end_step = end_step
+        self._runs: list[Run] = []
+        # Threads that got new timesteps and have not begun to use them.
+        self._announced: dict[int, None] = {}
+        self._last: dict[int, Run] = {}
+        self._lock = threading.RLock()
+        self._patches: list[weakref.ref[Patch]] = []
+        self.steps = False
+        self.seen: Any = getattr(scheduler, "timesteps", None)
+        if scheduler is not None:
+            try:
+                self._hook(scheduler)
+            except BaseException:
+                self.remove()
+                raise
+
+    def _hook(self, scheduler: Any) -> None:
+        for name, told in (("set_timesteps", self._set_timesteps), ("step", self._step)):
+            if hasattr(scheduler, name):
+                patch = SchedulerHook(scheduler, name, told)
+                patch.install()
+                self._patches.append(weakref.ref(patch))
+
+    @property
+    def scheduler(self) -> Any:
+        """The scheduler, or None."""
+        return None if self._scheduler is None else self._scheduler()
+
+    @property
+    def _stateful(self) -> bool:
+        """Whether the scheduler counts its steps, so that it serves one request at a time."""
+        return hasattr(self.scheduler, "step_index")
+
+    def remove(self) -> None:
+        """Restore the scheduler and drop everything."""
+        for reference in reversed(self._patches):
+            patch = reference()
+            if patch is not None:
+                patch.remove()
+        self.release()
+
+    def release(self) -> None:
+        """Drop every cached tensor, and forget every run."""
+        with self._lock:
+            for run in self._runs:
+                run.release()
+            self._runs = []
+            self._last = {}
+
+    def announce(self) -> None:
+        """There are new timesteps: a forward of this thread begins a generation."""
+        request = current_request()
+        if request is not None:
+            self.run_of(request).announced = True
+        else:
+            with self._lock:
+                self._announced[threading.get_ident()] = None
+
+    def run_of(self, request: str) -> Run:
+        """The run of a request that the caller named."""
+        with self._lock:
+            for run in self._runs:
+                if run.name == request:
+                    return run
+            return self._new(request)
+
+    def find(self, traces: Traces, *, begins: bool) -> Run | None:
+        """The run that a forward belongs to.
+
+        Args:
+            traces: the tensors that go into the forward.
+            begins: somebody has told that a generation begins.
+
+        Returns:
+            The run, or None where it cannot be told.
+        """
+        request = current_request()
+        if request is not None:
+            return self._remember(self.run_of(request))
+        with self._lock:
+            thread = threading.get_ident()
+            if thread in self._announced:
+                del self._announced[thread]
+                run = self._new()
+                run.announced = True
+                return self._remember(run)
+            going = [run for run in self._runs if not run.over]
+            if len(going) == 1 and going[0].here and not begins:
+                return self._remember(going[0])
+            ranked = sorted(going, key=lambda run: (*run.evidence(traces), run.here), reverse=True)
+            if len(ranked) > 1 and self._alike(ranked, traces):
+                return None
+            if ranked and not begins and self._tells(ranked, traces):
+                return self._remember(ranked[0])
+            if self._announced and not any(run.here for run in going):
+                # One thread has the scheduler set up, another one runs the loop.
+                del self._announced[next(iter(self._announced))]
+                run = self._new()
+                run.announced = True
+                return self._remember(run)
+            if not begins:
+                here = [run for run in self._runs if run.here and run.name is None]
+                if here:
+                    return self._remember(here[-1])
+                if len(going) == 1 and self._stateful:
+                    return self._remember(going[0])
+            return self._remember(self._new())
+
+    def _tells(self, ranked: list[Run], traces: Traces) -> bool:
+        """Whether what goes in says more of the first run than of any other."""
+        latents, likeness = ranked[0].evidence(traces)
+        if latents:
+            return True
+        if self.scheduler is None and not ranked[0].here:
+            return False  # another thread's, as far as anybody knows
+        others = [run.evidence(traces)[1] for run in ranked[1:]]
+        return likeness > max(others, default=0) or (ranked[0].here and not self._several_here)
+
+    @property
+    def _several_here(self) -> bool:
+        return sum(run.here and not run.over for run in self._runs) > 1
+
+    def _alike(self, ranked: list[Run], traces: Traces) -> bool:
+        """Whether two runs of this thread are waiting for the same forward."""
+        first, second = ranked[:2]
+        same = first.evidence(traces) == second.evidence(traces)
+        waiting = all(run.latents is not None and run.latents.lives for run in (first, second))
+        return same and waiting and first.here == second.here
+
+    def _remember(self, run: Run) -> Run:
+        run.touch()
+        self._last[threading.get_ident()] = run
+        return run
+
+    def _new(self, name: str | None = None) -> Run:
+        """A new run; what nobody can go on with goes."""
+        run = Run(self._forwards, name)
+        for other in list(self._runs):
+            replaced = other.here and other.name is None and (self._stateful or other.over)
+            if replaced or other.lost or other.over:
+                self._drop(other)
+        while len(self._runs) >= MOST_RUNS:
+            self._drop(self._runs[0])
+        self._runs.append(run)
+        return run
+
+    def _drop(self, run: Run) -> None:
+        if run.generation is not None:
+            run.generation.end("another one began")
+        run.release()
+        self._runs.remove(run)
+        self._last = {thread: item for thread, item in self._last.items() if item is not run}
+
+    def end(self, request: str | None, why: str) -> None:
+        """What this thread runs, or a request of this name, is over."""
+        with self._lock:
+            for run in list(self._runs):
+                mine = run.name == request and (request is not None or run.here)
+                if mine and run.generation is not None and not run.announced:
+                    run.generation.end(why)
+
+    def restart(self, generation: Generation) -> None:
+        """What a generation's forwards carried tells nothing any more: one of them raised."""
+        for run in self._runs:
+            if run.generation is generation:
+                run.timesteps = TimestepClock(self._forwards)
+
+    def current(self) -> Run | None:
+        """The run of this thread's last forward."""
+        request = current_request()
+        if request is not None:
+            return self.run_of(request)
+        return self._last.get(threading.get_ident())
+
+    # --- what the scheduler tells ---
+
+    def _set_timesteps(self, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.announce()
+
+    def _step(self, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.steps = True
+        sample = kwargs.get("sample", args[2] if len(args) > 2 else None)
+        run = self._stepping(sample)
+        if run is None:
+            return
+        self._end_step(self, run, kwargs.get("timestep", args[1] if len(args) > 1 else None))
+        new = result[0] if isinstance(result, tuple) else getattr(result, "prev_sample", None)
+        run.latents = trace_of(new) if isinstance(new, torch.Tensor) else None
+
+    def _stepping(self, sample: Any) -> Run | None:
+        """The run whose step has ended: that of the latents, or of this thread's last forward."""
+        run = self.current()
+        if run is None:
+            with self._lock:
+                going = [item for item in self._runs if not item.over]
+            run = going[-1] if going else None
+        if len(self._runs) < 2 or not isinstance(sample, torch.Tensor):
+            return run
+        for other in list(self._runs):
+            own = other.latents
+            if own is None or other is run or other.over or not own.is_of(sample):
+                continue
+            for mixed in (run, other):
+                if mixed is not None and mixed.generation is not None:
+                    mixed.generation.fail(MIXED)
+                    mixed.release()
+            return other
+        return run
+
+
+#: Why a forward runs uncached that may belong to either of two requests.
+MIXED = (
+    "two requests run in turns and cannot be told apart; put each into "
+    "`with handle.request(name):`, or give each a pipeline with a scheduler of its own"
+)
+
+
+#: The names of the requests that this thread or task is in, the innermost last.
+_REQUESTS: ContextVar[tuple[str, ...]] = ContextVar("cachedit_yaml_requests", default=())
+
+
+@contextmanager
+def within(name: str) -> Iterator[None]:
+    """Whatever runs here belongs to a request of this name."""
+    _REQUESTS.set((*_REQUESTS.get(), name))
+    try:
+        yield
+    finally:
+        # Not by the token: a generator may go on in another thread.
+        left = list(_REQUESTS.get())
+        if name in left:
+            left.reverse()
+            left.remove(name)
+            left.reverse()
+        _REQUESTS.set(tuple(left))
+
+
+def current_request() -> str | None:
+    """The innermost request that the caller has named."""
+    names = _REQUESTS.get()
+    return names[-1] if names else None
