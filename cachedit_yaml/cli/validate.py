@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """Check the files.
 
     Returns:
-        0 without errors, 1 with errors.
+        0 without errors, 1 with errors, 3 where a file could not be mended.
 
     Raises:
         ConfigError: there is nothing to check, or what was asked for does not go together.
@@ -92,8 +92,10 @@ def run(args: argparse.Namespace) -> int:
         print(human.summary(report))
     else:
         _write(report, args.format, sys.stdout)
-    for name in report.left:
-        say(f"{name}: not mended: it is a link out of its folder", stream=sys.stderr)
+    for name, why in report.left.items():
+        say(f"{name}: not mended: {why}", stream=sys.stderr)
+    if report.left:
+        return 3
     found = report.counts
     return 1 if found["error"] or (args.strict and found["warning"]) else 0
 

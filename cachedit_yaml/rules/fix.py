@@ -6,6 +6,7 @@ byte order mark stay as they are.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -59,7 +60,7 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
     return text
 
 
-def leads_out(path: Path) -> bool:
+def _leads_out(path: Path) -> bool:
     """Whether a file is a link to one that lies neither beside it nor below.
 
     Whoever sends files may send links too, and nothing but what was sent is to be changed.
@@ -80,7 +81,7 @@ def fix_file(path: Path, name: str, diagnostics: Iterable[Diagnostic]) -> int:
         The number of findings that were mended.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, or is a link to one that lies elsewhere.
     """
     edits, mended = edits_for(name, diagnostics)
     if not edits:
@@ -90,8 +91,8 @@ def fix_file(path: Path, name: str, diagnostics: Iterable[Diagnostic]) -> int:
     text = apply_edits(content.removeprefix(_BOM).decode("utf-8"), edits)
     # The file behind a link is mended, and the link stays one.
     target = Path(os.path.realpath(path))
-    if leads_out(path):
-        raise PermissionError(f"{path} is a link out of its folder")
+    if _leads_out(path):
+        raise PermissionError(errno.EPERM, "it is a link out of its folder")
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -79,11 +79,13 @@ def test_no_link_leads_out_of_the_folder(here: Path, capsys: pytest.CaptureFixtu
     for link, target in (("far", here / "outside.yaml"), ("near", "../outside.yaml")):
         (mine / f"{link}.yaml").symlink_to(target)
     (mine / "beside.yaml").symlink_to("inside.yaml")
-    assert main(["validate", "--fix", "adapters"]) == 1
+    assert main(["validate", "--fix", "adapters"]) == 3
     assert "refues" in (here / "outside.yaml").read_text(encoding="utf-8")
     assert "refues" not in (mine / "inside.yaml").read_text(encoding="utf-8")
     assert (mine / "far.yaml").is_symlink()
-    assert "not mended: it is a link out of its folder" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "near.yaml: not mended: it is a link out of its folder" in err
+    assert "near.yaml:3:1: error[unknown-key]" in out
 
 
 def test_line_breaks_mark_mode_and_links_stay(here: Path) -> None:

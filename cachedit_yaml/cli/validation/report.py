@@ -35,14 +35,14 @@ class Report:
         problems: what belongs to no file.
         texts: texts of files by the names that spans carry.
         fixed: findings that were mended.
-        left: files that were left alone, because they are links out of their folders.
+        left: files that could not be mended, each with the reason.
     """
 
     files: list[FileResult] = field(default_factory=list)
     problems: list[Diagnostic] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     fixed: int = 0
-    left: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
 
     def everything(self) -> Iterator[Diagnostic]:
         """Every finding."""

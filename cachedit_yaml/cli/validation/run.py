@@ -24,7 +24,7 @@ from cachedit_yaml.rules.adapter import Adapter, too_long
 from cachedit_yaml.rules.beside import check_beside, idle_probes
 from cachedit_yaml.rules.catalogue import Level
 from cachedit_yaml.rules.class_names import check_classes
-from cachedit_yaml.rules.fix import fix_file, leads_out
+from cachedit_yaml.rules.fix import fix_file
 from cachedit_yaml.rules.ignores import apply_ignores
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
@@ -77,42 +77,40 @@ def validate(
     return report
 
 
-def fix(report: Report) -> int:
+def fix(report: Report, left: dict[str, str]) -> int:
     """Write what can safely be mended into the files.
+
+    Args:
+        report: what was found in them.
+        left: gets the files that cannot be written, each with the reason.
 
     Returns:
         The number of findings that were mended.
-
-    Raises:
-        OSError: a file cannot be written.
     """
-    return sum(
-        fix_file(file.path, file.name, file.diagnostics)
-        for file in report.files
-        if file.path is not None and not leads_out(file.path)
-    )
+    made = 0
+    for file in report.files:
+        if file.path is not None:
+            try:
+                made += fix_file(file.path, file.name, file.diagnostics)
+            except OSError as error:
+                left[file.name] = error.strerror or str(error)
+    return made
 
 
 def validate_and_fix(
     targets: Sequence[str] = (), *, adapters: Sequence[str] = (), deep: bool = False
 ) -> Report:
     """Check files and mend them until nothing is left that can safely be mended."""
-    fixed = 0
+    fixed, left = 0, dict[str, str]()
     report = validate(targets, adapters=adapters, deep=deep)
     for _ in range(_MOST_ROUNDS):
-        made = fix(report)
+        made = fix(report, left)
         if not made:
             break
         fixed += made
         report = validate(targets, adapters=adapters, deep=deep)
     report.fixed = fixed
-    report.left = [
-        file.name
-        for file in report.files
-        if file.path is not None
-        and leads_out(file.path)
-        and any(item.fix for item in file.diagnostics)
-    ]
+    report.left = left
     return report
 
 
