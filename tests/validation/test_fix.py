@@ -153,7 +153,7 @@ def test_what_repeats_the_defaults_goes_and_leaves_nothing_empty(here: Path) -> 
     head = "schema: 1\npipelines: [A]\ntransformers: {transformer: {blocks: {blocks: Pattern_1}}}\n"
     path = here / "a.yaml"
     path.write_text(
-        head + "cache: {Fn_compute_blocks: 1, residual_diff_threshold: 0.12}\n"
+        head + "cache: {Fn_compute_blocks: 1}\n"
         "profiles:\n  quality: {residual_diff_threshold: 0.08}\n"
         "  balanced:\n    residual_diff_threshold: 0.12\n    calibrator: taylorseer\n"
         "engines:\n  sglang: {steps: [], cache: {max_warmup_steps: 4}}\n",
