@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import forwards, models, startup, switching
+from benchmarks import forwards, launches, models, startup, switching
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.measure import ClockName
 from benchmarks.table import Row, as_text, headline, verdict, write_json
 
-PARTS = ("no-hit", "hit", "switch", "startup", "models")
+PARTS = ("launches", "no-hit", "hit", "switch", "startup", "models")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,6 +61,7 @@ def _parts(given: argparse.Namespace, clock: ClockName) -> list[Callable[[], lis
     large = forwards.Setup(forwards.LARGE, 1 if quick else 8, clock, device)
     on_cpu = device == "cpu"
     parts: dict[str, list[Callable[[], list[Row]]]] = {
+        "launches": [launches.rows],
         "no-hit": [
             lambda: [forwards.no_hit(small, against_cache_dit=True)],
             lambda: [forwards.no_hit(small, against_cache_dit=True, threshold=1e-9)],
