@@ -51,10 +51,8 @@ def _grown(name: str, action: Callable[[], None], count: int) -> bool:
     before = _held()
     for _ in range(count):
         action()
-    more = [now - then for now, then in zip(_held(), before, strict=True)]
-    print(
-        f"{count} x {name}: {more[0]:+d} tensors, {more[1]:+d} objects, {more[2]:+d} KiB resident"
-    )
+    tensors, objects, kilobytes = (now - then for now, then in zip(_held(), before, strict=True))
+    print(f"{count} x {name}: {tensors:+d} tensors, {objects:+d} objects, {kilobytes:+d} KiB")
     return tensors > 0 or objects > count // 100
 
 
