@@ -21,8 +21,8 @@ def work(rank: int, folder: Path, label: str, parallel: dict[str, int], port: in
 
     torch.set_num_threads(1)
     import cachedit_yaml
+    from cachedit_yaml.engines.vllm_omni import probe as omni
     from cachedit_yaml.engines.vllm_omni import register
-    from cachedit_yaml.probe import omni
     from cachedit_yaml.probe.recipe import recipe
     from cachedit_yaml.registry.registry import Registry
 
