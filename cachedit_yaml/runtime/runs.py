@@ -57,11 +57,15 @@ class Run:
         return self._thread() is threading.current_thread()
 
     @property
+    def waits(self) -> bool:
+        """Whether somebody holds the latents of its last step, to go on with them."""
+        return self.latents is not None and self.latents.lives
+
+    @property
     def lost(self) -> bool:
-        """Whether its thread has ended and nobody holds the latents of its last step."""
+        """Whether its thread has ended and nobody can go on with it."""
         thread = self._thread()
-        alive = thread is not None and thread.is_alive()
-        return not alive and not (self.latents is not None and self.latents.lives)
+        return not (thread is not None and thread.is_alive()) and not self.waits
 
     def touch(self) -> None:
         """This thread goes on with it."""
@@ -151,6 +155,11 @@ class Runs:
     def _stateful(self) -> bool:
         """Whether the scheduler counts its steps, so that it serves one request at a time."""
         return hasattr(self.scheduler, "step_index")
+
+    @property
+    def _single(self) -> bool:
+        """Whether a thread runs one request at a time, as far as anybody knows."""
+        return self._scheduler is None or self._stateful
 
     def remove(self) -> None:
         """Restore the scheduler and drop everything."""
@@ -245,8 +254,7 @@ class Runs:
         """Whether two runs of this thread are waiting for the same forward."""
         first, second = ranked[:2]
         same = first.evidence(traces) == second.evidence(traces)
-        waiting = all(run.latents is not None and run.latents.lives for run in (first, second))
-        return same and waiting and first.here == second.here
+        return same and first.waits and second.waits and first.here == second.here
 
     def _remember(self, run: Run) -> Run:
         run.touch()
@@ -257,7 +265,8 @@ class Runs:
         """A new run; what nobody can go on with goes."""
         run = Run(self._forwards, name)
         for other in list(self._runs):
-            replaced = other.here and other.name is None and (self._stateful or other.over)
+            # A scheduler without a state serves several, in turns.
+            replaced = other.here and other.name is None and (self._single or not other.waits)
             if replaced or other.lost or other.over:
                 self._drop(other)
         while len(self._runs) >= MOST_RUNS:

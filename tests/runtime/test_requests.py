@@ -325,6 +325,32 @@ def held(handle: Handle) -> int:
     return sum(len(state.context.buffers) for state in states)
 
 
+@pytest.mark.parametrize("kind", ["alone", "a scheduler", "one without a state"])
+def test_generations_one_after_another_hold_one_cache(kind: str) -> None:
+    """Also where nothing tells that the last one has ended."""
+    model = small(Conditioned)
+    prompt = prompts(1)[0]
+    scheduler = DDIMScheduler() if "without" in kind else FlowMatchEulerDiscreteScheduler()
+    target = model if kind == "alone" else Pipeline(model, scheduler)
+    with enable(target, models.adapter(), cache_config=ALWAYS) as handle:
+        counts = []
+        for _ in range(4):
+            if kind == "alone":
+                handle.refresh(8)
+            else:
+                scheduler.set_timesteps(8)
+            latents = models.noise()
+            with torch.no_grad():
+                for step in range(4):  # and no more
+                    timestep = torch.tensor(1000.0 - 125 * step)
+                    latents = latents - 0.1 * model(latents, timestep, prompt)
+                    if kind != "alone":
+                        scheduler.step(latents, scheduler.timesteps[step], latents)
+            counts.append(held(handle))
+        assert counts[0] > 0
+        assert counts == [counts[0]] * 4
+
+
 def test_released_at_once() -> None:
     pipe = SmallPipeline(small())
     counts: list[tuple[int, int]] = []
