@@ -152,13 +152,13 @@ def test_a_file_that_may_not_be_read(here: Path, capsys: pytest.CaptureFixture[s
 
 
 @needs_proc
-def test_a_folder_of_ten_thousand_files_stays_small(here: Path) -> None:
+def test_a_folder_of_thousands_of_files_stays_small(here: Path) -> None:
     (here / "many").mkdir()
-    for number in range(10_000):
+    for number in range(2_500):
         text = HEAD.replace("MyPipeline", f"My{number}Pipeline")
         (here / "many" / f"m{number}.yaml").write_text(text)
     done = validate_many(here)
-    assert done.stdout.endswith("10000 files, no problems\n"), done.stderr[-2000:]
+    assert done.stdout.endswith("2500 files, no problems\n"), done.stderr[-2000:]
     assert done.returncode == 0, done.stderr
 
 
