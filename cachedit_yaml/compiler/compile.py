@@ -119,6 +119,7 @@ class _Compiler:
             flags=dict(spec.set or {}),
             profile=self.profile,
             notes=tuple(self.notes),
+            alone=None if alone is None else next(iter(modules.values())),
         )
 
     def _check_scheduler(self, path: str) -> None:

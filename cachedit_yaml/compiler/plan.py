@@ -103,6 +103,7 @@ class Plan:
         notes: remarks for people, such as what overrides what.
         together: the ranks that run each forward together, as an engine says; None where nobody
             says so.
+        alone: the transformer, where no pipeline holds it.
     """
 
     spec: AdapterSpec
@@ -115,6 +116,7 @@ class Plan:
     profile: str | None
     notes: tuple[str, ...] = ()
     together: Ranks | None = None
+    alone: torch.nn.Module | None = None
 
     @property
     def scheduler(self) -> Any:

@@ -50,8 +50,9 @@ def test_every_snippet_is_known() -> None:
 def test_diffusers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     made: list[Any] = []
 
-    def from_hub(name: str) -> Any:
+    def from_hub(name: str, **given: Any) -> Any:
         """The small pipeline stands in for what is on the hub; it takes the same call."""
+        assert given == {"use_safetensors": True}
         made.append(tiny.build("QwenImagePipeline"))
         call = tiny.cases("QwenImagePipeline")["plain"](made[0])
         cls = type("QwenImagePipeline", (type(made[0]),), {

@@ -133,14 +133,14 @@ def test_enabling_fifty_times() -> None:
             with start(pipe, adapter(), **settings):
                 pipe(4, forwards=lambda step: 2)
 
-    cycle(3)
+    cycle(40)  # as many generations are remembered, and more; what others left is collected
     before = tensors()
     objects = len(gc.get_objects())
     tracemalloc.start()
     try:
         first = tracemalloc.get_traced_memory()[0]
         cycle(50)
-        assert tensors() == before
+        assert tensors() <= before
         grown = tracemalloc.get_traced_memory()[0] - first
     finally:
         tracemalloc.stop()
