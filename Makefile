@@ -81,7 +81,7 @@ test-tools: $(TOOLS)/.ready ## Run the tests that need yaml-language-server and 
 	PATH="$(CURDIR)/$(TOOLS)/bin:$(CURDIR)/$(TOOLS)/node_modules/.bin:$$PATH" \
 		$(TOOLS)/bin/python -m pytest tests/tools
 
-test-pythons: ## Run the tests of the language and the command line with every Python that is found
+test-pythons: ## Run the tests of the language and the command line with the oldest and the newest Python found
 	@JOBS=$(JOBS) .ci/test-pythons
 
 lint: $(VENV)/.ready ## ruff, and import-linter for the layers
