@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,15 @@ engines: {{sglang: {{pipelines: [{0}Other]}}}}
 """
 ONE = ("show", "explain")
 MANY = ("validate", "list", "check", "coverage")
+#: These make models.
+MAKES = {"check", "coverage"}
+
+
+def commands(*names: str) -> list[Any]:
+    """Commands as parameters, those that need the libraries marked."""
+    return [
+        pytest.param(name, marks=pytest.mark.libraries) if name in MAKES else name for name in names
+    ]
 
 
 @pytest.fixture
@@ -38,7 +48,7 @@ def say(command: str, target: str, *more: str) -> tuple[int, str]:
     return main([command, target, *more]), target
 
 
-@pytest.mark.parametrize("command", [*ONE, *MANY])
+@pytest.mark.parametrize("command", commands(*ONE, *MANY))
 @pytest.mark.parametrize(
     "target",
     ["found", "sglang/found", "MyPipeline", "MyTransformer", "found/a.yaml", "./found/a.yaml", "-"],
@@ -67,7 +77,7 @@ def test_one(
         assert "shipped" not in captured.out
 
 
-@pytest.mark.parametrize("command", MANY)
+@pytest.mark.parametrize("command", commands(*MANY))
 def test_folders_and_patterns(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for target in ("other", "oth*", "other/*.yaml"):
         say(command, target)
@@ -76,7 +86,7 @@ def test_folders_and_patterns(command: str, here: Path, capsys: pytest.CaptureFi
         assert "found" not in out
 
 
-@pytest.mark.parametrize("command", [*ONE, *MANY])
+@pytest.mark.parametrize("command", commands(*ONE, *MANY))
 def test_what_is_not_there(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "empty").mkdir()
     says = {
@@ -113,6 +123,7 @@ def test_an_own_file_comes_before_those_of_engines(
     assert "nearest: found (found/z/found.yaml)" in capsys.readouterr().err
 
 
+@pytest.mark.libraries
 def test_nothing_to_prove(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def why(*arguments: str) -> str:
         assert main(["check", *arguments]) == 2

@@ -146,6 +146,7 @@ def test_a_dataclass_has_the_keys_of_its_schema(cls: type) -> None:
             assert list(iter_errors(schema["properties"][key.name], data)) == [], key.name
 
 
+@pytest.mark.libraries  # check-jsonschema comes with the other tests' needs
 @pytest.mark.parametrize(("kind", "least"), [("adapter", 60), ("defaults", 1), ("probe", 60)])
 def test_every_shipped_file_passes_check_jsonschema(kind: str, least: int) -> None:
     files = [file for file in (ROOT / "adapters").rglob("*.yaml") if kind_of(file) == kind]
