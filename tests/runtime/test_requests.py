@@ -17,6 +17,7 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from cachedit_yaml import enable
+from cachedit_yaml.compiler.settings import has_calibrator
 from cachedit_yaml.runtime.handle import Handle
 from tests import tiny
 from tests.runtime import models, requests_at_once
@@ -501,6 +502,8 @@ def test_what_records_a_forward_sees_the_plain_one() -> None:
 def test_what_is_no_number_is_served_to_nobody(
     calibrator: str | None, block: int, mask: list[int] | None
 ) -> None:
+    if calibrator is not None and not has_calibrator(calibrator):
+        pytest.skip(f"the installed cache-dit has the config of {calibrator}, not the calibrator")
     pipe = SmallPipeline(small())
     broken = pipe.transformer.blocks[block]
     inner, count = broken.delta, [0]
