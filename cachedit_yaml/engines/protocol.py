@@ -138,7 +138,9 @@ class Engine:
 
     def remark(self, match: Match) -> str:
         """What else there is to say of an adapter that serves a class; empty for nothing."""
-        return ""
+        if match.engine == match.asked:
+            return ""
+        return f"; it is made for {match.engine}, whose class of this name may be another"
 
     # --- small models, to prove adapters on ---
 

@@ -5,13 +5,36 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from cachedit_yaml.compiler.plan import TransformerPlan
 from cachedit_yaml.compiler.signature import parameters_of
+from cachedit_yaml.runtime.identity import Traces
 from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.timesteps import Moment, moment
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward of a transformer, as it is called.
+
+    Attributes:
+        timestep: gives its timestep; asked only where no scheduler tells.
+        name: the guidance branch that the pipeline announced.
+        traces: the tensors that go into it.
+    """
+
+    timestep: Callable[[], Any]
+    name: str | None
+    traces: Traces
+
+    @property
+    def moment(self) -> Moment | None:
+        """Its timestep, if it can be read."""
+        return moment(self.timestep())
 
 
 class _CacheContext(Patch):

@@ -13,46 +13,26 @@ of its scheduler, the timestep that the transformer is called with is the clock,
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
 from cachedit_yaml.compiler.plan import Plan
+from cachedit_yaml.runtime.branches import Forward
 from cachedit_yaml.runtime.callers import Caller, caller_of
 from cachedit_yaml.runtime.calls import Calls
 from cachedit_yaml.runtime.generation import Generation, share_steps
-from cachedit_yaml.runtime.identity import Traces
-from cachedit_yaml.runtime.runs import MIXED, Run, Runs, current_request
+from cachedit_yaml.runtime.requests import current_request
+from cachedit_yaml.runtime.run import Run
+from cachedit_yaml.runtime.runs import MIXED, Runs
 from cachedit_yaml.runtime.schedule import Schedule
-from cachedit_yaml.runtime.timesteps import Event, Moment, TimestepClock, moment
+from cachedit_yaml.runtime.schedulers import Schedulers
+from cachedit_yaml.runtime.timesteps import Event, TimestepClock, moment
+from cachedit_yaml.runtime.told import Told
 
 #: How many generations are remembered for people.
 _REMEMBERED: Final = 32
-
-
-@dataclass(frozen=True)
-class Forward:
-    """One forward of a transformer, as it is called.
-
-    Attributes:
-        timestep: gives its timestep; asked only where no scheduler tells.
-        name: the guidance branch that the pipeline announced.
-        traces: the tensors that go into it.
-    """
-
-    timestep: Callable[[], Any]
-    name: str | None
-    traces: Traces
-
-    @property
-    def moment(self) -> Moment | None:
-        """Its timestep, if it can be read."""
-        return moment(self.timestep())
 
 
 class Clock:
@@ -72,12 +52,8 @@ class Clock:
         self.history: deque[Generation] = deque(maxlen=_REMEMBERED)
         self._forwards = {None: 0, False: 1, True: 2}[plan.separate_cfg]
         self._leaf = (plan.spec.scheduler or "scheduler").rpartition(".")[2]
-        self._nobody: Runs | None = None
-        self._runs: dict[int, tuple[weakref.ref[Any], Runs]] = {}
-        # Steps that the next generation executes, by the thread that called refresh().
-        self._told: dict[int, int | None] = {}
-        self._tellers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        self._lock = threading.RLock()
+        self._schedulers = Schedulers(lambda item: Runs(item, self._forwards, self._end_step))
+        self._told = Told()
         self._mixed: Generation | None = None
         self._calls = Calls(self._end_call)
 
@@ -108,59 +84,27 @@ class Clock:
 
     def install(self) -> None:
         """Hook the pipeline's scheduler, if there is one."""
-        self._nobody = Runs(None, self._forwards, self._end_step)
-        scheduler = self.plan.scheduler
-        if scheduler is not None:
-            self._runs_of(scheduler)
+        if self.plan.scheduler is not None:
+            self._schedulers.runs_of(self.plan.scheduler)
             self._calls.watch(self.plan.looping)
 
     def remove(self) -> None:
         """Restore the schedulers and forget every generation."""
         self._calls.remove()
-        for runs in self._all():
-            runs.remove()
-        self._runs.clear()
-        self._told.clear()
+        self._schedulers.remove()
+        self._told = Told()
         for generation in self.history:
             generation.end("caching was disabled")
 
     def release(self, request: str | None = None) -> None:
-        """Drop every cached tensor, or those of one request."""
-        for runs in self._all():
-            if request is None:
-                runs.release()
-            else:
-                runs.end(request, "released")
-        if request is None:
-            for generation in self.history:
-                generation.end("released")
+        """Drop what is cached, of all or of one request; what goes on computes its next step."""
+        for runs in self._schedulers:
+            runs.free(request)
 
-    def _all(self) -> list[Runs]:
-        with self._lock:
-            found = [runs for _, runs in self._runs.values()]
-        return found if self._nobody is None else [*found, self._nobody]
-
-    def _runs_of(self, scheduler: Any) -> Runs:
-        """The runs of a scheduler, which is hooked when it is first seen."""
-        if not hasattr(scheduler, "set_timesteps"):
-            assert self._nobody is not None
-            return self._nobody
-        with self._lock:
-            known = self._runs.get(id(scheduler))
-            if known is not None and known[0]() is scheduler:
-                return known[1]
-            runs = Runs(scheduler, self._forwards, self._end_step)
-            key = id(scheduler)
-            gone = weakref.ref(scheduler, lambda _: self._forget(key))
-            self._runs[key] = gone, runs
-            return runs
-
-    def _forget(self, key: int) -> None:
-        with self._lock:
-            known = self._runs.get(key)
-            if known is not None and known[0]() is None:
-                del self._runs[key]
-                known[1].release()
+    def end_request(self, request: str, why: str) -> None:
+        """A request is over, whatever was left of its generation."""
+        for runs in self._schedulers:
+            runs.end(request, why)
 
     def caller(self, module: torch.nn.Module) -> Caller:
         """The loop that calls a transformer."""
@@ -175,38 +119,20 @@ class Clock:
 
         That is this thread's next forward, or that of a thread which never calls this itself.
         """
-        with self._lock:
-            alive = {thread.ident for thread in threading.enumerate()}
-            self._told = {key: value for key, value in self._told.items() if key in alive}
-            self._told[threading.get_ident()] = total
-
-    def _take_told(self) -> tuple[int | None] | None:
-        """What `refresh` told, by this thread or by one that only tells."""
-        if not self._told:
-            return None
-        with self._lock:
-            thread = threading.get_ident()
-            if thread in self._told:
-                self._tellers.add(threading.current_thread())
-            elif self._told and threading.current_thread() not in self._tellers:
-                thread = next(iter(self._told))
-            else:
-                return None
-            return (self._told.pop(thread),)
+        self._told.tell(total)
 
     def generation(self, forward: Forward, caller: Caller) -> Generation:
         """The generation that a forward belongs to."""
         scheduler = caller.scheduler
         if scheduler is None and self.plan.pipeline is not None:
             scheduler = self.plan.scheduler
-        first = scheduler is not None and id(scheduler) not in self._runs
-        assert self._nobody is not None
-        runs = self._nobody if scheduler is None else self._runs_of(scheduler)
-        told = self._take_told()
+        first = scheduler is not None and not self._schedulers.knows(scheduler)
+        runs = self._schedulers.runs_of(scheduler)
+        told = self._told.take()
         run = runs.find(forward.traces, begins=told is not None)
         if run is None:
             return self._unknown()
-        if first and runs is not self._nobody:
+        if first and runs.scheduler is not None:
             run.announced = True  # its timesteps were set before anybody looked
         generation = self._of(runs, run, forward, caller, told)
         if not generation.what:
@@ -327,7 +253,7 @@ class Clock:
         It has told none, and no step has ended: pipelines call their transformers before the
         first step too, to encode condition pictures for example.
         """
-        return bool(self._runs) and generation.total is None and generation.tick == 0
+        return self._schedulers.any and generation.total is None and generation.tick == 0
 
     def _end_step(self, runs: Runs, run: Run, timestep: Any) -> None:
         """A scheduler finished a step.
@@ -356,10 +282,10 @@ class Clock:
     def fail(self, generation: Generation) -> None:
         """A forward raised: what is left of its generation runs uncached."""
         generation.fail("a forward of this generation raised")
-        for runs in self._all():
+        for runs in self._schedulers:
             runs.restart(generation)
 
     def _end_call(self, pipeline: Any, why: str) -> None:
-        known = self._runs.get(id(getattr(pipeline, self._leaf, None)))
-        if known is not None:
-            known[1].end(current_request(), why)
+        scheduler = getattr(pipeline, self._leaf, None)
+        if self._schedulers.knows(scheduler):
+            self._schedulers.runs_of(scheduler).end(current_request(), why)

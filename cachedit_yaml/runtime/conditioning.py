@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from cachedit_yaml.runtime.identity import Trace, Traces
+from cachedit_yaml.runtime.identity import Traces
 
 #: Branches that a generation remembers: prompts may come back.
 MOST_BRANCHES: Final = 16
@@ -129,7 +129,7 @@ class Branches:
                 own = branch.last.get(name)
                 if own is not None and name in other.last and own != other.last[name]:
                     found.add(name)
-        return frozenset(name for name in found if _lives(branch.last[name]))
+        return frozenset(name for name in found if branch.last[name].lives)
 
     def _make_room(self) -> str | None:
         """Forget the branch that has not run for longest."""
@@ -138,10 +138,6 @@ class Branches:
         oldest = min(self._known, key=lambda item: item.tick)
         self._known.remove(oldest)
         return oldest.label
-
-
-def _lives(trace: Trace) -> bool:
-    return trace.lives
 
 
 def _label(name: str | None, place: int) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,28 +15,8 @@ from cache_dit.caching.cache_contexts.cache_context import CachedContext
 
 from cachedit_yaml.compiler.parallel import Ranks
 from cachedit_yaml.compiler.settings import Resolved
-from cachedit_yaml.runtime.manager import ContextManager
-
-
-@dataclass
-class BranchRecord:
-    """What one guidance branch of one block list did in one generation, for people.
-
-    Attributes:
-        executed: steps (within this transformer's share) in which the branch ran.
-        places: which forward of each of these steps it was, from 0 on.
-        cached: those of them that hit.
-        diffs: relative difference of the residual by step, where it was measured.
-        computed_blocks: blocks that ran.
-        total_blocks: blocks that the loop called.
-    """
-
-    executed: list[int] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    cached: list[int] = field(default_factory=list)
-    diffs: dict[int, float] = field(default_factory=dict)
-    computed_blocks: int = 0
-    total_blocks: int = 0
+from cachedit_yaml.runtime.manager import ContextManager, free
+from cachedit_yaml.runtime.record import BranchRecord
 
 
 class BranchState:
@@ -311,13 +290,6 @@ class BranchState:
         """Drop every tensor; the statistics stay, and nothing is stored any more."""
         free(self.context)
         self.signature = None
-
-
-def free(context: CachedContext) -> None:
-    """Drop every tensor that a context holds."""
-    context.clear_buffers()
-    context.calibrator = context.encoder_calibrator = None
-    context.cfg_calibrator = context.cfg_encoder_calibrator = None
 
 
 def signature_of(*tensors: torch.Tensor | None) -> tuple[Any, ...]:

@@ -79,6 +79,11 @@ class Generation:
             return "it is called in more steps than the adapter's step_split says"
         return None
 
+    def forget(self) -> None:
+        """Drop what is cached; what is left of it begins with a computed step."""
+        for state in self.transformers.values():
+            state.forget()
+
     def release(self) -> None:
         """Drop every cached tensor; the statistics stay."""
         for state in self.transformers.values():

@@ -17,7 +17,7 @@ from cachedit_yaml.runtime.changes import changes_of
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.patching import Patch
-from cachedit_yaml.runtime.runs import within
+from cachedit_yaml.runtime.requests import within
 from cachedit_yaml.runtime.stats import BranchStats, Stats, warnings_about
 
 _ABSENT = object()
@@ -141,11 +141,13 @@ class Handle:
             with within(name):
                 yield
         except BaseException:
-            self._clock.release(name)
+            self._clock.end_request(name, "its request raised")
             raise
 
     def release(self, request: str | None = None) -> None:
         """Free what is cached, now. What goes on afterwards begins with a computed step.
+
+        Under `native` execution caches go when their generation ends.
 
         Args:
             request: only what belongs to the request of this name.

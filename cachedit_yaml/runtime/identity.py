@@ -8,12 +8,13 @@ another one, and keeps no memory.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-#: More tensors than any transformer takes; more of them tell nothing more.
+#: Of a list that is longer, the rest tells nothing more.
 _MOST: Final = 64
 
 
@@ -27,14 +28,6 @@ class Trace(NamedTuple):
 
     storage: StorageWeakRef
     view: tuple[Any, ...]
-
-    def is_of(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is the same one."""
-        try:
-            address = tensor.untyped_storage()._cdata
-        except (RuntimeError, NotImplementedError):
-            return False
-        return bool(address == self.storage.cdata) and _view_of(tensor) == self.view
 
     @property
     def lives(self) -> bool:
@@ -76,40 +69,41 @@ def traces_of(arguments: Mapping[str, Any], without: str = "") -> Traces:
     found: dict[str, Trace] = {}
     left_out = arguments.get(without)
     excluded = trace_of(left_out) if isinstance(left_out, torch.Tensor) else None
-    for name, tensor in _tensors(arguments):
-        trace = trace_of(tensor)
-        if trace is None or name == without:
-            continue
-        if excluded is None or trace.storage.cdata != excluded.storage.cdata:
-            found[name] = trace
-        if len(found) >= _MOST:
-            break
+    for argument, value in arguments.items():
+        for name, tensor in _tensors(argument, value, 2):
+            trace = trace_of(tensor)
+            if trace is None or name == without:
+                continue
+            if excluded is None or trace.storage.cdata != excluded.storage.cdata:
+                found[name] = trace
     return found
 
 
-def _tensors(arguments: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    todo: list[tuple[str, Any, int]] = [(name, value, 0) for name, value in arguments.items()]
-    for name, value, depth in todo[:_MOST]:
-        if isinstance(value, torch.Tensor):
-            yield name, value
-        elif depth < 2 and isinstance(value, (list, tuple)):
-            inner = enumerate(value[:_MOST])
-            yield from _deeper(name, inner, depth)
-        elif depth < 2 and isinstance(value, Mapping):
-            yield from _deeper(name, value.items(), depth)
-
-
-def _deeper(name: str, items: Any, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
-    for key, value in items:
-        inner = f"{name}.{key}"
-        if isinstance(value, torch.Tensor):
-            yield inner, value
-        elif depth < 1 and isinstance(value, (list, tuple, Mapping)):
-            entries = value.items() if isinstance(value, Mapping) else enumerate(value)
-            yield from _deeper(inner, entries, depth + 1)
+def _tensors(name: str, value: Any, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif depth > 0 and isinstance(value, (list, tuple, Mapping)):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in islice(items, _MOST):
+            yield from _tensors(f"{name}.{key}", item, depth - 1)
 
 
 def _view_of(tensor: torch.Tensor) -> tuple[Any, ...]:
-    # In inference mode nobody counts what is written.
-    version = -1 if tensor.is_inference() else tensor._version
-    return tensor.storage_offset(), tensor.shape, tensor.stride(), version
+    return tensor.storage_offset(), tensor.shape, tensor.stride(), version_of(tensor)
+
+
+def version_of(tensor: torch.Tensor | None) -> int:
+    """The tensor's in-place counter; -1 in inference mode, which keeps none."""
+    return -1 if tensor is None or tensor.is_inference() else int(tensor._version)
+
+
+def shape_of(tensor: torch.Tensor | None) -> torch.Size | None:
+    """The shape, if there is a tensor."""
+    return None if tensor is None else tensor.shape
+
+
+def overwritten(before: torch.Tensor, version: int, after: torch.Tensor) -> bool:
+    """Whether a block wrote its output over its input."""
+    if version != version_of(before):
+        return True
+    return before.data_ptr() == after.data_ptr() and before.data_ptr() != 0

@@ -64,6 +64,13 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
         return bool(relative < threshold)
 
 
+def free(context: CachedContext) -> None:
+    """Drop every tensor that a context holds."""
+    context.clear_buffers()
+    context.calibrator = context.encoder_calibrator = None
+    context.cfg_calibrator = context.cfg_encoder_calibrator = None
+
+
 def _without_wrapper(function: Any) -> Any:
     return getattr(function, "_torchdynamo_orig_callable", function)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cachedit_yaml.compiler.plan import ListPlan
-from cachedit_yaml.runtime.contexts import BranchRecord, free
+from cachedit_yaml.runtime.manager import free
+from cachedit_yaml.runtime.record import BranchRecord
 from cachedit_yaml.runtime.stats import BranchStats
 from cachedit_yaml.runtime.transformer import TransformerState
 
@@ -32,6 +33,9 @@ class NativeState(TransformerState):
         return any(
             contexts[-1][1].cache_config.enable_separate_cfg for contexts in self.contexts.values()
         )
+
+    def forget(self) -> None:
+        """Nothing: cache-dit goes on with what it holds, until the generation ends."""
 
     def release(self) -> None:
         """Drop every cached tensor; the lists of steps stay for the statistics."""

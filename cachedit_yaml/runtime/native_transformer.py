@@ -16,8 +16,7 @@ from cachedit_yaml.compiler.loops import LoopReport
 from cachedit_yaml.compiler.plan import ListPlan, TransformerPlan
 from cachedit_yaml.compiler.signature import plain_forward
 from cachedit_yaml.errors import CacheRuntimeError
-from cachedit_yaml.runtime.branches import BranchNames, Parameters, counts_as_denoising
-from cachedit_yaml.runtime.clock import Forward
+from cachedit_yaml.runtime.branches import BranchNames, Forward, Parameters, counts_as_denoising
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.identity import traces_of
 from cachedit_yaml.runtime.masks import build_mask

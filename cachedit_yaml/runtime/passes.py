@@ -16,6 +16,7 @@ import torch
 
 from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.contexts import BranchState
+from cachedit_yaml.runtime.identity import overwritten, shape_of, version_of
 
 CHANGES_SHAPE = "its blocks change the shape of what runs through them"
 TAKES_REPLACED = (
@@ -288,20 +289,3 @@ class ListPass:
     def in_middle(self) -> bool:
         """Whether the loop stands between the first and the last of the middle blocks."""
         return self.round >= 0 and self.last_index < self.end - 1 and not self.stored
-
-
-def shape_of(tensor: torch.Tensor | None) -> torch.Size | None:
-    """The shape, if there is a tensor."""
-    return None if tensor is None else tensor.shape
-
-
-def version_of(tensor: torch.Tensor | None) -> int:
-    """The tensor's in-place counter; -1 in inference mode, which keeps none."""
-    return -1 if tensor is None or tensor.is_inference() else int(tensor._version)
-
-
-def overwritten(before: torch.Tensor, version: int, after: torch.Tensor) -> bool:
-    """Whether a block wrote its output over its input."""
-    if version != version_of(before):
-        return True
-    return before.data_ptr() == after.data_ptr() and before.data_ptr() != 0

@@ -9,83 +9,27 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from cachedit_yaml.runtime.generation import Generation
-from cachedit_yaml.runtime.identity import Trace, Traces, trace_of
+from cachedit_yaml.runtime.identity import Traces, trace_of
 from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.requests import current_request
+from cachedit_yaml.runtime.run import Run
 from cachedit_yaml.runtime.timesteps import TimestepClock
 
 #: Unfinished runs of one scheduler; the oldest are taken for abandoned ones.
 MOST_RUNS = 8
 
 
-class Run:
-    """One request.
-
-    Attributes:
-        generation: its current generation.
-        announced: it got new timesteps: its next forward begins a generation.
-        stepped_to: the scheduler's index after its last step; None once a forward came after it.
-        timesteps: what its forwards carried.
-        latents: those that its last step returned.
-        name: the request that the caller named.
-    """
-
-    def __init__(self, forwards: int, name: str | None = None) -> None:
-        self.generation: Generation | None = None
-        self.announced = False
-        self.stepped_to: int | None = None
-        self.timesteps = TimestepClock(forwards)
-        self.latents: Trace | None = None
-        self.name = name
-        self._thread = weakref.ref(threading.current_thread())
-
-    @property
-    def over(self) -> bool:
-        """Whether its generation has ended, so that nothing of it goes on."""
-        return self.generation is not None and self.generation.ended is not None
-
-    @property
-    def here(self) -> bool:
-        """Whether its last forward was this thread's."""
-        return self._thread() is threading.current_thread()
-
-    @property
-    def waits(self) -> bool:
-        """Whether somebody holds the latents of its last step, to go on with them."""
-        return self.latents is not None and self.latents.lives
-
-    @property
-    def lost(self) -> bool:
-        """Whether its thread has ended and nobody can go on with it."""
-        thread = self._thread()
-        return not (thread is not None and thread.is_alive()) and not self.waits
-
-    def touch(self) -> None:
-        """This thread goes on with it."""
-        if not self.here:
-            self._thread = weakref.ref(threading.current_thread())
-
-    def evidence(self, traces: Traces) -> tuple[bool, int]:
-        """What speaks for a forward being its own: its latents, and how many other tensors."""
-        own = self.latents
-        latents = own is not None and any(own == trace for trace in traces.values())
-        if self.generation is None:
-            return latents, 0
-        return latents, max(
-            (state.likeness(traces) for state in self.generation.transformers.values()), default=0
-        )
-
-    def release(self) -> None:
-        """Drop every cached tensor."""
-        if self.generation is not None:
-            self.generation.release()
+#: Why a forward runs uncached that may belong to either of two requests.
+MIXED = (
+    "two requests run in turns and cannot be told apart; put each into "
+    "`with handle.request(name):`, or give each a pipeline with a scheduler of its own"
+)
 
 
 class SchedulerHook(Patch):
@@ -124,10 +68,10 @@ class Runs:
         self._scheduler = None if scheduler is None else weakref.ref(scheduler)
         self._forwards = forwards
         self._end_step = end_step
+        # Those that ran last are last.
         self._runs: list[Run] = []
         # Threads that got new timesteps and have not begun to use them.
         self._announced: dict[int, None] = {}
-        self._last: dict[int, Run] = {}
         self._lock = threading.RLock()
         self._patches: list[weakref.ref[Patch]] = []
         self.steps = False
@@ -167,15 +111,24 @@ class Runs:
             patch = reference()
             if patch is not None:
                 patch.remove()
-        self.release()
+        self.forget()
 
-    def release(self) -> None:
-        """Drop every cached tensor, and forget every run."""
+    def forget(self) -> None:
+        """Drop every cached tensor, and every run."""
+        with self._lock:
+            for run in list(self._runs):
+                self._drop(run)
+
+    def free(self, request: str | None) -> None:
+        """Drop what is cached; what goes on begins with a computed step.
+
+        Args:
+            request: only of the request of this name.
+        """
         with self._lock:
             for run in self._runs:
-                run.release()
-            self._runs = []
-            self._last = {}
+                if run.generation is not None and request in (None, run.name):
+                    run.generation.forget()
 
     def announce(self) -> None:
         """There are new timesteps: a forward of this thread begins a generation."""
@@ -258,7 +211,8 @@ class Runs:
 
     def _remember(self, run: Run) -> Run:
         run.touch()
-        self._last[threading.get_ident()] = run
+        self._runs.remove(run)
+        self._runs.append(run)
         return run
 
     def _new(self, name: str | None = None) -> Run:
@@ -279,7 +233,6 @@ class Runs:
             run.generation.end("another one began")
         run.release()
         self._runs.remove(run)
-        self._last = {thread: item for thread, item in self._last.items() if item is not run}
 
     def end(self, request: str | None, why: str) -> None:
         """What this thread runs, or a request of this name, is over."""
@@ -300,7 +253,7 @@ class Runs:
         request = current_request()
         if request is not None:
             return self.run_of(request)
-        return self._last.get(threading.get_ident())
+        return next((run for run in reversed(self._runs) if run.here), None)
 
     # --- what the scheduler tells ---
 
@@ -328,7 +281,7 @@ class Runs:
             return run
         for other in list(self._runs):
             own = other.latents
-            if own is None or other is run or other.over or not own.is_of(sample):
+            if own is None or other is run or other.over or own != trace_of(sample):
                 continue
             for mixed in (run, other):
                 if mixed is not None and mixed.generation is not None:
@@ -336,36 +289,3 @@ class Runs:
                     mixed.release()
             return other
         return run
-
-
-#: Why a forward runs uncached that may belong to either of two requests.
-MIXED = (
-    "two requests run in turns and cannot be told apart; put each into "
-    "`with handle.request(name):`, or give each a pipeline with a scheduler of its own"
-)
-
-
-#: The names of the requests that this thread or task is in, the innermost last.
-_REQUESTS: ContextVar[tuple[str, ...]] = ContextVar("cachedit_yaml_requests", default=())
-
-
-@contextmanager
-def within(name: str) -> Iterator[None]:
-    """Whatever runs here belongs to a request of this name."""
-    _REQUESTS.set((*_REQUESTS.get(), name))
-    try:
-        yield
-    finally:
-        # Not by the token: a generator may go on in another thread.
-        left = list(_REQUESTS.get())
-        if name in left:
-            left.reverse()
-            left.remove(name)
-            left.reverse()
-        _REQUESTS.set(tuple(left))
-
-
-def current_request() -> str | None:
-    """The innermost request that the caller has named."""
-    names = _REQUESTS.get()
-    return names[-1] if names else None

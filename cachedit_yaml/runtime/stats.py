@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cachedit_yaml.runtime.contexts import BranchRecord
+from cachedit_yaml.runtime.record import BranchRecord
 
 
 @dataclass(frozen=True)

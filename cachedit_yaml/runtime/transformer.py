@@ -15,11 +15,12 @@ from cachedit_yaml.compiler.signature import plain_forward
 from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.branches import (
     BranchNames,
+    Forward,
     Parameters,
     counts_as_denoising,
 )
 from cachedit_yaml.runtime.changes import changed_blocks
-from cachedit_yaml.runtime.clock import Clock, Forward
+from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.conditioning import Branches
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
@@ -72,6 +73,11 @@ class TransformerState:
     def step_at(self, tick: int) -> int:
         """The step that a forward at this tick belongs to."""
         return self.step + (tick != self.tick)
+
+    def forget(self) -> None:
+        """Drop what is cached; the next step computes."""
+        for branch in self.branches.values():
+            branch.forget()
 
     def release(self) -> None:
         """Drop every cached tensor."""

@@ -109,6 +109,13 @@ def test_a_class_that_nobody_serves_and_a_file_that_does_not_load(
     assert "2 problems" in out
 
 
+def test_an_adapter_that_is_made_for_another_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(capsys, "--pipeline", "StableDiffusionXLPipeline")
+    assert found["choice"]["why"] == (
+        "it names the class; it is made for vllm_omni, whose class of this name may be another"
+    )
+
+
 @pytest.mark.libraries
 def test_a_class_whose_base_has_an_adapter(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -150,16 +150,19 @@ class Tensors(list[torch.Tensor]):
         return isinstance(other, list) and same(self, other)
 
 
-def interleaved(items: list[Request], **settings: Any) -> tuple[list[Tensors], list[str]]:
+def interleaved(
+    items: list[Request], kind: type[Pipeline] = Pipeline, **settings: Any
+) -> tuple[list[Tensors], list[str]]:
     """Run requests step by step in turns on one pipeline, and what was warned of."""
-    pipeline = Pipeline(small(Conditioned), DDIMScheduler())
+    pipeline = kind(small(Conditioned), DDIMScheduler())
     with start_on(pipeline, **settings) as handle:
-        streams = [pipeline.stream(item) for item in items]
-        seen = [Tensors() for _ in items]
-        for steps in zip(*streams, strict=True):
-            for one, latents in zip(seen, steps, strict=True):
-                one.append(latents)
+        seen = in_turns([pipeline.stream(item) for item in items])
         return seen, [text for item in handle.history for text in item.warnings]
+
+
+def in_turns(streams: list[Iterator[torch.Tensor]]) -> list[Tensors]:
+    """What each of several loops yields."""
+    return [Tensors(steps) for steps in zip(*zip(*streams, strict=True), strict=True)]
 
 
 class OnePrompt(Request):
@@ -177,35 +180,25 @@ def test_requests_that_nothing_tells_apart_run_uncached() -> None:
     never = {**ALWAYS, "residual_diff_threshold": 0.0}
     plain = [Tensors(alone(item, **never)) for item in items]
 
-    seen, warnings = interleaved_copies(items, **ALWAYS)
+    seen, warnings = interleaved(items, Copies, **ALWAYS)
     # What was computed before they were noticed is each one's own.
     assert any("cannot be told apart" in text for text in warnings)
     assert any("handle.request(name)" in text for text in warnings)
     assert seen == plain
 
 
-def interleaved_copies(items: list[Request], **settings: Any) -> tuple[list[Tensors], list[str]]:
-    """The same, with a loop that copies the latents, so that not even they tell."""
+class Copies(Pipeline):
+    """A loop that copies the latents, so that not even they tell."""
 
-    class Loop(Pipeline):
-        def stream(self, request: Request) -> Iterator[torch.Tensor]:
-            latents = models.noise(request.seed)
-            prompt = request.prompts()[0]
-            self.scheduler.set_timesteps(request.steps)
-            for timestep in self.scheduler.timesteps:
-                with torch.no_grad():
-                    update = self.transformer(latents.clone(), timestep, prompt)
-                    latents = self.scheduler.step(update, timestep, latents)[0]
-                yield latents
-
-    pipeline = Loop(small(Conditioned), DDIMScheduler())
-    with start_on(pipeline, **settings) as handle:
-        streams = [pipeline.stream(item) for item in items]
-        seen = [Tensors() for _ in items]
-        for steps in zip(*streams, strict=True):
-            for one, latents in zip(seen, steps, strict=True):
-                one.append(latents)
-        return seen, [text for item in handle.history for text in item.warnings]
+    def stream(self, request: Request) -> Iterator[torch.Tensor]:
+        latents = models.noise(request.seed)
+        prompt = request.prompts()[0]
+        self.scheduler.set_timesteps(request.steps)
+        for timestep in self.scheduler.timesteps:
+            with torch.no_grad():
+                update = self.transformer(latents.clone(), timestep, prompt)
+                latents = self.scheduler.step(update, timestep, latents)[0]
+            yield latents
 
 
 def test_requests_with_names() -> None:
@@ -219,11 +212,7 @@ def test_requests_with_names() -> None:
     pipeline = Pipeline(small(Conditioned), DDIMScheduler())
     with start_on(pipeline, **ALWAYS) as handle:
         loops = [named_loop(pipeline, item, shared, handle, f"user {item.seed}") for item in items]
-        seen = [Tensors() for _ in items]
-        for steps in zip(*loops, strict=True):
-            for one, latents in zip(seen, steps, strict=True):
-                one.append(latents)
-        assert seen == wanted
+        assert in_turns(loops) == wanted
         assert [item.what for item in handle.history] == ["user 1", "user 2"]
         assert [item.ended for item in handle.history] == ["finished", "finished"]
 
@@ -250,7 +239,7 @@ def test_a_request_that_raises_is_released() -> None:
         with pytest.raises(KeyboardInterrupt), handle.request("mine"):
             pipe(8, after_step=stop_at(3))
         last = handle.history[-1]
-        assert (last.what, last.ended, last.num_steps) == ("mine", "released", 8)
+        assert (last.what, last.ended, last.num_steps) == ("mine", "its request raised", 8)
         assert last.branches[0].executed_steps == (0, 1, 2, 3)
 
 
@@ -352,7 +341,9 @@ def test_generations_one_after_another_hold_one_cache(kind: str) -> None:
         assert counts == [counts[0]] * 4
 
 
-def test_released_at_once() -> None:
+@pytest.mark.parametrize("settings", [MASKED, {**ALWAYS, "calibrator": "taylorseer"}])
+def test_released_at_once(settings: dict[str, Any]) -> None:
+    """And it goes on: the same generation, with a computed step."""
     pipe = SmallPipeline(small())
     counts: list[tuple[int, int]] = []
 
@@ -362,11 +353,17 @@ def test_released_at_once() -> None:
             handle.release()
             counts.append((before, held(handle)))
 
-    with start(pipe, **ALWAYS) as handle:
-        pipe(8, after_step=free)
-        assert counts[0][0] > 0
-        assert counts[0][1] == 0
-        assert torch.equal(pipe(8), pipe(8))
+    with start(pipe, **settings) as handle:
+        whole = pipe(9)
+        cached = row(handle).cached_steps
+        assert 4 in cached
+        pipe(9, after_step=free)
+        assert counts[0][0] > counts[0][1] == 0
+        assert handle.stats().num_steps == 9
+        assert handle.stats().ended == "finished"
+        assert row(handle).executed_steps == tuple(range(9))
+        assert row(handle).cached_steps == tuple(step for step in cached if step != 4)
+        assert torch.equal(pipe(9), whole)
 
 
 # --- which branch ---

@@ -1,0 +1,63 @@
+"""The schedulers that loops work with, each with the runs that step it."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cachedit_yaml.runtime.runs import Runs
+
+
+class Schedulers:
+    """Runs by scheduler. Schedulers are held weakly: one a request would add up.
+
+    Args:
+        make: makes the runs of a scheduler, and hooks it; of None where there is none.
+    """
+
+    def __init__(self, make: Callable[[Any], Runs]) -> None:
+        self._make = make
+        self._none = make(None)
+        self._known: dict[int, tuple[weakref.ref[Any], Runs]] = {}
+        self._lock = threading.RLock()
+
+    def __iter__(self) -> Iterator[Runs]:
+        with self._lock:
+            known = [runs for _, runs in self._known.values()]
+        return iter([*known, self._none])
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a scheduler."""
+        return bool(self._known)
+
+    def knows(self, scheduler: Any) -> bool:
+        """Whether a scheduler is hooked."""
+        known = self._known.get(id(scheduler))
+        return known is not None and known[0]() is scheduler
+
+    def runs_of(self, scheduler: Any) -> Runs:
+        """The runs of a scheduler, which is hooked when it is first asked for."""
+        if not hasattr(scheduler, "set_timesteps"):
+            return self._none
+        with self._lock:
+            key = id(scheduler)
+            if not self.knows(scheduler):
+                runs = self._make(scheduler)
+                self._known[key] = weakref.ref(scheduler, lambda _: self._forget(key)), runs
+            return self._known[key][1]
+
+    def _forget(self, key: int) -> None:
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None and known[0]() is None:
+                del self._known[key]
+                known[1].forget()
+
+    def remove(self) -> None:
+        """Restore every scheduler and drop every run."""
+        for runs in self:
+            runs.remove()
+        self._known.clear()
