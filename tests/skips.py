@@ -41,7 +41,8 @@ ENGINE_SKIPS: dict[str, str] = {
 
 #: The same for releases of diffusers and cache-dit that are older than the newest supported.
 OLDER_SKIPS: dict[str, str] = {
-    r"(this release of )?diffusers( [\d.]+)? has no .*": "a newer diffusers",
+    r"(this release of |the installed )?diffusers( [\d.]+)? has no .*": "a newer diffusers",
+    r"neither diffusers nor transformers has .*": "a newer diffusers",
     r".* is not in diffusers .*": "a newer diffusers",
     r"this cache-dit has no adapter for these classes": "a newer cache-dit",
     r"the installed cache-dit has the config of \w+, not the calibrator": "a newer cache-dit",
