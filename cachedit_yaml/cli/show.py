@@ -76,7 +76,9 @@ def _describe(named: Named, spec: AdapterSpec) -> Iterator[str]:
     for name, transformer in spec.transformers.items():
         classes = ", ".join(transformer.transformer_class or ())
         optional = " (optional)" if transformer.optional else ""
-        yield f"  {name}{f' = {classes}' if classes else ''}{optional}{_of(transformer.params)}"
+        steps = f", steps of {transformer.scheduler}" if transformer.scheduler else ""
+        shown = f"{name}{f' = {classes}' if classes else ''}{optional}{steps}"
+        yield f"  {shown}{_of(transformer.params)}"
         for variant in transformer.variants or ():
             by = [*(variant.transformer_class or ()), *([variant.when] if variant.when else [])]
             yield f"    when {' or '.join(by)}:"

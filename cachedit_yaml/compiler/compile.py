@@ -91,9 +91,10 @@ class _Compiler:
     def run(self, alone: torch.nn.Module | None) -> Plan:
         spec = self.spec
         self.problems += unmet_requirements(spec.requires or {})
-        named = spec.scheduler if alone is None else None
-        if named is not None:
-            self._check_scheduler(named)
+        if alone is None:
+            named = [spec.scheduler, *(item.scheduler for item in spec.transformers.values())]
+            for path in dict.fromkeys(item for item in named if item is not None):
+                self._check_scheduler(path)
         found: dict[str, TransformerPlan] = {}
         absent: list[str] = []
         modules = self._modules(alone, absent)
@@ -219,6 +220,7 @@ class _Compiler:
             lists=tuple(lists),
             variant=variant,
             timestep=declared.timestep or "timestep",
+            scheduler=declared.scheduler or self.spec.scheduler or "scheduler",
             denoising=declared.denoising,
         )
 

@@ -66,6 +66,7 @@ class TransformerPlan:
         variant: which layout was taken, for people.
         timestep: name of the argument of forward that carries the timestep.
         denoising: which calls are denoising steps; None for all.
+        scheduler: attribute path from the pipeline to the scheduler of its steps.
     """
 
     path: str
@@ -74,6 +75,7 @@ class TransformerPlan:
     variant: str
     timestep: str
     denoising: Denoising | None
+    scheduler: str = "scheduler"
 
     @property
     def module(self) -> torch.nn.Module:
@@ -120,8 +122,21 @@ class Plan:
 
     @property
     def scheduler(self) -> Any:
-        """The scheduler of the denoising steps; None where there is none."""
-        found = follow(self.pipeline, self.spec.scheduler or "scheduler")
+        """The scheduler of the denoising steps; None where there is none.
+
+        That of the first transformer, where they have schedulers of their own.
+        """
+        path = self.transformers[0].scheduler if self.transformers else "scheduler"
+        return self.at(path)
+
+    @property
+    def schedulers(self) -> tuple[str, ...]:
+        """Attribute paths to the schedulers, each once."""
+        return tuple(dict.fromkeys(item.scheduler for item in self.transformers))
+
+    def at(self, path: str) -> Any:
+        """What an attribute path from the pipeline leads to; None where there is nothing."""
+        found = follow(self.pipeline, path)
         return None if found is MISSING else found
 
     @property
@@ -140,10 +155,9 @@ class Plan:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return float(value) if number else boundary.default
 
-    @property
-    def looping(self) -> Any:
+    def looping(self, scheduler: str) -> Any:
         """The pipeline that loops over the steps: the one that holds the scheduler."""
-        holder = (self.spec.scheduler or "").rpartition(".")[0]
+        holder = scheduler.rpartition(".")[0]
         return follow(self.pipeline, holder) if holder else self.pipeline
 
     def block_adapters(

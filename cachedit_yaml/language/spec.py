@@ -110,6 +110,7 @@ class Transformer:
     params: CacheSettings | None = None
     denoising: Denoising | None = None
     timestep: str | None = None
+    scheduler: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import torch
 
-from cachedit_yaml.compiler.plan import Plan
+from cachedit_yaml.compiler.plan import Plan, TransformerPlan
 from cachedit_yaml.runtime.branches import Forward
 from cachedit_yaml.runtime.callers import Caller, caller_of
 from cachedit_yaml.runtime.calls import Calls
@@ -51,16 +51,24 @@ class Clock:
         self.ratio: float | None = None
         self.history: deque[Generation] = deque(maxlen=_REMEMBERED)
         self._forwards = {None: 0, False: 1, True: 2}[plan.separate_cfg]
-        self._leaf = (plan.spec.scheduler or "scheduler").rpartition(".")[2]
+        self._leaves = [path.rpartition(".")[2] for path in plan.schedulers]
         self._schedulers = Schedulers(lambda item: Runs(item, self._forwards, self._end_step))
         self._told = Told()
         self._mixed: Generation | None = None
         self._calls = Calls(self._end_call)
 
     @property
+    def remembered(self) -> list[Generation]:
+        """The last generations, the newest last.
+
+        A forward after the last step is none: it may be a loop's first, or belong to no loop.
+        """
+        return [item for item in self.history if item.tick or not item.after]
+
+    @property
     def latest(self) -> Generation | None:
         """The last generation that is over, or whose end nobody tells; else the one that runs."""
-        known = list(self.history)
+        known = self.remembered
         # Only a scheduler tells of a last step that it has ended.
         over = [item for item in known if item.ended or not (item.total and item.by_scheduler)]
         found = over or known
@@ -84,9 +92,11 @@ class Clock:
 
     def install(self) -> None:
         """Hook the pipeline's scheduler, if there is one."""
-        if self.plan.scheduler is not None:
-            self._schedulers.runs_of(self.plan.scheduler)
-            self._calls.watch(self.plan.looping)
+        for path in self.plan.schedulers:
+            scheduler = self.plan.at(path)
+            if scheduler is not None:
+                self._schedulers.runs_of(scheduler)
+                self._calls.watch(self.plan.looping(path))
 
     def remove(self) -> None:
         """Restore the schedulers and forget every generation."""
@@ -106,12 +116,14 @@ class Clock:
         for runs in self._schedulers:
             runs.end(request, why)
 
-    def caller(self, module: torch.nn.Module) -> Caller:
-        """The loop that calls a transformer."""
+    def caller(self, transformer: TransformerPlan) -> Caller:
+        """The loop that calls a transformer, and the scheduler that it steps."""
         if self.plan.pipeline is None:
             return Caller()
-        caller = caller_of(module, self._leaf)
+        caller = caller_of(transformer.module, transformer.scheduler.rpartition(".")[2])
         self._calls.watch(caller.pipeline)
+        if caller.scheduler is None:
+            return caller._replace(scheduler=self.plan.at(transformer.scheduler))
         return caller
 
     def refresh(self, total: int | None) -> None:
@@ -124,8 +136,6 @@ class Clock:
     def generation(self, forward: Forward, caller: Caller) -> Generation:
         """The generation that a forward belongs to."""
         scheduler = caller.scheduler
-        if scheduler is None and self.plan.pipeline is not None:
-            scheduler = self.plan.scheduler
         first = scheduler is not None and not self._schedulers.knows(scheduler)
         runs = self._schedulers.runs_of(scheduler)
         told = self._told.take()
@@ -178,6 +188,8 @@ class Clock:
             if generation.ended == "finished" and self._begins_again(generation, forward):
                 values = schedule.executed(forward.moment)
                 return self._begin(runs, run, schedule, values, None, by_scheduler=True)
+            if generation.over and forward.moment is not None:
+                return self._after(runs, run, forward, caller)
             if runs.steps or generation.tick or not self._stands_still(run, forward):
                 return generation
             # The pipeline steps copies of its scheduler, and knows how often.
@@ -189,6 +201,15 @@ class Clock:
             generation.end_step()
             return generation
         return self._by_timestep(runs, run, schedule, forward, begun=begun)
+
+    def _after(self, runs: Runs, run: Run, forward: Forward, caller: Caller) -> Generation:
+        """A forward after the last step: a loop of somebody's own, which steps no scheduler."""
+        run.timesteps = TimestepClock(self._forwards)
+        run.timesteps.see(forward.moment, forward.name)
+        schedule = Schedule(runs, caller.pipeline)
+        generation = self._begin(runs, run, schedule, None, None, by_scheduler=False)
+        generation.after = True
+        return generation
 
     @staticmethod
     def _begins_again(generation: Generation, forward: Forward) -> bool:
@@ -210,9 +231,12 @@ class Clock:
         event = run.timesteps.see(timestep, name)
         generation = run.generation
         if generation is None or (event is Event.GENERATION and not begun):
-            total = None if runs.scheduler is None else schedule.looped
+            # What the pipeline says of its own loop is nothing to one of somebody's own.
+            after = generation is not None and generation.after
+            total = None if runs.scheduler is None or after else schedule.looped
             timesteps = schedule.put_in(timestep)
             generation = self._begin(runs, run, schedule, timesteps, total, by_scheduler=False)
+            generation.after = after
         elif event is Event.STEP:
             generation.end_step()
         if timestep is None and (generation.total is None or not run.timesteps.counts(name)):
@@ -251,9 +275,10 @@ class Clock:
         """Whether the pipeline's scheduler may yet tell how many steps are to come.
 
         It has told none, and no step has ended: pipelines call their transformers before the
-        first step too, to encode condition pictures for example.
+        first step too, to encode condition pictures for example, and after the last.
         """
-        return self._schedulers.any and generation.total is None and generation.tick == 0
+        early = generation.tick == 0 or generation.after
+        return self._schedulers.any and generation.total is None and early
 
     def _end_step(self, runs: Runs, run: Run, timestep: Any) -> None:
         """A scheduler finished a step.
@@ -286,6 +311,7 @@ class Clock:
             runs.restart(generation)
 
     def _end_call(self, pipeline: Any, why: str) -> None:
-        scheduler = getattr(pipeline, self._leaf, None)
-        if self._schedulers.knows(scheduler):
-            self._schedulers.runs_of(scheduler).end(current_request(), why)
+        for leaf in self._leaves:
+            scheduler = getattr(pipeline, leaf, None)
+            if self._schedulers.knows(scheduler):
+                self._schedulers.runs_of(scheduler).end(current_request(), why)

@@ -24,6 +24,7 @@ class Generation:
         ended: how it ended; None while it goes on, as far as anybody knows.
         what: whose it is, for people: a pipeline's class, a request's name.
         first: the first of its timesteps, where they are known.
+        after: it began with a forward after the last step of another, without its scheduler.
         cut_unknown: nobody has told where among the scheduler's timesteps its loop begins.
     """
 
@@ -40,7 +41,13 @@ class Generation:
         self.ended: str | None = None
         self.what = ""
         self.first: torch.Tensor | float | None = None
+        self.after = False
         self.cut_unknown = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it has run to an end: not failed, where what is left runs uncached."""
+        return self.ended is not None and self.failed is None
 
     def end_step(self) -> None:
         """One more step has ended."""

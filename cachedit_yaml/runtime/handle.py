@@ -157,7 +157,7 @@ class Handle:
     @property
     def history(self) -> tuple[Stats, ...]:
         """What the last generations did (chunks, stages, requests), the newest last."""
-        return tuple(self._stats_of(item) for item in self._clock.history)
+        return tuple(self._stats_of(item) for item in self._clock.remembered)
 
     def stats(self) -> Stats:
         """What the last generation did, by transformer, block list and guidance branch.

@@ -113,7 +113,7 @@ class NativeTransformer:
                     self.names.current(),
                     traces_of(self._parameters.named(args, kwargs), without=timestep),
                 ),
-                clock.caller(self.plan.module),
+                clock.caller(self.plan),
             )
             state = generation.transformers.get(self.plan.path)
             early = state is None and clock.may_announce(generation)

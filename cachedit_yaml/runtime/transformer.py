@@ -149,7 +149,7 @@ class TransformerRunner:
         with self._lock:
             if not counts_as_denoising(self.plan, self._parameters, args, kwargs):
                 return inner(*args, **kwargs)
-            caller = self.clock.caller(self.plan.module)
+            caller = self.clock.caller(self.plan)
             name = self.names.current() or caller.branch
             traces = traces_of(self._parameters.named(args, kwargs), without=self.plan.timestep)
             generation = self.clock.generation(

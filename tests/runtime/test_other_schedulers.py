@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from cachedit_yaml.errors import CompileError
 from cachedit_yaml.runtime.handle import Handle
@@ -147,3 +147,53 @@ def test_timesteps_cut_at_the_front() -> None:
         for steps in (9, 12, 9):
             pipe(steps)
             check(handle, steps - steps // 3, {"forward 1"})
+
+
+class Stages:
+    """A prior and a decoder, each with a scheduler of its own."""
+
+    def __init__(self) -> None:
+        self.prior, self.decoder = small(), small(seed=1)
+        self.prior_scheduler = DDIMScheduler()
+        self.scheduler = FlowMatchEulerDiscreteScheduler()
+
+    @torch.no_grad()
+    def __call__(self, prior_steps: int, steps: int) -> torch.Tensor:
+        latents = models.noise()
+        for scheduler, model, count in (
+            (self.prior_scheduler, self.prior, prior_steps),
+            (self.scheduler, self.decoder, steps),
+        ):
+            scheduler.set_timesteps(count)
+            for t in scheduler.timesteps:
+                latents = scheduler.step(model(latents, t), t, latents, return_dict=False)[0]
+        return latents
+
+
+def stages(**prior: Any) -> Any:
+    """An adapter for it."""
+    both = {"prior": {"blocks": {"blocks": "Pattern_3"}, **prior}}
+    both["decoder"] = {"blocks": {"blocks": "Pattern_3"}}
+    return adapter(transformers=both)
+
+
+def test_a_scheduler_for_each_transformer() -> None:
+    pipe = Stages()
+    spec = stages(scheduler="prior_scheduler")
+    plain = pipe(12, 20)
+    with start(pipe, spec, **NEVER):
+        assert torch.equal(pipe(12, 20), plain)
+    with start(pipe, spec, **MASKED) as handle:
+        for counts in ((12, 20), (8, 10), (12, 20)):
+            pipe(*counts)
+            for generation, count in zip(list(handle.history)[-2:], counts, strict=True):
+                assert (generation.num_steps, generation.ended) == (count, "finished")
+                (branch,) = generation.branches
+                mask = preset_mask("ultra", count)
+                assert branch.cached_steps == tuple(i for i in range(count) if not mask[i])
+    assert not vars(pipe.prior_scheduler).get("step")
+
+
+def test_a_scheduler_beneath_a_transformer_that_is_not_there() -> None:
+    with pytest.raises(CompileError, match="'prior_schedular'; did you mean 'prior_scheduler'"):
+        start(Stages(), stages(scheduler="prior_schedular"), **NEVER)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cachedit_yaml.rules.checks.context import Context, is_number, mapping
 from cachedit_yaml.yaml.diagnostics import KeyPath, nearest, one_of
 
@@ -48,6 +50,7 @@ def check(context: Context) -> None:
             related=("the other", (*base, "count", rests[0])),
         )
     _left_out(context)
+    _schedulers(context)
     _guidance(context)
 
 
@@ -65,13 +68,20 @@ def _declared(context: Context, name: object, path: KeyPath, key: bool = False) 
         )
 
 
+def _in_split(split: Mapping[str, object]) -> list[object]:
+    """The transformers that a split names, the noisiest first."""
+    boundary = mapping(split.get("boundary"))
+    shared = (name for kind in ("fraction", "count") for name in mapping(split.get(kind)))
+    return [*([boundary.get("high"), boundary.get("low")] if boundary else []), *shared]
+
+
 def _left_out(context: Context) -> None:
     split = mapping(context.data.get("step_split"))
     for kind in ("boundary", "fraction", "count"):
         shares = mapping(split.get(kind))
         if not shares:
             continue
-        given = [shares.get("high"), shares.get("low")] if kind == "boundary" else [*shares]
+        given = _in_split({kind: shares})
         # What is wrong in the split itself is reported as such.
         if kind == "boundary" and given[0] == given[1]:
             continue
@@ -86,6 +96,25 @@ def _left_out(context: Context) -> None:
                     key=True,
                     related=("the split", ("step_split", kind)),
                 )
+
+
+def _schedulers(context: Context) -> None:
+    """Transformers that share steps share the scheduler that counts them."""
+    split = mapping(context.data.get("step_split"))
+    together = [n for n in _in_split(split) if isinstance(n, str) and n in context.named]
+    common = context.data.get("scheduler") or "scheduler"
+    transformers = mapping(context.data.get("transformers"))
+    for name in dict.fromkeys(together):
+        own = mapping(transformers.get(name)).get("scheduler")
+        if own is not None and own != common:
+            context.report(
+                "unusable",
+                f"{name!r} has a share of the steps of {common!r}, and a scheduler of its own",
+                ("transformers", name, "scheduler"),
+                key=True,
+                related=("the split", ("step_split",)),
+                hint="keep one of them",
+            )
 
 
 def _guidance(context: Context) -> None:
