@@ -1,6 +1,7 @@
 """``python -m benchmarks.soak``: thousands of requests, and what is left of them.
 
-Random requests at once, each compared with itself alone; generations and switching on and off, with
+Random requests at once, each compared with itself alone; errors raised from any function that a
+generation calls, and the generation after each; generations and switching on and off, with
 the tensors, objects and resident memory that remain. The tests do the same in short.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from tests.runtime import requests_at_once
+from tests.runtime import random_faults, requests_at_once
 from tests.runtime.models import ALWAYS, SmallPipeline, small, start
 
 
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and print what remains. Returns 1 where anything grows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--requests", type=int, default=2_000)
+    parser.add_argument("--faults", type=int, default=1_000)
     parser.add_argument("--generations", type=int, default=5_000)
     parser.add_argument("--switches", type=int, default=10_000)
     given = parser.parse_args(arguments)
@@ -31,6 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print(f"{given.requests} requests at once, each as alone; {served} steps from the cache")
     pipe = SmallPipeline(small())
+    places: set[str] = set()
+    for seed, settings in enumerate(requests_at_once.SETTINGS):
+        with start(pipe, Fn_compute_blocks=1, **settings) as handle:
+            count = given.faults // kinds + (seed < given.faults % kinds)
+            places |= {*random_faults.stress(handle, lambda: pipe(6), count, seed)}
+    print(f"{given.faults} errors raised at {len(places)} places, the next generation as ever")
 
     def generate() -> None:
         pipe(4)

@@ -16,7 +16,7 @@ from diffusers import FirstBlockCacheConfig
 
 from cachedit_yaml import CacheditYamlError, CompileError, enable
 from tests import tiny
-from tests.runtime import models
+from tests.runtime import models, random_faults, requests_at_once
 from tests.runtime.models import (
     ALWAYS,
     NEVER,
@@ -107,6 +107,19 @@ def test_exception_in_flux(blocks: str, place: int) -> None:
         with pytest.raises(RuntimeError, match="broken"):
             tiny.run(pipe, "guided", steps=5)
         assert torch.equal(tiny.run(pipe, "guided", steps=5), wanted)
+
+
+@pytest.mark.parametrize("seed", range(len(requests_at_once.SETTINGS)))
+def test_exceptions_from_any_function(seed: int) -> None:
+    pipe = SmallPipeline(small())
+    pipe(6)
+    before = [dict(vars(item)) for item in (pipe.transformer, pipe.scheduler)]
+    settings = {"Fn_compute_blocks": 1, **requests_at_once.SETTINGS[seed]}
+    with start(pipe, **settings) as handle:
+        places = random_faults.stress(handle, lambda: pipe(6), 40, seed)
+    assert len(set(places)) > 20
+    for item, attributes in zip((pipe.transformer, pipe.scheduler), before, strict=True):
+        assert vars(item).keys() == attributes.keys()
 
 
 def test_exception_between_forwards() -> None:
