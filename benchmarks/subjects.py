@@ -66,8 +66,9 @@ def inputs(size: Size, steps: int, device: str = "cpu") -> list[dict[str, Any]]:
         "img_shapes": [[(1, side, side)]],
         "return_dict": False,
     }
-    times = [torch.tensor([1 - step / steps], device=device) for step in range(steps)]
-    return [{**fixed, "timestep": time} for time in times]
+    schedule = torch.tensor([1 - step / steps for step in range(steps)], device=device)
+    # As pipelines do: a view of the schedule.
+    return [{**fixed, "timestep": schedule[step].expand(1)} for step in range(steps)]
 
 
 def twin(model: torch.nn.Module) -> torch.nn.Module:

@@ -14,7 +14,7 @@ from cachedit_yaml.compiler.plan import TransformerPlan
 from cachedit_yaml.compiler.signature import parameters_of
 from cachedit_yaml.runtime.identity import Traces
 from cachedit_yaml.runtime.patching import Patch
-from cachedit_yaml.runtime.timesteps import Moment, moment
+from cachedit_yaml.runtime.timesteps import Moment, Reading
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,19 @@ class Forward:
     """One forward of a transformer, as it is called.
 
     Attributes:
-        timestep: gives its timestep; asked only where no scheduler tells.
+        timestep: its timestep; read only where no scheduler tells.
         name: the guidance branch that the pipeline announced.
         traces: the tensors that go into it.
     """
 
-    timestep: Callable[[], Any]
+    timestep: Reading
     name: str | None
     traces: Traces
 
     @property
     def moment(self) -> Moment | None:
         """Its timestep, if it can be read."""
-        return moment(self.timestep())
+        return self.timestep.moment
 
 
 class _CacheContext(Patch):

@@ -28,7 +28,7 @@ from cachedit_yaml.runtime.run import Run
 from cachedit_yaml.runtime.runs import MIXED, Runs
 from cachedit_yaml.runtime.schedule import Schedule
 from cachedit_yaml.runtime.schedulers import Schedulers
-from cachedit_yaml.runtime.timesteps import Event, TimestepClock, moment
+from cachedit_yaml.runtime.timesteps import Event, moment
 from cachedit_yaml.runtime.told import Told
 
 #: How many generations are remembered for people.
@@ -171,17 +171,17 @@ class Clock:
         schedule = Schedule(runs, caller.pipeline)
         if run.announced:
             run.announced = False
-            run.timesteps = TimestepClock(self._forwards)
+            run.timesteps = runs.timesteps()
             first = forward.moment if not runs.steps or schedule.cut_unknown else None
             if not runs.steps:
-                run.timesteps.see(first, forward.name)
+                run.timesteps.see(forward.timestep, forward.name)
             timesteps = schedule.executed(first)
             total = told[0] if timesteps is None and told is not None else None
             return self._begin(runs, run, schedule, timesteps, total, by_scheduler=True)
         begun = told is not None
         if told is not None:
-            run.timesteps = TimestepClock(self._forwards)
-            timesteps = schedule.put_in(forward.moment)
+            run.timesteps = runs.timesteps()
+            timesteps = schedule.put_in(forward.timestep)
             self._begin(runs, run, schedule, timesteps, told[0], by_scheduler=False)
         elif run.generation is not None and run.generation.by_scheduler:
             generation = run.generation
@@ -204,8 +204,8 @@ class Clock:
 
     def _after(self, runs: Runs, run: Run, forward: Forward, caller: Caller) -> Generation:
         """A forward after the last step: a loop of somebody's own, which steps no scheduler."""
-        run.timesteps = TimestepClock(self._forwards)
-        run.timesteps.see(forward.moment, forward.name)
+        run.timesteps = runs.timesteps()
+        run.timesteps.see(forward.timestep, forward.name)
         schedule = Schedule(runs, caller.pipeline)
         generation = self._begin(runs, run, schedule, None, None, by_scheduler=False)
         generation.after = True
@@ -222,24 +222,25 @@ class Clock:
     def _stands_still(run: Run, forward: Forward) -> bool:
         """Whether a forward belongs to a step that no scheduler has begun."""
         known = run.timesteps.knows(forward.name)
-        return run.timesteps.see(forward.moment, forward.name) is Event.STEP and known
+        return run.timesteps.see(forward.timestep, forward.name) is Event.STEP and known
 
     def _by_timestep(
         self, runs: Runs, run: Run, schedule: Schedule, forward: Forward, *, begun: bool
     ) -> Generation:
-        timestep, name = forward.moment, forward.name
-        event = run.timesteps.see(timestep, name)
+        name = forward.name
+        event = run.timesteps.see(forward.timestep, name)
         generation = run.generation
         if generation is None or (event is Event.GENERATION and not begun):
             # What the pipeline says of its own loop is nothing to one of somebody's own.
             after = generation is not None and generation.after
             total = None if runs.scheduler is None or after else schedule.looped
-            timesteps = schedule.put_in(timestep)
+            timesteps = schedule.put_in(forward.timestep)
             generation = self._begin(runs, run, schedule, timesteps, total, by_scheduler=False)
             generation.after = after
         elif event is Event.STEP:
             generation.end_step()
-        if timestep is None and (generation.total is None or not run.timesteps.counts(name)):
+        known = generation.total is not None and run.timesteps.counts(name)
+        if not known and not forward.timestep.given:
             generation.blind = True
         return generation
 

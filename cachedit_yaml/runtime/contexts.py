@@ -224,7 +224,7 @@ class BranchState:
         for tensor in stored:
             if isinstance(compared, torch.Tensor) and compared.device == tensor.device:
                 compared[(0,) * compared.ndim].add_(tensor.sum(dtype=torch.float32), alpha=0)
-            elif tensor.device.type == "cpu" and not tensor.isfinite().all():
+            elif tensor.device.type == "cpu" and not _finite(tensor):
                 self.record.diffs[self.last_step] = math.nan
                 self.forget()
                 return
@@ -298,3 +298,8 @@ def signature_of(*tensors: torch.Tensor | None) -> tuple[Any, ...]:
         (tensor.shape, tensor.dtype, tensor.device) if isinstance(tensor, torch.Tensor) else None
         for tensor in tensors
     )
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor of the CPU, where reading waits for nothing, holds numbers only."""
+    return math.isfinite(float(tensor.detach().sum(dtype=torch.float32).numpy()))

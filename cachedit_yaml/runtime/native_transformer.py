@@ -22,6 +22,7 @@ from cachedit_yaml.runtime.identity import traces_of
 from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.runtime.native_state import NativeState
 from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.timesteps import Reading
 from cachedit_yaml.runtime.transformer import (
     ForwardHook,
     needs_gradients,
@@ -109,7 +110,7 @@ class NativeTransformer:
             timestep = self.plan.timestep
             generation = clock.generation(
                 Forward(
-                    lambda: self._parameters.get(timestep, args, kwargs),
+                    Reading(lambda: self._parameters.get(timestep, args, kwargs)),
                     self.names.current(),
                     traces_of(self._parameters.named(args, kwargs), without=timestep),
                 ),

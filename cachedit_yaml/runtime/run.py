@@ -22,11 +22,11 @@ class Run:
         name: the request that the caller named.
     """
 
-    def __init__(self, forwards: int, name: str | None = None) -> None:
+    def __init__(self, timesteps: TimestepClock, name: str | None = None) -> None:
         self.generation: Generation | None = None
         self.announced = False
         self.stepped_to: int | None = None
-        self.timesteps = TimestepClock(forwards)
+        self.timesteps = timesteps
         self.latents: Trace | None = None
         self.name = name
         self._thread = weakref.ref(threading.current_thread())

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from cachedit_yaml.runtime.elements import Distances
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.identity import Traces, trace_of
 from cachedit_yaml.runtime.patching import Patch
@@ -67,6 +68,7 @@ class Runs:
     ) -> None:
         self._scheduler = None if scheduler is None else weakref.ref(scheduler)
         self._forwards = forwards
+        self._distances = Distances()
         self._end_step = end_step
         # Those that ran last are last.
         self._runs: list[Run] = []
@@ -104,6 +106,10 @@ class Runs:
     def _single(self) -> bool:
         """Whether a thread runs one request at a time, as far as anybody knows."""
         return self._scheduler is None or self._stateful
+
+    def timesteps(self) -> TimestepClock:
+        """What tells the steps of a run by the timesteps of its forwards."""
+        return TimestepClock(self._forwards, self._distances)
 
     def remove(self) -> None:
         """Restore the scheduler and drop everything."""
@@ -217,7 +223,7 @@ class Runs:
 
     def _new(self, name: str | None = None) -> Run:
         """A new run; what nobody can go on with goes."""
-        run = Run(self._forwards, name)
+        run = Run(self.timesteps(), name)
         for other in list(self._runs):
             # A scheduler without a state serves several, in turns.
             replaced = other.here and other.name is None and (self._single or not other.waits)
@@ -246,7 +252,7 @@ class Runs:
         """What a generation's forwards carried tells nothing any more: one of them raised."""
         for run in self._runs:
             if run.generation is generation:
-                run.timesteps = TimestepClock(self._forwards)
+                run.timesteps = self.timesteps()
 
     def current(self) -> Run | None:
         """The run of this thread's last forward."""

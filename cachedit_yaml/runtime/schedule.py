@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cachedit_yaml.runtime.runs import Runs
-from cachedit_yaml.runtime.timesteps import Moment
+from cachedit_yaml.runtime.timesteps import Moment, Reading
 
 
 class Schedule:
@@ -34,13 +34,16 @@ class Schedule:
         """Whether nobody says where among the scheduler's timesteps the loop begins."""
         return getattr(self._scheduler, "begin_index", None) is None and self.looped is None
 
-    def put_in(self, first: Moment | None) -> torch.Tensor | None:
+    def put_in(self, reading: Reading) -> torch.Tensor | None:
         """The timesteps that a pipeline has put into its scheduler without ``set_timesteps``.
 
         Args:
-            first: what the first forward carries: those of another schedule do not begin with it.
+            reading: what the first forward carries: those of another schedule do not begin with it.
         """
-        if first is None or getattr(self._scheduler, "timesteps", None) is self._seen:
+        if getattr(self._scheduler, "timesteps", None) is self._seen:
+            return None
+        first = reading.moment
+        if first is None:
             return None
         values = self.executed(first)
         return values if values is not None and float(values[0]) == first.largest else None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
 
 import torch
+
+from cachedit_yaml.runtime.elements import Distances, Element, element_of
 
 
 class Event(Enum):
@@ -30,6 +34,32 @@ class Moment(NamedTuple):
     tokens: int
 
 
+class Reading:
+    """The timestep of a forward, which is read where nothing else tells.
+
+    Args:
+        timestep: what the forward carries; asked for when it is wanted.
+    """
+
+    def __init__(self, timestep: Callable[[], Any]) -> None:
+        self._timestep = timestep
+
+    @functools.cached_property
+    def moment(self) -> Moment | None:
+        """Its value, if it can be read."""
+        return moment(self._timestep())
+
+    @property
+    def given(self) -> bool:
+        """Whether there is one that can be read, as far as that shows without reading it."""
+        return self.element is not None or self.moment is not None
+
+    @functools.cached_property
+    def element(self) -> Element | None:
+        """Where it lies in its schedule, if it does."""
+        return element_of(self._timestep())
+
+
 class TimestepClock:
     """A new timestep begins a step; one back on the other side begins a generation.
 
@@ -38,40 +68,62 @@ class TimestepClock:
 
     Args:
         forwards: forwards that make a step, for calls that carry no timestep; 0 if unknown.
+        distances: what is known of the schedules.
     """
 
-    def __init__(self, forwards: int) -> None:
+    def __init__(self, forwards: int, distances: Distances) -> None:
         self._forwards = forwards
+        self._distances = distances
         self._calls = 0
         self._names: set[str] = set()
-        self._last: Moment | None = None
+        self._element: Element | None = None
+        self._read: Moment | None = None
         self._direction = 0
 
-    def see(self, timestep: Moment | None, name: str | None) -> Event:
+    def see(self, reading: Reading, name: str | None) -> Event:
         """Look at one forward.
 
         Args:
-            timestep: the timestep that it carries.
+            reading: the timestep that it carries.
             name: the guidance branch that the pipeline announced.
         """
         self._calls += 1
-        if self._calls == 1:
-            event = Event.GENERATION
-        elif timestep is None or self._last is None:
-            event = self._by_count(name)
-        elif timestep == self._last:
-            event = Event.NOTHING
-        elif timestep.largest == self._last.largest:
-            event = self._by_tokens(timestep, self._last, name)
-        else:
-            direction = 1 if timestep.largest > self._last.largest else -1
-            event = Event.STEP if self._direction in (0, direction) else Event.GENERATION
-            self._direction = direction if event is Event.STEP else 0
-        self._last = timestep
+        event = Event.GENERATION if self._calls == 1 else self._compare(reading, name)
+        self._element = reading.element
+        # What is no element of a schedule may be gone or something else by the next forward.
+        self._read = reading.__dict__.get("moment") if reading.element else reading.moment
         if event is not Event.NOTHING:
             self._names.clear()
         if name is not None:
             self._names.add(name)
+        return event
+
+    def _compare(self, reading: Reading, name: str | None) -> Event:
+        before, now = self._element, reading.element
+        together = before is not None and now is not None and before.schedule == now.schedule
+        if before is not None and now is not None and together:
+            if before.offset == now.offset:
+                return Event.NOTHING
+            direction = self._distances.direction(before, now)
+            if direction and self._direction in (0, direction):
+                self._direction = direction
+                return Event.STEP
+        if before is not None and self._read is None:
+            if before.overwritten:
+                return Event.GENERATION
+            self._read = moment(before.tensor)
+        last, timestep = self._read, reading.moment
+        if timestep is None or last is None:
+            return self._by_count(name)
+        direction = (timestep.largest > last.largest) - (timestep.largest < last.largest)
+        if before is not None and now is not None and together:
+            self._distances.learn(before, now, direction)
+        if timestep == last:
+            return Event.NOTHING
+        if not direction:
+            return self._by_tokens(timestep, last, name)
+        event = Event.STEP if self._direction in (0, direction) else Event.GENERATION
+        self._direction = direction if event is Event.STEP else 0
         return event
 
     def knows(self, name: str | None) -> bool:
@@ -102,6 +154,9 @@ def moment(timestep: Any) -> Moment | None:
     """The timestep that a forward carries, if it can be read."""
     if isinstance(timestep, torch.Tensor):
         count = timestep.numel()
+        if count and not any(timestep.stride()):  # one number, expanded or not
+            value = float(timestep[(0,) * timestep.ndim])
+            return Moment(value, value, count)
         if count < 2:
             value = float(timestep) if count else None
         else:

@@ -28,6 +28,7 @@ from cachedit_yaml.runtime.identity import Traces, traces_of
 from cachedit_yaml.runtime.masks import UNTOLD, build_mask
 from cachedit_yaml.runtime.passes import DeviationError, ListPass
 from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.timesteps import Reading
 
 #: A forward that none of the pipelines known makes: more forwards than this within one step mean
 #: that the clock stands still, so they run uncached.
@@ -154,7 +155,9 @@ class TransformerRunner:
             traces = traces_of(self._parameters.named(args, kwargs), without=self.plan.timestep)
             generation = self.clock.generation(
                 Forward(
-                    lambda: self._parameters.get(self.plan.timestep, args, kwargs), name, traces
+                    Reading(lambda: self._parameters.get(self.plan.timestep, args, kwargs)),
+                    name,
+                    traces,
                 ),
                 caller,
             )

@@ -9,10 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cachedit_yaml.runtime.handle import Handle
 from tests.runtime import models
-from tests.runtime.models import ALWAYS, MASKED, SmallPipeline, adapter, small, start
+from tests.runtime.models import (
+    ALWAYS,
+    MASKED,
+    Small,
+    SmallPipeline,
+    adapter,
+    row,
+    small,
+    start,
+)
 
 #: What models are called with, of a noise level from 1 down to 0.
 CONVENTIONS: dict[str, Callable[[float], Any]] = {
@@ -71,6 +81,89 @@ def levels(count: int) -> list[float]:
 def steps(handle: Handle) -> list[int]:
     """How many steps each generation had."""
     return [max(len(b.executed_steps) for b in item.branches) for item in handle.history]
+
+
+class Readings(TorchDispatchMode):
+    """Counts the numbers that are read of tensors: on a GPU, each makes the host wait."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Count, and run."""
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+class Still(Small):
+    """Reads no timestep itself."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        """``[b x s x d]`` to ``[b x s x d]``."""
+        return super().forward(hidden_states)
+
+
+@torch.no_grad()
+def walk(model: Any, timesteps: list[torch.Tensor], forwards: int = 1) -> int:
+    """A generation over some timesteps; how many numbers it read."""
+    latents = models.noise()
+    with Readings() as readings:
+        for timestep in timesteps:
+            for _ in range(forwards):
+                latents = latents - 0.05 * model(latents, timestep)
+    return readings.count
+
+
+@pytest.mark.parametrize("batch", [None, 1, 2])
+@pytest.mark.parametrize("order", [1, -1])
+def test_elements_of_a_schedule_are_read_twice(order: int, batch: int | None) -> None:
+    """Two of them tell that their neighbours differ; and what differs in memory is another step."""
+    model = small(Still)
+    mask = {"mask": [1, 1, 0, 0, 1, 0, 0], "policy": "static"}
+    with start(model, adapter(), Fn_compute_blocks=1, max_warmup_steps=1, scm=mask) as handle:
+        for forwards in (1, 2):
+            schedule = torch.linspace(1000, 100, 7)
+            timesteps = [*schedule] if batch is None else [t.expand(batch) for t in schedule]
+            for turn in range(2):
+                handle.refresh(num_inference_steps=7)
+                assert walk(model, timesteps[::order], forwards) == (0 if turn else 2)
+                stats = handle.history[-1]
+                assert len(stats.branches) == forwards
+                assert all(item.cached_steps == (2, 3, 5, 6) for item in stats.branches)
+
+
+def test_generations_over_schedules() -> None:
+    """Without anybody who tells: back to the front of a schedule, over another one, and back up."""
+    model = small(Still)
+    with start(model, adapter(), **ALWAYS) as handle:
+        schedule = torch.linspace(1000, 100, 7)
+        for timesteps in (schedule, schedule, torch.linspace(900, 50, 5), schedule.flip(0)):
+            walk(model, [*timesteps])
+        assert steps(handle) == [7, 7, 5, 7]
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_elements_that_are_no_steps(interleaved: bool) -> None:
+    """A timestep for each guidance branch, beside each other in memory."""
+    model = small(Still)
+    schedule = torch.linspace(1000, 100, 6)
+    pairs = schedule.repeat_interleave(2).reshape(6, 2)
+    with start(model, adapter(), **ALWAYS) as handle:
+        for _ in range(2):
+            walk(model, [t for pair in pairs for t in (pair if interleaved else pair.clone())])
+        assert steps(handle) == [6, 6]
+        assert all(len(item.branches) == 2 for item in handle.history)
+
+
+def test_a_schedule_that_is_written_over() -> None:
+    model = small(Still)
+    schedule = torch.zeros(2)
+    with start(model, adapter(), **ALWAYS) as handle, torch.no_grad():
+        for step in range(5):
+            schedule.fill_(1000 - 100 * step)
+            model(models.noise(), schedule[step % 2])
+        assert not row(handle).cached_steps or steps(handle) == [5]
 
 
 @pytest.mark.parametrize("guided", [False, True])
