@@ -152,17 +152,14 @@ class TimestepClock:
 
 def moment(timestep: Any) -> Moment | None:
     """The timestep that a forward carries, if it can be read."""
-    if isinstance(timestep, torch.Tensor):
-        count = timestep.numel()
-        if count and not any(timestep.stride()):  # one number, expanded or not
-            value = float(timestep[(0,) * timestep.ndim])
-            return Moment(value, value, count)
-        if count < 2:
-            value = float(timestep) if count else None
-        else:
-            flat = timestep.detach().float()
-            value, mean = torch.stack((flat.max(), flat.mean())).tolist()
-            return Moment(value, mean, count)
-    else:
-        value = float(timestep) if isinstance(timestep, (int, float)) else None
-    return None if value is None else Moment(value, value, 1)
+    if isinstance(timestep, (int, float)):
+        return Moment(timestep, timestep, 1)
+    if not isinstance(timestep, torch.Tensor) or not timestep.numel():
+        return None
+    count = timestep.numel()
+    if count == 1 or not any(timestep.stride()):  # one number, expanded or not
+        value = float(timestep[(0,) * timestep.ndim])
+        return Moment(value, value, count)
+    flat = timestep.detach().float()
+    largest, mean = torch.stack((flat.max(), flat.mean())).tolist()
+    return Moment(largest, mean, count)
