@@ -295,6 +295,7 @@ class Clock:
         if generation is None or run.announced or again:
             return
         generation.by_scheduler = True
+        run.timesteps.rest()
         schedule = Schedule(runs, None)
         if generation.tick == 0 and generation.total is not None and generation.cut_unknown:
             # The first step tells where the loop began, if its forwards carried no timestep.

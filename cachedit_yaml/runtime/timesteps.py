@@ -126,6 +126,10 @@ class TimestepClock:
         self._direction = direction if event is Event.STEP else 0
         return event
 
+    def rest(self) -> None:
+        """A scheduler tells the steps: no timestep is held for comparison."""
+        self._element = self._read = None
+
     def knows(self, name: str | None) -> bool:
         """Whether a guidance branch has already run in the current step."""
         return name is None or name in self._names
