@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from cachedit_yaml.compiler.cache_dit_source import cache_dit_version
-from cachedit_yaml.compiler.settings import Layers, has_calibrator
-from cachedit_yaml.compiler.signature import parameters_of, plain_forward
+from cachedit_yaml.compiler.settings import Layers, Resolved, has_calibrator
+from cachedit_yaml.compiler.signature import Pattern, parameters_of, plain_forward
+from cachedit_yaml.language.cache_spec import StepMask
 from cachedit_yaml.language.spec import Transformer
 from cachedit_yaml.yaml.diagnostics import nearest
 
@@ -41,15 +42,13 @@ def unknown_arguments(where: str, module: torch.nn.Module, declared: Transformer
     return problems
 
 
-def settings_that_do_not_fit(
-    where: str, count: int, takes_encoder: bool, layers: Layers
-) -> list[str]:
+def settings_that_do_not_fit(where: str, count: int, pattern: Pattern, layers: Layers) -> list[str]:
     """The first setting that a block list of this length and pattern cannot have.
 
     Args:
         where: the block list, for messages.
         count: its blocks.
-        takes_encoder: whether they take encoder_hidden_states.
+        pattern: what they take and return.
         layers: its settings.
     """
     for resolved in layers.cases():
@@ -67,6 +66,40 @@ def settings_that_do_not_fit(
                 f"({resolved.origins['Bn_compute_blocks']}) is {resolved.fn + resolved.bn}; "
                 f"write at most {count} together"
             ]
-        if resolved.prune and not takes_encoder:
+        if resolved.fn == 0:
+            problem = _no_first_block(resolved, pattern)
+            if problem is not None:
+                return [f"{where}: {problem}"]
+        if resolved.prune and not pattern.takes_encoder:
             return [f"{where}: cache-dit's DBPrune fails with patterns 3, 4 and 5; use DBCache"]
     return []
+
+
+def _no_first_block(resolved: Resolved, pattern: Pattern) -> str | None:
+    """Why a list cannot do with F = 0."""
+    if resolved.scm is None or resolved.scm.policy != "static":
+        return (
+            f"with Fn_compute_blocks 0 ({resolved.origins['Fn_compute_blocks']}) no block has run "
+            "whose residual could decide; write scm: {preset: ..., policy: static}, or "
+            "Fn_compute_blocks: 1"
+        )
+    if resolved.prune:
+        return "DBPrune needs a first block; write Fn_compute_blocks: 1"
+    if pattern.returns_encoder and not pattern.takes_encoder:
+        return (
+            f"{pattern.name}: its first block makes the encoder hidden states, so it has to run; "
+            "write Fn_compute_blocks: 1"
+        )
+    return None
+
+
+def beside_a_mask(layers: Layers) -> list[str]:
+    """What somebody sets together with a static mask, which decides alone."""
+    return [
+        f"{name} has no effect beside the static mask ({layer.origin('scm')})"
+        for layer in layers.layers
+        for given in [dict(layer.settings.given())]
+        if isinstance(given.get("scm"), StepMask) and given["scm"].policy == "static"
+        for name in ("max_cached_steps", "max_continuous_cached_steps")
+        if name in given and layer.source(name) == layer.source("scm") and given[name] >= 0
+    ]

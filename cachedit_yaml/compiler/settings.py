@@ -64,6 +64,10 @@ class Layer:
         place = self.places.get((*self.path, name), self.file)
         return f"{place}: {self.label}" if self.label else place
 
+    def source(self, name: str) -> str:
+        """The file that one setting came from."""
+        return self.places.get((*self.path, name), self.file).rpartition(":")[0]
+
 
 @dataclass(frozen=True)
 class Resolved:

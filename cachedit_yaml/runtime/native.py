@@ -106,21 +106,13 @@ def _list_problems(item: ListPlan, report: LoopReport, separate: bool) -> list[s
             "takes it from"
         ]
     for resolved in item.layers.cases():
+        if resolved.fn == 0:
+            return [f"{item.where}: cache-dit always runs a first block; Fn_compute_blocks is 0"]
         if resolved.values["cfg_compute_first"] and (
             not separate or resolved.values["cfg_diff_compute_separate"]
         ):
             return [
                 f"{item.where}: cfg_compute_first needs guidance: separate in the adapter, and "
                 "cfg_diff_compute_separate: false"
-            ]
-        scm, values = resolved.scm, resolved.values
-        limits = [
-            name
-            for name in ("max_cached_steps", "max_continuous_cached_steps")
-            if values[name] >= 0
-        ]
-        if scm is not None and scm.policy == "static" and limits:
-            return [
-                f"{item.where}: cache-dit ignores {limits[0]} under a static mask; set it to -1"
             ]
     return []

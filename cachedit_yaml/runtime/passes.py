@@ -1,9 +1,10 @@
 """One run through a block list: which blocks run, which return their inputs.
 
 With F = Fn_compute_blocks and B = Bn_compute_blocks of N blocks, blocks 0..F-1 and N-B..N-1 always
-run. After block F-1 cache-dit decides. On a hit the blocks between return their inputs and the
-last of them returns what cache-dit makes of the stored residual; on a miss they run and what they
-added is stored. The transformer's own loop, with whatever else its body does, is left alone.
+run. After block F-1 cache-dit decides; with F = 0 a static mask does, before the first block. On a
+hit the blocks between return their inputs and the last of them returns what cache-dit makes of the
+stored residual; on a miss they run and what they added is stored. The transformer's own loop, with
+whatever else its body does, is left alone.
 """
 
 from __future__ import annotations
@@ -117,9 +118,11 @@ class ListPass:
         record.total_blocks += 1
         if self.fn <= index < self.end:
             if not self.decided:
-                # The loop left block F-1 out (skipped layers): the last one before it decides.
                 self.decided = True
-                if self.fn_output is not None:
+                if self.fn == 0:
+                    self._follow_mask(args, kwargs)
+                elif self.fn_output is not None:
+                    # The loop left block F-1 out (skipped layers): the last one before it decides.
                     hidden, self.encoder = self.runner.split(self.fn_output)
                     self._decide(hidden)
             return self._middle(index, inner, args, kwargs)
@@ -140,6 +143,17 @@ class ListPass:
         else:
             self.fn_output = output
         return output
+
+    def _follow_mask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Decide with F = 0, where no block has run whose residual could be looked at."""
+        binding, branch = self.runner.plan.binding, self.branch
+        if branch.unfit is not None:
+            return
+        hidden = binding.hidden.get(args, kwargs)
+        encoder = binding.encoder.get(args, kwargs) if binding.encoder else None
+        if branch.fits(hidden, encoder) and branch.mask_hits():
+            self.hit = True
+            branch.mark_hit()
 
     def _decide(self, hidden: torch.Tensor) -> None:
         entry = self.entry

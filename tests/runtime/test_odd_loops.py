@@ -11,9 +11,11 @@ from cachedit_yaml.compiler.settings import has_calibrator
 from cachedit_yaml.errors import CacheRuntimeError, CompileError
 from tests.runtime import models, odd_models
 from tests.runtime.models import ALWAYS, NEVER, SmallPipeline, adapter, calls, row, rows, start
-from tests.runtime.odd_models import STEADY, Double, Fickle, Interleaved, Odd, Skips
+from tests.runtime.odd_models import STEADY, Double, Fickle, GivesEncoder, Interleaved, Odd, Skips
 
 STEPS = 5
+#: Two steps are computed, and the others served from the cache.
+FIRST = {"max_warmup_steps": 1, "scm": {"mask": [1, 1, 0, 0, 0], "policy": "static"}}
 
 
 def spec_of(cls: type[Odd], **more: Any) -> Any:
@@ -73,6 +75,54 @@ def test_right_with_hits(cls: type[Odd], inference: bool) -> None:
             assert torch.equal(outputs[0], plain)
             for output in outputs:
                 torch.testing.assert_close(output, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("bn", [0, 2])
+@pytest.mark.parametrize("cls", [cls for cls in STEADY if cls is not GivesEncoder])
+def test_no_block_runs_under_a_mask(cls: type[Odd], bn: int, inference: bool) -> None:
+    """With F = 0 a static mask decides: exact where it computes, and B blocks run where it hits."""
+    if bn and cls is Skips:
+        return  # the last B blocks take what the first have returned
+    model = cls()
+    plain = forwards(model)[0]
+    with calls(*model.blocks) as seen:
+        forwards(model)
+        each = len(seen) // (STEPS * len(model.blocks))
+        for calibrator in CALIBRATORS:
+            if calibrator == {"type": "foca"} and not has_calibrator("foca"):
+                continue
+            settings = {**FIRST, "Fn_compute_blocks": 0, "Bn_compute_blocks": bn}
+            with start(model, spec_of(cls), **settings, calibrator=calibrator) as handle:
+                handle.refresh(num_inference_steps=STEPS)
+                forwards(model, inference=inference)  # may show that blocks write over their input
+                handle.refresh(num_inference_steps=STEPS)
+                seen.clear()
+                outputs = forwards(model, inference=inference)
+                assert [item.cached_steps for item in handle.stats().branches] == [(2, 3, 4)] * each
+                assert len(seen) == each * (2 * len(model.blocks) + 3 * bn)
+            assert torch.equal(outputs[0], plain)
+            assert torch.equal(outputs[1], plain)
+            for output in outputs:
+                torch.testing.assert_close(output, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({}, "no block has run whose residual could decide"),
+        ({"scm": "fast"}, "no block has run whose residual could decide"),
+        ({"scm": {"preset": "fast", "policy": "static"}, "cache_type": "DBPrune"}, "DBPrune needs"),
+    ],
+)
+def test_no_first_block_and_nothing_that_decides(settings: dict[str, Any], text: str) -> None:
+    with pytest.raises(CompileError, match=text):
+        start(models.small(), adapter(), Fn_compute_blocks=0, **settings)
+    mask = {"scm": {"preset": "fast", "policy": "static"}}
+    with pytest.raises(CompileError, match="its first block makes the encoder hidden states"):
+        start(GivesEncoder(), spec_of(GivesEncoder), Fn_compute_blocks=0, **mask)
+    with pytest.raises(CompileError, match="cache-dit always runs a first block"):
+        start(models.small(), adapter(), Fn_compute_blocks=0, **mask, execution="native")
 
 
 @pytest.mark.parametrize("cls", STEADY)

@@ -262,4 +262,16 @@ RULES: Final = (
         ADAPTER + "profiles: {fast: {residual_diff_threshold: 0.3, "
         "measured: {model: org/name, steps: 50, psnr: {pooled: 35.5, worst: 31.0}}}}\n",
     ),
+    Rule(
+        "CY221",
+        "decided-by-nothing",
+        "error",
+        "meaning",
+        "No first block runs, and no static mask decides.",
+        "A step is served from the cache where the residual of the first F blocks has changed "
+        "little. With F = 0 there is none, so a mask has to say which steps are computed.",
+        "Give it a static mask, or a first block.",
+        ADAPTER + "cache: {Fn_compute_blocks: 0, scm: fast}\n",
+        ADAPTER + "cache: {Fn_compute_blocks: 0, scm: {preset: fast, policy: static}}\n",
+    ),
 )

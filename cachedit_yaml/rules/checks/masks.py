@@ -18,10 +18,35 @@ _IGNORED_BY_STATIC: Final = (
 
 def check(context: Context) -> None:
     """What `steps` entries make of the warm-up that they inherit."""
+    _nothing_decides(context)
     for index, step in enumerate(items(context.data.get("steps"))):
         bound = mapping(step).get("max_steps")
         if is_count(bound) and bound > 1 and "max_warmup_steps" not in mapping(step):
             _inherited_warmup(context, ("steps", index), bound)
+
+
+def _nothing_decides(context: Context) -> None:
+    """F = 0 without a static mask, as far as one file tells."""
+    common = mapping(context.data.get("cache"))
+    for path, settings in context.layers():
+        outer = common
+        if path[0] == "transformers" and path[2:] != ("params",):
+            own = mapping(context.named[str(path[1])].get("params"))
+            outer = {**common, **own}
+        elif path[-2:-1] == ("lists",):
+            outer = {**common, **mapping(mapping(context.data["profiles"]).get(str(path[1])))}
+        both = {**outer, **settings}
+        mask = both.get("scm")
+        static = isinstance(mask, Mapping) and mask.get("policy") == "static"
+        name = next((n for n in ("Fn_compute_blocks", "scm") if n in settings), None)
+        if name is None or both.get("Fn_compute_blocks") != 0 or static:
+            continue
+        context.report(
+            "decided-by-nothing",
+            "with F = 0 no block has run whose residual could decide, and there is no static mask",
+            (*path, name),
+            hint="write 'scm: {preset: medium, policy: static}', or 'Fn_compute_blocks: 1'",
+        )
 
 
 def _inherited_warmup(context: Context, path: KeyPath, bound: int) -> None:
