@@ -7,7 +7,6 @@ import torch
 from cachedit_yaml.compiler.cache_dit_source import cache_dit_version
 from cachedit_yaml.compiler.settings import Layers, Resolved, has_calibrator
 from cachedit_yaml.compiler.signature import Pattern, parameters_of, plain_forward
-from cachedit_yaml.language.cache_spec import StepMask
 from cachedit_yaml.language.spec import Transformer
 from cachedit_yaml.yaml.diagnostics import nearest
 
@@ -77,7 +76,7 @@ def settings_that_do_not_fit(where: str, count: int, pattern: Pattern, layers: L
 
 def _no_first_block(resolved: Resolved, pattern: Pattern) -> str | None:
     """Why a list cannot do with F = 0."""
-    if resolved.scm is None or resolved.scm.policy != "static":
+    if not resolved.static:
         return (
             f"with Fn_compute_blocks 0 ({resolved.origins['Fn_compute_blocks']}) no block has run "
             "whose residual could decide; write scm: {preset: ..., policy: static}, or "
@@ -91,15 +90,3 @@ def _no_first_block(resolved: Resolved, pattern: Pattern) -> str | None:
             "write Fn_compute_blocks: 1"
         )
     return None
-
-
-def beside_a_mask(layers: Layers) -> list[str]:
-    """What somebody sets together with a static mask, which decides alone."""
-    return [
-        f"{name} has no effect beside the static mask ({layer.origin('scm')})"
-        for layer in layers.layers
-        for given in [dict(layer.settings.given())]
-        if isinstance(given.get("scm"), StepMask) and given["scm"].policy == "static"
-        for name in ("max_cached_steps", "max_continuous_cached_steps")
-        if name in given and layer.source(name) == layer.source("scm") and given[name] >= 0
-    ]

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 
-from cachedit_yaml.compiler.checks import beside_a_mask, settings_that_do_not_fit, unknown_arguments
+from cachedit_yaml.compiler.checks import settings_that_do_not_fit, unknown_arguments
 from cachedit_yaml.compiler.matching import class_matches, classes_of, split_names
 from cachedit_yaml.compiler.paths import MISSING, condition_holds, explain_missing, follow
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
@@ -320,7 +320,6 @@ class _Compiler:
             cache_config=self.cache_config,
         )
         self.problems += settings_that_do_not_fit(where, len(blocks), pattern, layers)
-        self.notes += [f"{where}: {text}" for text in beside_a_mask(layers)]
         held = tuple(weakref.ref(item) for item in (*blocks, holder))
         return ListPlan(list_path, where, held, pattern, binding, layers)
 

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cachedit_yaml.compiler.cache_dit_source import cache_dit_version, config_fields
 from cachedit_yaml.errors import ConfigError
@@ -37,6 +37,9 @@ EXPRESSED_ELSEWHERE: Mapping[str, str] = {
     "steps_computation_mask": "scm",
     "steps_computation_policy": "scm.policy",
 }
+
+#: Limits of how many steps are served from the cache.
+LIMITS: Final = ("max_cached_steps", "max_continuous_cached_steps")
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,9 @@ class Layer:
         place = self.places.get((*self.path, name), self.file)
         return f"{place}: {self.label}" if self.label else place
 
-    def source(self, name: str) -> str:
-        """The file that one setting came from."""
-        return self.places.get((*self.path, name), self.file).rpartition(":")[0]
+    def of_defaults(self, name: str) -> bool:
+        """Whether one setting is a default of every adapter."""
+        return self.places.get((*self.path, name), self.file).startswith("defaults.yaml:")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,11 @@ class Resolved:
         """The step computation mask, as declared."""
         mask: StepMask | None = self.values.get("scm")
         return mask
+
+    @property
+    def static(self) -> bool:
+        """Whether a mask alone decides, so that no difference is looked at."""
+        return self.scm is not None and self.scm.policy == "static"
 
     def cache_config(
         self,
@@ -188,6 +196,11 @@ def cache_dit_defaults() -> Mapping[str, Any]:
     return values and {**values, "cache_type": "DBCache", "scm": None, "calibrator": None}
 
 
+def _weaker(one: tuple[int, bool], other: tuple[int, bool]) -> bool:
+    """Whether what was said first counts for less: a weaker layer, or a default beside none."""
+    return one[0] < other[0] or one[1] < other[1]
+
+
 @dataclass(frozen=True)
 class Layers:
     """All layers of one block list, weakest first."""
@@ -204,14 +217,21 @@ class Layers:
         known = cache_dit_defaults()
         values = dict(known)
         origins = dict.fromkeys(values, f"cache-dit {cache_dit_version()}" if known else "")
-        for layer in self.layers:
+        said: dict[str, tuple[int, bool]] = {}
+        for rank, layer in enumerate(self.layers):
             if layer.max_steps is not None and (num_steps is None or num_steps > layer.max_steps):
                 continue
             for name, value in layer.settings.given():
                 if name in known or not known:
                     values[name] = value
                     origins[name] = layer.origin(name)
-        return Resolved(values, origins)
+                    said[name] = rank, not layer.of_defaults(name)
+        resolved = Resolved(values, origins)
+        for name in LIMITS:
+            # What somebody wrote for decisions by difference is no limit of a mask laid over it.
+            if resolved.static and name in said and _weaker(said[name], said["scm"]):
+                values[name], origins[name] = known.get(name, -1), origins["scm"]
+        return resolved
 
 
 def layers_for(

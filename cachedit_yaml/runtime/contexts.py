@@ -153,11 +153,11 @@ class BranchState:
             # This step's or the stored one's: neither is worth anything.
             self.forget()
             return False
-        return hit
+        return hit and not self._past_limit()
 
     def mask_hits(self) -> bool:
         """Whether a static mask, which looks at no residual, serves this step from the cache."""
-        return self.static and bool(self.manager.can_cache(None))
+        return self.static and bool(self.manager.can_cache(None)) and not self._past_limit()
 
     def _can_hit_with(self, diff: float, residual: torch.Tensor) -> bool:
         """Decide by another branch's difference, under this branch's own limits."""
@@ -167,6 +167,15 @@ class BranchState:
         if allowed and diff > 0:
             self.context.accumulated_residual_diff += diff
         return allowed and similar
+
+    def _past_limit(self) -> bool:
+        """Whether a limit is reached that cache-dit leaves out under a static mask."""
+        config, context = self.context.cache_config, self.context
+        if not self.static:
+            return False
+        most, in_a_row = config.max_cached_steps, config.max_continuous_cached_steps
+        cached, running = len(context.cached_steps), context.continuous_cached_steps
+        return bool(0 <= most <= cached or 0 <= in_a_row <= running)
 
     def mark_hit(self) -> None:
         """Record that this step is served from the cache."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from cachedit_yaml.compiler.loops import LoopReport, inspect_loop
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
+from cachedit_yaml.compiler.settings import LIMITS
 from cachedit_yaml.errors import CompileError
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
@@ -114,5 +115,10 @@ def _list_problems(item: ListPlan, report: LoopReport, separate: bool) -> list[s
             return [
                 f"{item.where}: cfg_compute_first needs guidance: separate in the adapter, and "
                 "cfg_diff_compute_separate: false"
+            ]
+        limits = [name for name in LIMITS if resolved.values[name] >= 0]
+        if resolved.static and limits:
+            return [
+                f"{item.where}: cache-dit ignores {limits[0]} under a static mask; set it to -1"
             ]
     return []

@@ -169,7 +169,7 @@ BAD_VALUES = [
     _cache("threshold-negative", "residual_diff_threshold: -0.1", "out-of-range", 28, "at least 0"),
     _cache("nan", "residual_diff_threshold: .nan", "out-of-range", 28, "nan"),
     _cache("inf", "max_accumulated_residual_diff_threshold: .inf", "out-of-range", 44, "above 0"),
-    _cache("no-first-blocks", "Fn_compute_blocks: 0", "out-of-range", 22, "from 1 to 1000"),
+    _cache("no-first-blocks", "Fn_compute_blocks: -1", "out-of-range", 22, "from 0 to 1000"),
     _cache("number-in-quotes", "max_warmup_steps: '4'", "wrong-type", 21, "write 4 without quotes"),
     _cache("underscores", "max_warmup_steps: 1_000", "wrong-type", 21, "write 1000"),
     _cache("fraction-of-a-step", "max_warmup_steps: 2.5", "wrong-type", 21, "a whole number"),
@@ -470,7 +470,7 @@ BAD_RULES = [
 ODD = [
     _cache(
         "static-and-limit",
-        "{scm: {preset: fast, policy: static}, max_cached_steps: 3}",
+        "{scm: {preset: fast, policy: static}, max_accumulated_residual_diff_threshold: 3.0}",
         "ignored",
         41,
         "no effect",

@@ -86,9 +86,10 @@ def test_the_version_has_its_own_error(tmp_path: Path) -> None:
 
 
 def test_warnings_do_not_stop_loading(tmp_path: Path) -> None:
-    text = HEAD + "cache: {scm: {preset: fast, policy: static}, max_cached_steps: 2}\n"
+    mask = "scm: {preset: fast, policy: static}"
+    text = HEAD + f"cache: {{{mask}, max_accumulated_residual_diff_threshold: 2.0}}\n"
     path = write(tmp_path, a=text) / "a.yaml"
-    assert load_adapter(path).cache.max_cached_steps == 2
+    assert load_adapter(path).cache.max_accumulated_residual_diff_threshold == 2.0
     assert [item.severity for item in read_adapter(path).diagnostics] == ["warning"]
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import cache_dit
 import pytest
 
+from cachedit_yaml import enable, load_adapter
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import StepMask
 from cachedit_yaml.runtime.masks import build_mask, is_sound, longest_gap, preset_mask, rescale
 from tests.runtime import models
-from tests.runtime.models import SmallPipeline, adapter, small, start
+from tests.runtime.models import SmallPipeline, small, start
 
 PRESETS = ("slow", "medium", "fast", "ultra")
 
@@ -124,17 +125,48 @@ def test_a_mask_needs_the_number_of_steps() -> None:
 
 
 @pytest.mark.parametrize("limit", [{"max_continuous_cached_steps": 2}, {"max_cached_steps": 4}])
-def test_a_static_mask_decides_alone(limit: dict[str, int]) -> None:
-    """As in cache-dit; the plan says what has no effect where both were given together."""
+def test_a_static_mask_heeds_the_limits(limit: dict[str, int]) -> None:
+    """cache-dit ignores them; native execution, which cannot do otherwise, refuses."""
     pipe = SmallPipeline(small())
     scm = {"preset": "ultra", "policy": "static"}
     with start(pipe, Fn_compute_blocks=1, scm=scm, **limit) as handle:
         pipe(28)
-        mask = preset_mask("ultra", 28)
-        assert models.row(handle).cached_steps == tuple(i for i in range(28) if not mask[i])
-        assert f"{next(iter(limit))} has no effect beside the static mask" in str(handle.plan.notes)
-    with start(pipe, adapter(cache=limit), Fn_compute_blocks=1, scm=scm) as handle:
-        assert not handle.plan.notes
+        cached = models.row(handle).cached_steps
+    if "max_cached_steps" in limit:
+        assert len(cached) == 4
+    else:
+        flags = [0 if step in cached else 1 for step in range(28)]
+        assert longest_gap(flags) == 2
+    with pytest.raises(Exception, match="under a static mask; set it to -1"):
+        start(SmallPipeline(small()), execution="native", Fn_compute_blocks=1, scm=scm, **limit)
+
+
+@pytest.mark.parametrize("steps", [8, 28])
+@pytest.mark.parametrize("where", ["adapter", "profile", "caller"])
+def test_limits_of_what_a_static_mask_is_laid_over_are_none(where: str, steps: int) -> None:
+    """They were written for decisions by difference, in the adapter or in ``defaults.yaml``."""
+    scm = {"preset": "ultra", "policy": "static"}
+    mask = preset_mask("ultra", steps)
+    data = {
+        "schema": 1,
+        "name": "small",
+        "pipelines": ["SmallPipeline"],
+        "transformers": {"transformer": {"blocks": {"blocks": "Pattern_3"}}},
+        "cache": {"Fn_compute_blocks": 1},
+    }
+    if where == "adapter":
+        data["cache"] = {"Fn_compute_blocks": 1, "scm": scm}
+    else:
+        data["cache"] = {"Fn_compute_blocks": 1, "max_cached_steps": 1}
+        data["profiles"] = {"masked": {"scm": scm}}
+    pipe = SmallPipeline(small())
+    profile = "masked" if where == "profile" else None
+    settings = {"scm": scm} if where == "caller" else {}
+    settings["max_warmup_steps"] = 1
+    with enable(pipe, load_adapter(data), profile=profile, cache_config=settings) as handle:
+        pipe(steps)
+        cached = models.row(handle).cached_steps
+    assert cached == tuple(step for step in range(steps) if not mask[step])
 
 
 def test_a_dynamic_mask_asks_the_difference() -> None:

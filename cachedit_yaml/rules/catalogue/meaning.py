@@ -53,8 +53,10 @@ RULES: Final = (
         "A setting has no effect next to another one.",
         "Somebody who tunes it will see no change and wonder.",
         "Remove it, or the setting that takes its effect away.",
-        ADAPTER + "cache: {scm: {preset: fast, policy: static}, max_cached_steps: 4}\n",
-        ADAPTER + "cache: {scm: {preset: fast, policy: dynamic}, max_cached_steps: 4}\n",
+        ADAPTER + "cache: {scm: {preset: fast, policy: static}, "
+        "max_accumulated_residual_diff_threshold: 4.0}\n",
+        ADAPTER + "cache: {scm: {preset: fast, policy: dynamic}, "
+        "max_accumulated_residual_diff_threshold: 4.0}\n",
     ),
     Rule(
         "CY204",

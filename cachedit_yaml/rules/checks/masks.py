@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from cachedit_yaml.rules.checks.context import Context, is_count, items, mapping
 from cachedit_yaml.yaml.diagnostics import KeyPath
-
-#: A static mask decides each step, so these have nothing left to limit.
-_IGNORED_BY_STATIC: Final = (
-    "max_cached_steps",
-    "max_continuous_cached_steps",
-    "max_accumulated_residual_diff_threshold",
-)
 
 
 def check(context: Context) -> None:
@@ -70,15 +63,15 @@ def check_one(context: Context, data: Mapping[str, Any], path: KeyPath) -> None:
     scm = mapping(data.get("scm"))
     here: KeyPath = (*path, "scm")
     if scm.get("policy") == "static":
-        for name in _IGNORED_BY_STATIC:
-            if data.get(name, -1) not in (-1, None):
-                context.report(
-                    "ignored",
-                    f"{name!r} has no effect beside a static mask",
-                    (*path, name),
-                    key=True,
-                    related=("the mask", (*here, "policy")),
-                )
+        name = "max_accumulated_residual_diff_threshold"
+        if data.get(name) is not None:
+            context.report(
+                "ignored",
+                f"{name!r} has no effect beside a static mask",
+                (*path, name),
+                key=True,
+                related=("the mask", (*here, "policy")),
+            )
     bound = data.get("max_steps") if is_count(data.get("max_steps")) else None
     mask = items(scm.get("mask"))
     if mask:
