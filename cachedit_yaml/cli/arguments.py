@@ -31,6 +31,18 @@ def add_adapters(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Declare the modules that hold classes of one's own."""
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="a module, or its .py file, with pipelines and models of your own; several times",
+    )
+
+
 def add_engine(parser: argparse.ArgumentParser, **more: Any) -> None:
     """Declare the engine; its name may be written with dashes, as packages are."""
     parser.add_argument("--engine", choices=NAMES, type=lambda text: text.replace("-", "_"), **more)

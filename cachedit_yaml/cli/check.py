@@ -13,6 +13,7 @@ from cachedit_yaml.cli.arguments import (
     add_call,
     add_engine,
     add_format,
+    add_import,
     add_jobs,
     add_model,
 )
@@ -61,6 +62,7 @@ _COLUMNS = ("exact", "hits", "native", "restored")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_import(parser)
     add_adapters(parser)
     parser.add_argument(
         "--only",

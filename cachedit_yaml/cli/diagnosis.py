@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from cachedit_yaml import __version__
 from cachedit_yaml.cli.facts import measured
+from cachedit_yaml.compiler.own import find_own
 from cachedit_yaml.compiler.versions import installed_version
 from cachedit_yaml.engines import engines, find_engine
 from cachedit_yaml.engines.protocol import Engine, Plugin
@@ -216,11 +217,11 @@ def _why_not(entry: Entry, taken: Entry | None, chain: Sequence[str], engine: st
 
 def _bases(pipeline: str) -> Sequence[str]:
     """The names of a pipeline class and its bases, where diffusers has it."""
-    if installed_version("diffusers") is None:
-        return [pipeline]
-    import diffusers
+    found: Any = find_own(pipeline)
+    if found is None and installed_version("diffusers") is not None:
+        import diffusers
 
-    found = getattr(diffusers, pipeline, None)
+        found = getattr(diffusers, pipeline, None)
     return class_names(found) if isinstance(found, type) else [pipeline]
 
 

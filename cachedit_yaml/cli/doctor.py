@@ -7,7 +7,7 @@ import dataclasses
 import textwrap
 from typing import Final
 
-from cachedit_yaml.cli.arguments import add_engine, add_format
+from cachedit_yaml.cli.arguments import add_engine, add_format, add_import
 from cachedit_yaml.cli.diagnosis import Diagnosis, diagnose
 from cachedit_yaml.cli.output import count, print_json
 from cachedit_yaml.engines import find_engine
@@ -28,6 +28,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_import(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--pipeline", metavar="CLASS", help="the class of a pipeline")
     which.add_argument("--model", metavar="DIR", help="the folder of a pipeline")

@@ -11,6 +11,7 @@ from cachedit_yaml.cli.arguments import (
     add_adapter,
     add_engine,
     add_format,
+    add_import,
     add_model,
     add_settings,
     positive,
@@ -56,6 +57,7 @@ _GUIDANCE: Final = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_import(parser)
     add_adapter(parser, nargs="?")
     parser.add_argument(
         "--pipeline",

@@ -159,6 +159,10 @@ def _dispatch(arguments: list[str]) -> int:
             parser.print_help(sys.stderr)
             return WRONG_USE
         args.adapters = [*args.adapters, *args.adapters_after]
+        if getattr(args, "modules", None):
+            from cachedit_yaml.compiler.own import import_modules
+
+            import_modules(args.modules)
         with _no_collection() if COMMANDS[name].short else contextlib.nullcontext():
             return int(module.run(args))
     except ImportError as error:

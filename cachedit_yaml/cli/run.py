@@ -7,7 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.cli.arguments import add_call, add_format, add_model, add_settings, positive
+from cachedit_yaml.cli.arguments import (
+    add_call,
+    add_format,
+    add_import,
+    add_model,
+    add_settings,
+    positive,
+)
 from cachedit_yaml.cli.named import find_one
 from cachedit_yaml.cli.output import check_file, make_folder, print_json, say
 from cachedit_yaml.errors import CacheditYamlError, ConfigError
@@ -35,6 +42,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_import(parser)
     add = parser.add_argument
     add_model(parser, required=True, help="folder of a diffusers pipeline (with model_index.json)")
     add(

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final, TextIO
 
-from cachedit_yaml.cli.arguments import add_adapters
+from cachedit_yaml.cli.arguments import add_adapters, add_import
 from cachedit_yaml.cli.named import STDIN
 from cachedit_yaml.cli.output import check_file, quiet_libraries, say
 from cachedit_yaml.cli.validation.formats import human
@@ -41,6 +41,7 @@ Under GITHUB_ACTIONS findings become annotations as well.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_import(parser)
     add_adapters(parser)
     parser.add_argument(
         "--format",

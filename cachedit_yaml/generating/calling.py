@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from cachedit_yaml.generating.loading import UsageError
 from cachedit_yaml.language.spec import CacheSettings
+from cachedit_yaml.probe.classes import ProbeError
+from cachedit_yaml.probe.limits import LimitError
+from cachedit_yaml.probe.values import Maker
 from cachedit_yaml.rules.load import parse_settings
 from cachedit_yaml.yaml.diagnostics import nearest, one_of
 from cachedit_yaml.yaml.reader import read_text
@@ -99,13 +102,25 @@ def build_call(pipeline: Any, wishes: Wishes) -> Call:
         name = next((name for name in _GUIDANCE if name in parameters), _GUIDANCE[0])
         put("--guidance", name, wishes.guidance)
     for name, value in (wishes.more or {}).items():
-        put("--arg", name, value)
+        put("--arg", name, _made(name, value))
     if "output_type" in parameters:
         given.setdefault("output_type", "pil")
     _check_needed(cls, parameters, given)
     count = max(len(names), 1)
     seeds = [wishes.seed + index for index in range(count)] if "generator" in parameters else []
     return Call(given, seeds, names or [cls], "num_inference_steps" in parameters)
+
+
+def _made(name: str, value: Any) -> Any:
+    """What a value stands for.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        return Maker({}, 1).make(value, (name,))
+    except (ProbeError, LimitError) as error:
+        raise UsageError(f"--arg {error}") from None
 
 
 def settings_of(pairs: Sequence[str]) -> CacheSettings | None:
@@ -205,6 +220,7 @@ def _check_needed(cls: str, parameters: Mapping[str, Any], given: Mapping[str, A
             raise UsageError(f"{cls} needs {option}")
     if needed:
         raise UsageError(
-            f"{cls} needs {', '.join(needed)}; give it with --arg NAME=VALUE, if it "
-            "is plain data; for images and tensors use the Python interface"
+            f"{cls} needs {', '.join(needed)}; give it with --arg NAME=VALUE, where a value is "
+            "plain data or stands for a tensor or a picture as in a probe: "
+            f"--arg '{needed[0]}={{randn: [1, 77, 768]}}'; for others use the Python interface"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import warnings
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cachedit_yaml.compiler.own import find_own
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError
 
 
@@ -53,14 +55,40 @@ def load_pipeline(
             parts = {name: None for name, entry in index.items() if entry == [None, None]}
             if not weights:
                 parts |= light_parts(folder)
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(
+            pipeline = _pipeline_class(diffusers, index).from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, **options, **parts
             )
             return pipeline.to(device) if weights else pipeline
     except ImportError:
         raise
+    except UsageError as error:
+        raise UsageError(f"{folder}: {error}") from None
     except Exception as error:
         raise CouldNotRunError(f"cannot load {folder}: {one_line(error)}") from None
+
+
+def _pipeline_class(diffusers: Any, index: dict[str, Any]) -> Any:
+    """The class that a folder was saved from.
+
+    Raises:
+        UsageError: nobody knows it.
+    """
+    name = index["_class_name"]
+    own = find_own(name)
+    if own is not None or hasattr(diffusers, name):
+        return own or diffusers.DiffusionPipeline
+    # diffusers imports the modules of the parts; a pipeline mostly lies beside its transformer.
+    entries = [item for item in index.values() if isinstance(item, list) and len(item) == 2]
+    modules = {item[0] for item in entries if isinstance(item[0], str) and item[0].isidentifier()}
+    for module in sorted(modules - {"diffusers", "transformers"}):
+        with suppress(ImportError):
+            cls = getattr(importlib.import_module(module), name, None)
+            if isinstance(cls, type) and issubclass(cls, diffusers.DiffusionPipeline):
+                return cls
+    raise UsageError(
+        f"it was saved from {name}, which is no class of diffusers; name its module with "
+        "--import MODULE"
+    )
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
@@ -91,8 +119,6 @@ def check_folder(folder: Path) -> dict[str, Any]:
 
 def light_parts(folder: Path) -> dict[str, Any]:
     """The models of a pipeline without their weights, those that can be built so."""
-    import importlib
-
     import torch
 
     parts: dict[str, Any] = {}

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import torch
 
+from cachedit_yaml.compiler.own import find_own, is_own, own_names
 from cachedit_yaml.engines import engines
 
 #: The packages whose classes are parts by their kind.
@@ -48,7 +49,7 @@ def find_part(name: str) -> type:
         NotInstalledError: the package that holds it is not installed, or has no such class.
         ProbeError: it is no component.
     """
-    cls = _by_path(name) if "." in name else _by_name(name)
+    cls = find_own(name) or (_by_path(name) if "." in name else _by_name(name))
     if not (inspect.isclass(cls) and is_part(cls)):
         raise ProbeError(f"{name} is no model, scheduler or processor")
     return cls
@@ -61,10 +62,10 @@ def find_dataclass(path: str) -> Callable[..., Any]:
         NotInstalledError: there is none.
         ProbeError: it is no dataclass, or none of a pipeline's.
     """
-    cls = _by_path(path)
+    cls = find_own(path) or _by_path(path)
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
         raise ProbeError(f"{path} is no dataclass")
-    if not (cls.__module__.startswith("diffusers.pipelines.") or _is_engines(cls)):
+    if not (cls.__module__.startswith("diffusers.pipelines.") or _is_engines(cls) or is_own(cls)):
         raise ProbeError(f"{path} holds no inputs of a pipeline")
     return cls
 
@@ -76,6 +77,8 @@ def is_part(cls: type) -> bool:
     from transformers import FeatureExtractionMixin, PreTrainedModel
     from transformers.image_processing_base import ImageProcessingMixin
 
+    if is_own(cls):
+        return issubclass(cls, (torch.nn.Module, ConfigMixin))
     if _is_engines(cls):
         # Pipelines have a config too, and load others.
         return issubclass(cls, (torch.nn.Module, ConfigMixin)) and not hasattr(cls, "from_pipe")
@@ -141,7 +144,7 @@ def _by_name(name: str) -> Any:
         found = getattr(module, name, None) if not name.startswith("_") else None
         if found is not None:
             return found
-    known = [*dir(importlib.import_module("diffusers"))]
+    known = [*own_names(), *dir(importlib.import_module("diffusers"))]
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.8)
     hint = f"; nearest: {', '.join(near)}" if near else ""
     raise NotInstalledError(f"neither diffusers nor transformers has {name}{hint}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from cachedit_yaml.compiler.own import find_own, is_own, own_names
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import (
@@ -18,13 +19,17 @@ from cachedit_yaml.probe.classes import (
 from cachedit_yaml.probe.parts import build_part
 from cachedit_yaml.probe.pipelines import Built, quiet, silence
 from cachedit_yaml.probe.recipe import Recipe
+from cachedit_yaml.yaml.diagnostics import nearest
+
+#: What helps where a class is the user's own.
+OWN: Final = "; if it is your own, name its module with --import"
 
 
 def find_pipeline(name: str) -> type | None:
-    """The class of a diffusers pipeline, or None where the installed diffusers has none."""
+    """The class of a pipeline: the user's own, or diffusers'; None where there is none."""
     import diffusers
 
-    found = getattr(diffusers, name, None)
+    found = find_own(name) or getattr(diffusers, name, None)
     return found if inspect.isclass(found) and not _missing(found) else None
 
 
@@ -35,7 +40,10 @@ def why_no_pipeline(name: str) -> str:
     missing = _missing(getattr(diffusers, name, object))
     if missing:
         return f"{name} needs {' and '.join(missing)}, which is not installed"
-    return f"the installed diffusers has no {name}"
+    near = nearest(name, own_names(), limit=1)
+    hint = f"; nearest of what was imported: {near[0]}" if near else ""
+    hint = hint or ("" if own_names() else OWN)
+    return f"the installed diffusers has no {name}{hint}"
 
 
 def _missing(cls: type) -> list[str]:
@@ -123,7 +131,7 @@ def _refuse(cls: type, recipe: Recipe) -> None:
     """
     from diffusers import DiffusionPipeline
 
-    if not issubclass(cls, DiffusionPipeline):
+    if not issubclass(cls, DiffusionPipeline) and not is_own(cls):
         raise ProbeError(f"{recipe.pipeline} is no pipeline that is made from its parts")
     refuse_settings(recipe.config, "config", known=named_settings(cls))
     refuse_settings(recipe.attributes, "attributes")

@@ -11,10 +11,16 @@ from typing import Any
 
 import torch
 
+from cachedit_yaml.compiler.own import find_own
+
+
+def find_class(name: str) -> type | None:
+    """The class of this name: the user's own, or one that diffusers exports; or None."""
+    return find_own(name) or _of_diffusers(name)
+
 
 @functools.cache
-def find_class(name: str) -> type | None:
-    """The class of this name that diffusers exports, or None."""
+def _of_diffusers(name: str) -> type | None:
     try:
         import diffusers
 
