@@ -30,10 +30,12 @@ if TYPE_CHECKING:
         CacheRuntimeError,
         CompileError,
         ConfigError,
+        ProofError,
         RefusedError,
         SchemaVersionError,
     )
     from cachedit_yaml.language.spec import AdapterSpec
+    from cachedit_yaml.probe.live import Proof, check
 
 __version__ = "0.1.0"
 
@@ -46,9 +48,12 @@ __all__ = [
     "CacheditYamlError",
     "CompileError",
     "ConfigError",
+    "Proof",
+    "ProofError",
     "RefusedError",
     "SchemaVersionError",
     "__version__",
+    "check",
     "compile_adapter",
     "disable",
     "enable",
@@ -64,6 +69,8 @@ __all__ = [
 
 _HOMES = {
     "AdapterSpec": "language.spec",
+    "Proof": "probe.live",
+    "check": "probe.live",
     "from_pretrained": "engines.diffusers.loading",
     "install": "engines.cache_dit.register",
     "uninstall": "engines.cache_dit.register",

@@ -71,6 +71,10 @@ class CompileError(CacheditYamlError):
         super().__init__("\n".join(lines))
 
 
+class ProofError(CacheditYamlError):
+    """Something that was claimed of a cached pipeline does not hold."""
+
+
 class CacheRuntimeError(CacheditYamlError):
     """Caching cannot go on as the adapter says; raised during a generation."""
 

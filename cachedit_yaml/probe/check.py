@@ -14,7 +14,7 @@ from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
 from cachedit_yaml.probe.confine import confined, why_it_ended
 from cachedit_yaml.probe.limits import LimitError, Limits, audit, spending
-from cachedit_yaml.probe.prove import Proof, prove
+from cachedit_yaml.probe.prove import Claim, prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes, unused
 from cachedit_yaml.probe.rival import Rival
 from cachedit_yaml.probe.workers import Died, can_fork, side_by_side
@@ -59,7 +59,7 @@ class Checked:
     case: str
     status: Status
     detail: str = ""
-    proofs: tuple[Proof, ...] = field(default=())
+    proofs: tuple[Claim, ...] = field(default=())
     rival: Rival | None = None
 
     def __str__(self) -> str:
@@ -199,7 +199,7 @@ def check_recipe(spec: AdapterSpec, recipe: Recipe) -> Iterator[Checked]:
         audit(recipe)
         built = engine.build(spec, recipe)
     except LimitError as error:
-        broken = Proof(f"limit {error.name}", "failed", error.why)
+        broken = Claim(f"limit {error.name}", "failed", error.why)
         yield Checked(*names, "", "failed", str(error), (broken,))
         return
     except NotInstalledError as error:

@@ -22,7 +22,7 @@ from typing import Any, Final
 import torch
 
 from cachedit_yaml.probe.limits import Limits, spending
-from cachedit_yaml.probe.prove import Proof
+from cachedit_yaml.probe.prove import Claim
 
 #: Beside the processor's time, in case that nothing runs at all.
 _PATIENCE: Final = 10
@@ -79,11 +79,11 @@ class Confinement:
     """
 
     folder: str
-    attempts: list[Proof] = dataclasses.field(default_factory=list)
+    attempts: list[Claim] = dataclasses.field(default_factory=list)
 
     def refuse(self, what: str, event: str) -> None:
         """Note what is tried, and end it."""
-        self.attempts.append(Proof(f"limit {what}", "failed", event))
+        self.attempts.append(Claim(f"limit {what}", "failed", event))
         raise RefusedError(f"a probe has no {what} ({event})")
 
     def check(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -190,7 +190,7 @@ def _system_limits(limits: Limits) -> Iterator[None]:
         yield
 
 
-def why_it_ended(why: str, limits: Limits) -> Proof | None:
+def why_it_ended(why: str, limits: Limits) -> Claim | None:
     """The limit that ended a process or a proof, as a proof that failed; None for another reason.
 
     Args:
@@ -199,9 +199,9 @@ def why_it_ended(why: str, limits: Limits) -> Proof | None:
     """
     named = _NAMED.search(why)
     if named is not None:
-        return Proof(named[1], "failed", named[2])
+        return Claim(named[1], "failed", named[2])
     if "SIGPROF" in why or "SIGALRM" in why:
-        return Proof("limit seconds", "failed", f"it needed more than {limits.seconds} s")
+        return Claim("limit seconds", "failed", f"it needed more than {limits.seconds} s")
     if "SIGABRT" in why or any(word in why for word in _FULL):
-        return Proof("limit memory", "failed", f"it needed more than {limits.memory} MiB: {why}")
+        return Claim("limit memory", "failed", f"it needed more than {limits.memory} MiB: {why}")
     return None

@@ -43,7 +43,7 @@ NO_HIT: Final[Mapping[str, Any]] = {"residual_diff_threshold": 0, "scm": None}
 
 
 @dataclass(frozen=True)
-class Proof:
+class Claim:
     """One thing that was tried.
 
     Attributes:
@@ -73,7 +73,7 @@ class Subject(Protocol):
 
 def prove(
     built: Subject, case: str, *, fn: int = 1, bn: int = 0, native: bool = True
-) -> list[Proof]:
+) -> list[Claim]:
     """Try one case of a small pipeline.
 
     Args:
@@ -90,8 +90,8 @@ def prove(
     try:
         plan = cachedit_yaml.compile_adapter(built.spec, built.target)
     except CacheditYamlError as error:
-        return [Proof("resolves", "failed", str(error))]
-    return [Proof("resolves", "proved"), *_Trial(built, case, plan, fn, bn).proofs(native)]
+        return [Claim("resolves", "failed", str(error))]
+    return [Claim("resolves", "proved"), *_Trial(built, case, plan, fn, bn).proofs(native)]
 
 
 class _Trial:
@@ -103,11 +103,11 @@ class _Trial:
         self.fn, self.bn = (fn, bn) if fn + bn < shortest else (1, 0)
         self.watch = Watch(plan)
 
-    def proofs(self, native: bool) -> Iterator[Proof]:
+    def proofs(self, native: bool) -> Iterator[Claim]:
         with self.watch:
             wrong = self._uncached()
             if wrong is not None:
-                yield Proof("exact", "failed", wrong)
+                yield Claim("exact", "failed", wrong)
                 return
             before = attributes(self.built.target, self.plan)
             yield self._judge("exact", self._exact)
@@ -116,14 +116,14 @@ class _Trial:
                 yield self._judge("native", self._native)
             yield self._judge("restored", lambda: self._restored(before, run=native))
 
-    def _judge(self, name: str, attempt: Callable[[], Proof | str | None]) -> Proof:
+    def _judge(self, name: str, attempt: Callable[[], Claim | str | None]) -> Claim:
         try:
             found = attempt()
         except Exception as error:
             found = f"{type(error).__name__}: {error}"
-        if isinstance(found, Proof):
+        if isinstance(found, Claim):
             return found
-        return Proof(name, "failed", found) if found else Proof(name, "proved")
+        return Claim(name, "failed", found) if found else Claim(name, "proved")
 
     def _uncached(self) -> str | None:
         """Run without caching; what is wrong with that, or None."""
@@ -248,7 +248,7 @@ class _Trial:
         for row in rows:
             yield row, own[row.branch]
 
-    def _native(self) -> Proof | str | None:
+    def _native(self) -> Claim | str | None:
         steps = {
             (row.transformer, row.blocks): row.cached_steps for row in reversed(self.stats.branches)
         }
@@ -258,9 +258,9 @@ class _Trial:
                 native = handle.stats()
         except CompileError as error:
             reason = error.problems[0] if error.problems else str(error)
-            return Proof("native", "not allowed", reason)
+            return Claim("native", "not allowed", reason)
         except CacheRuntimeError as error:
-            return Proof("native", "not allowed", str(error))
+            return Claim("native", "not allowed", str(error))
         for row in native.branches:
             if row.cached_steps != steps.get((row.transformer, row.blocks)):
                 return f"{row.transformer}.{row.blocks}: other steps cached natively"

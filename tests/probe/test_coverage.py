@@ -13,7 +13,7 @@ from cachedit_yaml.cli import main
 from cachedit_yaml.engines.diffusers.against import compare
 from cachedit_yaml.probe.check import Checked
 from cachedit_yaml.probe.coverage import Denoiser, coverage, markdown, merge
-from cachedit_yaml.probe.prove import Proof
+from cachedit_yaml.probe.prove import Claim
 from cachedit_yaml.probe.recipe import recipe
 from cachedit_yaml.probe.rival import Rival
 from cachedit_yaml.registry.registry import Registry
@@ -54,7 +54,7 @@ def test_what_is_named_and_what_is_not() -> None:
 
 def test_what_was_proved() -> None:
     good = result("proved", rival=Rival("equal"))
-    bad = result("failed", proofs=(Proof("exact", "failed", "it differs"),))
+    bad = result("failed", proofs=(Claim("exact", "failed", "it differs"),))
     worse = result("proved", rival=Rival("wrong", "guided: mean error 0.1 with no hit"))
     skipped = result("skipped", detail="no OpenCV")
     assert rows(good)["PixArtAlphaPipeline"].exact is True

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import multiprocessing
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 import torch
 
 from cachedit_yaml.engines.diffusers.probe import build
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.limits import budget, spending
 from cachedit_yaml.probe.recipe import Recipe
 from cachedit_yaml.probe.rival import Rival, error_of
 
@@ -43,8 +45,11 @@ def _try(spec: AdapterSpec, recipe: Recipe) -> Rival:
 
     logging.disable(logging.WARNING)
     try:
-        plain = {case: build(spec, recipe).run(case) for case in recipe.cases}
-        built = build(spec, recipe)
+        plain = {}
+        for case in recipe.cases:
+            with _afresh():
+                built = build(spec, recipe)
+                plain[case] = built.run(case)
     except Exception as error:  # `check` says what is wrong with the probe
         return Rival("untried", f"{type(error).__name__}: {error}")
     if not BlockAdapterRegister.is_supported(built.target):
@@ -58,10 +63,11 @@ def _try(spec: AdapterSpec, recipe: Recipe) -> Rival:
     wrong: list[tuple[float, str]] = []
     for case, expected in plain.items():
         # A fresh pipeline for each case: what one call leaves behind is not the next one's fault.
-        built = build(spec, recipe)
         try:
-            cache_dit.enable_cache(built.target, cache_config=config)
-            output = built.run(case)
+            with _afresh():
+                built = build(spec, recipe)
+                cache_dit.enable_cache(built.target, cache_config=config)
+                output = built.run(case)
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             return Rival("refuses", f"{case}: {text[:200]}")
@@ -71,6 +77,11 @@ def _try(spec: AdapterSpec, recipe: Recipe) -> Rival:
         worst, case = max(wrong)
         return Rival("wrong", f"{case}: mean error {worst:.2g} with no hit")
     return Rival("equal")
+
+
+def _afresh() -> AbstractContextManager[None]:
+    """The limits of one proof, whatever was made before for the others."""
+    return spending(budget().limits)
 
 
 def _apart(work: Callable[[], Rival]) -> Rival:

@@ -1,0 +1,193 @@
+"""``cachedit_yaml.check``: what the command ``check`` proves, on a live pipeline of one's own."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+import cachedit_yaml
+from cachedit_yaml.errors import ConfigError, ProofError
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.probe.pipelines import quiet, tensor_of
+from cachedit_yaml.probe.prove import Claim, prove
+from cachedit_yaml.probe.recipe import PLAIN, Recipe
+from cachedit_yaml.runtime.handle import Handle
+
+if TYPE_CHECKING:
+    from cachedit_yaml.api import AdapterSource
+
+#: What to do about a claim that does not hold.
+_ADVICE: Final[Mapping[str, str]] = {
+    "resolves": "correct the adapter; `cachedit-yaml validate --deep` finds more at once",
+    "exact": "look at what the loop does between its blocks: `cachedit-yaml check --explain`",
+    "hits": "the call needs at least two denoising steps, each with its own timestep",
+    "native": "pass execution='loop', which is the default",
+    "restored": "report it, with the class of the pipeline",
+    "freed": "report it, with the class of the pipeline",
+}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was tried on a live pipeline.
+
+    Attributes:
+        adapter: the adapter's name.
+        pipeline: the class of the pipeline or of the transformer.
+        claims: what was claimed, in turn; those after one that failed may be missing.
+    """
+
+    adapter: str
+    pipeline: str
+    claims: tuple[Claim, ...]
+
+    @property
+    def failed(self) -> tuple[Claim, ...]:
+        """The claims that do not hold."""
+        return tuple(item for item in self.claims if item.verdict == "failed")
+
+    def __str__(self) -> str:
+        words = {"proved": "yes", "failed": "NO", "not allowed": "-"}
+        lines = [f"{self.adapter}: {self.pipeline}"]
+        for item in self.claims:
+            line = f"  {item.name:<9} {words[item.verdict]:<4} {item.detail}".rstrip()
+            lines += [line, *([f"  {'':14} {_ADVICE[item.name]}"] if item in self.failed else [])]
+        return "\n".join(lines)
+
+    def require(self) -> None:
+        """Do nothing where everything holds.
+
+        Raises:
+            ProofError: something does not; names each claim, what is otherwise and what to do.
+        """
+        if self.failed:
+            raise ProofError(str(self))
+
+
+class _Live:
+    """A pipeline, and the call that somebody gave."""
+
+    def __init__(
+        self, spec: AdapterSpec, target: Any, call: Callable[[], Any], steps: int | None
+    ) -> None:
+        self.spec = spec
+        self.target = target
+        self.recipe = Recipe(type(target).__name__, None, {}, {}, {}, {}, {PLAIN: {}}, "", None, ())
+        self._call = call
+        self._steps = steps
+
+    def begin(self, handle: Handle, steps: int = 0) -> None:
+        """Tell the number of steps, where the caller does."""
+        if self._steps is not None:
+            handle.refresh(self._steps)
+
+    def run(self, case: str = PLAIN, steps: int = 0) -> torch.Tensor:
+        """Call, from the same random numbers each time."""
+        with _same_numbers(), torch.no_grad(), quiet():
+            return tensor_of(self._call()).detach().clone()
+
+
+def check(
+    pipeline: Any,
+    adapter: AdapterSource | None = None,
+    call: Callable[[], Any] | None = None,
+    *,
+    steps: int | None = None,
+) -> Proof:
+    """Prove on a live pipeline that caching is exact and leaves nothing behind.
+
+    It calls the pipeline about eight times, so few steps (four) and small sizes are enough. What is
+    claimed: the adapter ``resolves``; with no hit the output is ``exact``, bit for bit; a step that
+    ``hits`` runs exactly F + B blocks of each list; cache-dit's own (``native``) execution gives
+    the same, where it is allowed; after disabling everything is ``restored``, and no tensor of ours
+    is left (``freed``).
+
+    Args:
+        pipeline: a live pipeline, or a transformer alone; not cached.
+        adapter: name, path or data; None finds it by the class.
+        call: runs it once, as ``lambda: pipe("a cat", num_inference_steps=4)``; what it returns is
+            compared (tensors, pictures, and mappings, sequences and dataclasses of them). The
+            global random numbers are the same for each call; generators have to be made inside.
+        steps: denoising steps of a call, for a transformer alone whose calls do not tell them.
+
+    Raises:
+        ConfigError: there is no call, or the pipeline is cached already.
+        AdapterNotFoundError: no adapter serves the class.
+        AdapterError: the adapter is wrong.
+        RefusedError: it says that the pipeline must not be cached.
+    """
+    if call is None:
+        raise ConfigError("check() needs a call: call=lambda: pipe(..., num_inference_steps=4)")
+    if cachedit_yaml.handle_of(pipeline) is not None:
+        raise ConfigError("check() needs the pipeline uncached: disable its handle first")
+    if adapter is None:
+        spec = cachedit_yaml.find_adapter(pipeline)
+    else:
+        spec = cachedit_yaml.load_adapter(adapter)
+    if spec.refuse is not None:
+        # The same words as where it is enabled.
+        cachedit_yaml.compile_adapter(spec, pipeline)
+    live = _Live(spec, pipeline, call, steps)
+    name = type(pipeline).__name__
+    wrong = _wrong_with_the_call(live)
+    if wrong is not None:
+        return Proof(spec.name, name, (Claim("exact", "failed", wrong),))
+    before = _tensors()
+    live.run()
+    own_growth, before = _tensors() - before, _tensors()
+    claims = prove(live, PLAIN)
+    if not any(item.verdict == "failed" for item in claims):
+        claims.append(_freed(_tensors() - before, own_growth))
+    return Proof(spec.name, name, tuple(claims))
+
+
+def _wrong_with_the_call(live: _Live) -> str | None:
+    """Why nothing can be compared with an uncached call."""
+    try:
+        first, second = live.run(), live.run()
+    except Exception as error:  # anything that the call raises
+        return f"the uncached call raised {type(error).__name__}: {error}"
+    if first.shape != second.shape or not torch.equal(
+        first.nan_to_num(nan=0.5), second.nan_to_num(nan=0.5)
+    ):
+        return (
+            "two uncached calls differ, so nothing can be compared: make generators inside of the "
+            "call, and switch off what is not deterministic"
+        )
+    return None
+
+
+def _freed(grown: int, own_growth: int) -> Claim:
+    if own_growth > 0:
+        return Claim("freed", "not allowed", "the uncached call itself leaves tensors behind")
+    if grown > 0:
+        return Claim("freed", "failed", f"{grown} tensors are left after disabling")
+    return Claim("freed", "proved")
+
+
+def _tensors() -> int:
+    gc.collect()
+    return sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
+
+
+@contextmanager
+def _same_numbers() -> Iterator[None]:
+    """The same global random numbers inside, and outside those of before."""
+    state, numbers = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            random.seed(0)
+            np.random.seed(0)
+            torch.manual_seed(0)
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numbers)
