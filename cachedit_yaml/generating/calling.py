@@ -10,9 +10,6 @@ from typing import Any, Final
 
 from cachedit_yaml.generating.loading import UsageError
 from cachedit_yaml.language.spec import CacheSettings
-from cachedit_yaml.probe.classes import ProbeError
-from cachedit_yaml.probe.limits import LimitError
-from cachedit_yaml.probe.values import Maker
 from cachedit_yaml.rules.load import parse_settings
 from cachedit_yaml.yaml.diagnostics import nearest, one_of
 from cachedit_yaml.yaml.reader import read_text
@@ -117,6 +114,12 @@ def _made(name: str, value: Any) -> Any:
     Raises:
         UsageError: it cannot be made.
     """
+    if not isinstance(value, (Mapping, list)):
+        return value
+    from cachedit_yaml.probe.classes import ProbeError
+    from cachedit_yaml.probe.limits import LimitError
+    from cachedit_yaml.probe.values import Maker
+
     try:
         return Maker({}, 1).make(value, (name,))
     except (ProbeError, LimitError) as error:

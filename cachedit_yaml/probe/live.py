@@ -57,8 +57,10 @@ class Proof:
         words = {"proved": "yes", "failed": "NO", "not allowed": "-"}
         lines = [f"{self.adapter}: {self.pipeline}"]
         for item in self.claims:
-            line = f"  {item.name:<9} {words[item.verdict]:<4} {item.detail}".rstrip()
-            lines += [line, *([f"  {'':14} {_ADVICE[item.name]}"] if item in self.failed else [])]
+            advice = [_ADVICE[item.name]] if item in self.failed else []
+            first, *more = [*item.detail.split("\n"), *advice]
+            lines.append(f"  {item.name:<9} {words[item.verdict]:<4} {first}".rstrip())
+            lines += [f"{'':17}{text.strip()}" for text in more]
         return "\n".join(lines)
 
     def require(self) -> None:

@@ -195,8 +195,9 @@ def test_no_path_method_raises_for_what_a_path_is_called() -> None:
 
 
 def test_long_names_cost_no_search() -> None:
-    with counted() as work:
-        main(["show", "x" * 5000])
-    with counted() as twice:
-        main(["show", "x" * 10000])
-    assert twice.calls < 1.5 * work.calls
+    calls = []
+    for length in (5000, 5000, 10_000, 10_000):  # twice: the first may read what is kept
+        with counted() as work:
+            main(["show", "x" * length])
+        calls.append(work.calls)
+    assert min(calls[2:]) < 1.5 * min(calls[:2])

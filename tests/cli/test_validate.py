@@ -12,7 +12,8 @@ import pytest
 from cachedit_yaml.cli import main
 
 GOOD = "schema: 1\npipelines: [{}]\ntransformers: {{t: {{blocks: {{b: Pattern_1}}}}}}\n"
-WARNING = "cache: {scm: {preset: fast, policy: static}, max_cached_steps: 2}\n"
+MASK = "scm: {preset: fast, policy: static}"
+WARNING = f"cache: {{{MASK}, max_accumulated_residual_diff_threshold: 2.0}}\n"
 
 
 @pytest.fixture

@@ -170,7 +170,8 @@ def test_what_is_not_installed_is_skipped() -> None:
     found = only(spec)
     assert (found.status, found.detail) == (
         "skipped",
-        "the installed diffusers has no NoSuchPipeline",
+        "the installed diffusers has no NoSuchPipeline; if it is your own, name its module with "
+        "--import",
     )
     refused = cachedit_yaml.load_adapter(
         {"schema": 1, "pipelines": ["PixArtAlphaPipeline"], "refuse": "it does not denoise"}

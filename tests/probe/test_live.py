@@ -97,7 +97,8 @@ def test_what_is_wrong_is_said() -> None:
     assert "two uncached calls differ" in proof.failed[0].detail
     lists = adapter({"block": "Pattern_3"}, cache={"Fn_compute_blocks": 1})
     proof = cachedit_yaml.check(pipe, lists, lambda: pipe(4))
-    assert "did you mean 'blocks'" in proof.failed[0].detail
+    assert "a block list is a torch.nn.ModuleList" in proof.failed[0].detail
+    assert all(line.startswith("  ") for line in str(proof).split("\n")[1:])
 
 
 def test_what_is_left_is_found() -> None:
