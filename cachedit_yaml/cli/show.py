@@ -108,7 +108,8 @@ def _layers(spec: AdapterSpec) -> Iterator[tuple[str, Any]]:
 def _lists(blocks: Mapping[str, BlockList], indent: str) -> Iterator[str]:
     for name, content in blocks.items():
         optional = " (optional)" if content.optional else ""
-        yield f"{indent}{name}: {content.pattern}{optional}{_of(content.params)}"
+        returns = f", returns {flow(to_data(content.returns))}" if content.returns else ""
+        yield f"{indent}{name}: {content.pattern}{optional}{returns}{_of(content.params)}"
 
 
 def _of(params: CacheSettings | None) -> str:

@@ -16,7 +16,7 @@ import torch
 from cachedit_yaml.compiler.paths import MISSING, follow
 from cachedit_yaml.compiler.settings import Layers
 from cachedit_yaml.compiler.signature import Binding, Pattern
-from cachedit_yaml.language.spec import AdapterSpec, Denoising, StepSplit
+from cachedit_yaml.language.spec import AdapterSpec, Denoising, Returns, StepSplit
 
 if TYPE_CHECKING:
     import cache_dit
@@ -35,6 +35,7 @@ class ListPlan:
         pattern: what a block takes and returns.
         binding: where a call carries it.
         layers: its settings, by precedence.
+        returns: where a block's output holds what; None for a tensor or a pair.
     """
 
     path: str
@@ -43,6 +44,7 @@ class ListPlan:
     pattern: Pattern
     binding: Binding
     layers: Layers
+    returns: Returns | None = None
 
     @property
     def blocks(self) -> tuple[torch.nn.Module, ...]:

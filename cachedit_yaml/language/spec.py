@@ -49,6 +49,7 @@ __all__ = [
     "MeasuredSettings",
     "Probe",
     "Profile",
+    "Returns",
     "Roles",
     "Section",
     "StepDefaults",
@@ -70,6 +71,14 @@ class Roles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Returns:
+    """Where a block's output holds what, if it is no tensor and no pair: keys, names or places."""
+
+    hidden_states: str | int
+    encoder_hidden_states: str | int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BlockList:
     """One list of blocks. Shorthand: the name of its forward pattern."""
 
@@ -80,6 +89,7 @@ class BlockList:
     optional: bool = False
     params: CacheSettings | None = None
     roles: Roles | None = None
+    returns: Returns | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

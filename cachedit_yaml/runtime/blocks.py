@@ -9,9 +9,11 @@ import torch
 
 from cachedit_yaml.compiler.parallel import Ranks
 from cachedit_yaml.compiler.plan import ListPlan
-from cachedit_yaml.compiler.signature import PATTERNS
+from cachedit_yaml.compiler.signature import PATTERNS, Pattern
 from cachedit_yaml.errors import CacheRuntimeError
+from cachedit_yaml.runtime.outputs import Entries, describe, entries
 from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.yaml.diagnostics import nearest
 
 if TYPE_CHECKING:
     from cachedit_yaml.runtime.passes import ListPass
@@ -68,6 +70,7 @@ class ListRunner:
         # The form in which the blocks return: 0 a tensor, else the length of the tuple.
         self.form = 0
         self.form_type: type[Any] = tuple
+        self.entries = None if plan.returns is None else Entries(plan.returns, plan.where)
 
     def split(self, output: Any) -> tuple[torch.Tensor, Any]:
         """Take hidden states and the rest from what a block returned.
@@ -75,6 +78,8 @@ class ListRunner:
         Raises:
             CacheRuntimeError: it does not have the form that the pattern says.
         """
+        if self.entries is not None:
+            return self.entries.take(output)
         if isinstance(output, torch.Tensor):
             self.form = 0
             return output, None
@@ -87,24 +92,38 @@ class ListRunner:
             hidden, rest = (output[0], output[-1]) if first else (output[1], output[0])
             if isinstance(hidden, torch.Tensor):
                 return hidden, rest if len(output) == 2 else None
-        kinds = (
-            f"({', '.join(type(item).__name__ for item in output)})"
-            if isinstance(output, (tuple, list))
-            else type(output).__name__
-        )
         raise CacheRuntimeError(
-            f"{self.plan.where}: a block returned {kinds}, which is not {pattern.name}; "
-            "correct the pattern in the adapter"
+            f"{self.plan.where}: a block returned {describe(output)}, which is not {pattern.name}; "
+            f"{_advice(output, pattern)}"
         )
 
-    def join(self, hidden: torch.Tensor, rest: Any) -> Any:
-        """The inverse of :meth:`split`, in the form that the blocks use."""
+    def join(self, hidden: torch.Tensor, rest: Any, kept: Any = None) -> Any:
+        """The inverse of :meth:`split`, in the form that the blocks use.
+
+        Args:
+            hidden: the hidden states.
+            rest: the encoder hidden states, where they are returned.
+            kept: what else the block's last output held.
+        """
+        if self.entries is not None:
+            return self.entries.put(kept, hidden, rest)
         if self.form == 0:
             return hidden
         if self.form == 1:
             return self.form_type((hidden,))
         pair = (hidden, rest) if self.plan.pattern.hidden_first else (rest, hidden)
         return self.form_type(pair)
+
+
+def _advice(output: Any, pattern: Pattern) -> str:
+    """How an adapter says which entry of an output is which."""
+    held = [name for name, value in entries(output).items() if isinstance(value, torch.Tensor)]
+    if not held:
+        return "nothing in it is a tensor, so this list cannot be cached"
+    roles = ["hidden_states", *(["encoder_hidden_states"] if pattern.returns_encoder else [])]
+    named = {role: next(iter(nearest(role, held, limit=1)), held[0]) for role in roles}
+    shown = ", ".join(f"{role}: {name}" for role, name in named.items())
+    return f"write where it holds what, such as `returns: {{{shown}}}`, or another pattern"
 
 
 class Stream:

@@ -27,6 +27,7 @@ class BranchState:
         context: the current cache-dit context.
         called: bit set of the middle blocks that the last computed step called.
         last_middle: the last of them, after which a hit applies the cache; -1 before the first.
+        kept: what else the middle blocks' outputs held on the last computed step, by block.
         has_encoder: encoder hidden states are stored too; the last block may return none.
         replaced: shape of the encoder hidden states that the loop puts in the place of those that
             entered the list; None where it does not.
@@ -43,6 +44,7 @@ class BranchState:
         "called",
         "context",
         "has_encoder",
+        "kept",
         "last_middle",
         "last_step",
         "manager",
@@ -82,6 +84,7 @@ class BranchState:
         self.prefix_bn = f"{name}_Bn_{'residual' if residual else 'hidden_states'}"
         self.signature: tuple[Any, ...] | None = None
         self.called = 0
+        self.kept: dict[int, Any] = {}
         self.last_middle = -1
         self.has_encoder = False
         self.replaced: torch.Size | None = None
@@ -248,6 +251,7 @@ class BranchState:
         for calibrator in self.context.get_calibrators():
             if calibrator is not None:
                 calibrator.reset_cache()
+        self.kept.clear()
         self.signature = None
 
     def fits(self, hidden: torch.Tensor, encoder: Any) -> bool:
@@ -293,6 +297,7 @@ class BranchState:
     def release(self) -> None:
         """Drop every tensor; the statistics stay, and nothing is stored any more."""
         free(self.context)
+        self.kept.clear()
         self.signature = None
 
 

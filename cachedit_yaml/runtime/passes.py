@@ -199,7 +199,7 @@ class ListPass:
                     branch.unfit = CHANGES_SHAPE
                     raise DeviationError
                 rest = rest if encoder is None else encoder
-            return runner.join(hidden, rest)
+            return runner.join(hidden, rest, branch.kept.get(index))
         branch.record.computed_blocks += 1
         if self.first_hidden is None:
             hidden = binding.hidden.get(args, kwargs)
@@ -213,6 +213,8 @@ class ListPass:
             self.encoder_shape = rest.shape if isinstance(rest, torch.Tensor) else None
         output = inner(*args, **kwargs)
         hidden, rest = runner.split(output)
+        if runner.entries is not None:
+            branch.kept[index] = runner.entries.rest(output)
         if self.outputs is not None:
             self.outputs.append(weakref.ref(hidden))
         if index == self.end - 1:

@@ -26,12 +26,17 @@ _PRUNE_ONLY: Final = (
 )
 
 
+#: Patterns whose blocks return encoder hidden states.
+_GIVE_ENCODER: Final = ("Pattern_0", "Pattern_1", "Pattern_4", "Pattern_5")
+
+
 def check(context: Context) -> None:
     """DBPrune, roles, and F + B of each list."""
     _pruning(context)
     _prune_only(context)
     for block in context.lists():
         _roles(context, block)
+        _returns(context, block)
     _first_and_last(context)
 
 
@@ -110,6 +115,38 @@ def _roles(context: Context, block: BlockListAt) -> None:
             context.report(
                 "unusable", f"one argument cannot be both hidden_states and {name}", (*path, name)
             )
+
+
+def _returns(context: Context, block: BlockListAt) -> None:
+    returns, pattern = mapping(mapping(block.content).get("returns")), pattern_of(block.content)
+    if not returns or pattern is None:
+        return
+    path: KeyPath = (*block.path, "returns")
+    hidden, encoder = returns.get("hidden_states"), returns.get("encoder_hidden_states")
+    gives = pattern in _GIVE_ENCODER
+    if encoder is not None and not gives:
+        context.report(
+            "unusable",
+            f"a block of {pattern} returns only the hidden states",
+            (*path, "encoder_hidden_states"),
+            key=True,
+            related=("the pattern", (*block.path, "pattern")),
+        )
+    if encoder is None and gives:
+        context.report(
+            "unusable",
+            f"a block of {pattern} returns encoder_hidden_states too, and this does not say where",
+            path,
+            key=True,
+            related=("the pattern", (*block.path, "pattern")),
+            hint="add 'encoder_hidden_states: NAME'",
+        )
+    if encoder is not None and encoder == hidden:
+        context.report(
+            "unusable",
+            "one entry cannot be both hidden_states and encoder_hidden_states",
+            (*path, "encoder_hidden_states"),
+        )
 
 
 def _first_and_last(context: Context) -> None:
