@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers.utils import BaseOutput
 
-from cachedit_yaml.errors import CacheRuntimeError, CompileError
+from cachedit_yaml.errors import AdapterError, CacheRuntimeError, CompileError
 from tests.runtime import models
 from tests.runtime.models import ALWAYS, NEVER, Block, Small, SmallPipeline, adapter, row, start
 
@@ -169,8 +169,8 @@ def test_wrong_entries() -> None:
         pytest.raises(CacheRuntimeError, match="whose 'router' is no tensor"),
     ):
         pipe(3)
-    with pytest.raises(CompileError, match="Pattern_3 returns none"):
-        start(pipe, spec_of("dict", encoder_hidden_states="text"), **ALWAYS)
+    with pytest.raises(AdapterError, match="Pattern_3 returns only the hidden states"):
+        spec_of("dict", encoder_hidden_states="text")
     with pytest.raises(CompileError, match="tensors and pairs"):
         start(pipe, spec_of("dict"), **ALWAYS, execution="native")
 
