@@ -135,6 +135,7 @@ def confined(limits: Limits) -> Iterator[Confinement]:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cachedit-yaml-"))
         found = Confinement(os.path.realpath(folder))
         stack.enter_context(_set(tempfile, "tempdir", found.folder))
+        stack.enter_context(_caches_in(found.folder))
         stack.enter_context(_set(sys, "dont_write_bytecode", True))
         stack.enter_context(_offline())
         stack.enter_context(_system_limits(limits))
@@ -154,6 +155,21 @@ def _set(owner: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
+
+
+@contextlib.contextmanager
+def _caches_in(folder: str) -> Iterator[None]:
+    """What is compiled goes into a folder; the environment may name another one by now."""
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    os.environ[name] = os.path.join(folder, "inductor")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextlib.contextmanager

@@ -252,6 +252,19 @@ def test_what_a_class_does_by_itself_fails_the_proof(
     assert not Path("/tmp/of-a-stranger").exists()
 
 
+def test_what_is_compiled_lies_inside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "elsewhere"))
+    with confined(Limits()) as walls:
+        assert cache_dir().startswith(walls.folder)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "elsewhere")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    with confined(Limits()):
+        pass
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
 @forks
 def test_what_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     from diffusers import PixArtTransformer2DModel
