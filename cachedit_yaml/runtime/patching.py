@@ -59,6 +59,16 @@ class Patch:
     def inner(self, inner: Callable[..., Any]) -> None:
         self._inner = inner
 
+    def call_inner(self, *args: Any, **kwargs: Any) -> Any:
+        """Call what the attribute was before, in a way that a compiler can follow.
+
+        A bound method that is made anew leads TorchDynamo back to this patch, without end.
+        """
+        if self._inner is not None:
+            return self._inner(*args, **kwargs)
+        owner = self._owner()
+        return getattr(type(owner), self.name)(owner, *args, **kwargs)
+
     @property
     def __wrapped__(self) -> Callable[..., Any]:
         # `inspect.signature` follows it to the real signature.

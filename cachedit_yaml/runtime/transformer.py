@@ -115,7 +115,7 @@ class ForwardHook(Patch):
         # Compiled as a whole after caching was enabled: the graph is that of the plain forward.
         # So is that of anything else which records what runs: a hit would become part of it.
         if not self.active or torch.compiler.is_compiling() or is_recorded():
-            return self.inner(*args, **kwargs)
+            return self.call_inner(*args, **kwargs)
         return self.runner.forward(self.inner, args, kwargs)
 
 

@@ -102,3 +102,15 @@ def test_compiled_as_a_whole_while_enabled() -> None:
         pipe.transformer.compile(backend="eager", fullgraph=True)
         torch.testing.assert_close(pipe(5), plain)
         assert "no generation has run" in handle.stats().warnings[0]
+
+
+@pytest.mark.parametrize("name", ["QwenImagePipeline", "FluxPipeline"])
+def test_a_pipeline_whose_transformer_is_compiled_while_enabled(name: str) -> None:
+    """Its forward is more than one graph: what is left to Python is the plain one too."""
+    pipe = tiny.build(name)
+    plain = tiny.run(pipe, "plain", steps=3)
+    with start(pipe, None, **ALWAYS) as handle:
+        tiny.run(pipe, "plain", steps=3)
+        pipe.transformer = torch.compile(pipe.transformer, backend="eager")
+        torch.testing.assert_close(tiny.run(pipe, "plain", steps=3), plain, rtol=1e-4, atol=1e-5)
+        assert "wrapped by torch.compile" in str(handle.stats().warnings)
