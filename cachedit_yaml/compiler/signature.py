@@ -185,15 +185,14 @@ def bind(
         )
 
     hidden = find(hidden_name, "hidden_states", 0)
-    if isinstance(hidden, str):
-        return hidden
-    if not pattern.takes_encoder:
-        return Binding(hidden, None)
+    encoder: Argument | str | None = None
     state = roles.state if roles else None
-    encoder_name = (
-        state or (roles.encoder_hidden_states if roles else None) or "encoder_hidden_states"
-    )
-    encoder = find(encoder_name, "state" if state else "encoder_hidden_states", 1)
-    if isinstance(encoder, str):
-        return encoder
-    return Binding(hidden, encoder, passes=state is not None)
+    if pattern.takes_encoder:
+        encoder_name = (
+            state or (roles.encoder_hidden_states if roles else None) or "encoder_hidden_states"
+        )
+        encoder = find(encoder_name, "state" if state else "encoder_hidden_states", 1)
+    wrong = [item for item in (hidden, encoder) if isinstance(item, str)]
+    if isinstance(hidden, str) or isinstance(encoder, str):
+        return "; and ".join([wrong[0], *(text.removeprefix(f"{where}: ") for text in wrong[1:])])
+    return Binding(hidden, encoder, passes=encoder is not None and state is not None)

@@ -14,6 +14,8 @@ from cachedit_yaml import (
     compile_adapter,
     load_adapter,
 )
+from cachedit_yaml.compiler.signature import PATTERNS, bind
+from cachedit_yaml.language.spec import Roles
 from tests import tiny
 from tests.runtime import models, odd_models
 from tests.runtime.models import SmallPipeline, adapter, small
@@ -447,3 +449,17 @@ def test_what_is_no_scheduler() -> None:
         pipe.nothing, pipe.number = None, 3
         (found,) = problems(adapter("Pattern_3", cache=CACHE, scheduler=path), pipe)
         assert found == f"pipeline.{path} is a {kind}, not a scheduler: it has no step()"
+
+
+def test_all_wrong_roles_of_a_list_are_said_at_once() -> None:
+    class Clip(torch.nn.Module):
+        def forward(self, clip: Any, words: Any) -> Any:
+            return clip, words
+
+    roles = Roles(hidden_states="clap", encoder_hidden_states="word")
+    found = bind(Clip().forward, PATTERNS["Pattern_0"], roles, "blocks[0]")
+    assert isinstance(found, str)
+    assert "no argument 'clap'" in found
+    assert "roles: {hidden_states: clip}" in found
+    assert "; and forward has no argument 'word'" in found
+    assert "roles: {encoder_hidden_states: words}" in found
