@@ -12,6 +12,9 @@ import pytest
 from cachedit_yaml.cli.main import main
 from cachedit_yaml.compiler import own
 
+# The models are those of torch and diffusers.
+pytestmark = pytest.mark.libraries
+
 SOURCE = Path(__file__).with_name("own_model.py")
 ADAPTER = """\
 schema: 1
