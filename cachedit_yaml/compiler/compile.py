@@ -306,12 +306,11 @@ class _Compiler:
         if isinstance(binding, str):
             self.problems.append(binding)
             return None
-        problem = _wrong_entries(declared, where)
-        if problem is None and declared.returns is None:
+        if declared.returns is None:
             problem = contradiction(blocks[0], pattern, binding, f"{where}[0]")
-        if problem is not None:
-            self.problems.append(problem)
-            return None
+            if problem is not None:
+                self.problems.append(problem)
+                return None
         layers = layers_for(
             self.spec,
             path,
@@ -344,16 +343,3 @@ class _Compiler:
             first = next(iter(found.values())).module if found else None
             return self._holds(guidance.separate_when, first, "guidance")
         return {"observed": None, "fused": False, "separate": True}[guidance.mode]
-
-
-def _wrong_entries(declared: BlockList, where: str) -> str | None:
-    """What `returns` says beside the pattern."""
-    returns, pattern = declared.returns, PATTERNS[declared.pattern]
-    if returns is None:
-        return None
-    named = returns.encoder_hidden_states is not None
-    if named and not pattern.returns_encoder:
-        return f"{where}: returns names encoder_hidden_states, and {pattern.name} returns none"
-    if not named and pattern.returns_encoder:
-        return f"{where}: {pattern.name} returns encoder_hidden_states too; name them in returns"
-    return None
