@@ -188,7 +188,7 @@ class Clock:
             if generation.ended == "finished" and self._begins_again(generation, forward):
                 values = schedule.executed(forward.moment)
                 return self._begin(runs, run, schedule, values, None, by_scheduler=True)
-            if generation.over and forward.moment is not None:
+            if generation.over and (forward.timestep.given or schedule.replaced):
                 return self._after(runs, run, forward, caller)
             if runs.steps or generation.tick or not self._stands_still(run, forward):
                 return generation
@@ -296,12 +296,13 @@ class Clock:
             return
         generation.by_scheduler = True
         run.timesteps.rest()
-        schedule = Schedule(runs, None)
-        if generation.tick == 0 and generation.total is not None and generation.cut_unknown:
+        generation.blind = False
+        if generation.tick == 0 and (generation.total is None or generation.cut_unknown):
             # The first step tells where the loop began, if its forwards carried no timestep.
             first = moment(timestep)
-            values = schedule.executed(first)
-            if first is not None and values is not None and len(values) < generation.total:
+            values = None if first is None else Schedule(runs, None).executed(first)
+            total = generation.total
+            if values is not None and (total is None or len(values) < total):
                 generation.total = len(values)
                 generation.shares = self.share(values, len(values))
         generation.end_step()
