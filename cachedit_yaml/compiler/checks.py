@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from cachedit_yaml.compiler.cache_dit_source import cache_dit_version
+from cachedit_yaml.compiler.calibrators import has_calibrator
 from cachedit_yaml.compiler.paths import MISSING, explain_missing, follow
 from cachedit_yaml.compiler.plan import ListPlan
-from cachedit_yaml.compiler.settings import Layers, Resolved, has_calibrator
+from cachedit_yaml.compiler.settings import Layers, Resolved
 from cachedit_yaml.compiler.signature import Pattern, parameters_of, plain_forward
 from cachedit_yaml.language.spec import Transformer
 from cachedit_yaml.yaml.diagnostics import nearest
