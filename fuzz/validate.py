@@ -39,8 +39,8 @@ with atheris.instrument_imports(include=["cachedit_yaml"]):
     from cachedit_yaml.language.spec import AdapterSpec
     from cachedit_yaml.registry.entry import TextEntry
     from cachedit_yaml.registry.registry import Registry
-    from cachedit_yaml.rules.adapter import too_long
     from cachedit_yaml.rules.class_names import check_classes
+    from cachedit_yaml.rules.findings import too_long
     from cachedit_yaml.rules.fix import apply_edits, edits_for
     from cachedit_yaml.rules.ignores import apply_ignores
     from cachedit_yaml.yaml.reader import read_text

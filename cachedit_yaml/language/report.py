@@ -54,10 +54,6 @@ class Report:
         self.foreign = foreign
         self.found: dict[tuple[KeyPath, str], Diagnostic] = {}
 
-    @property
-    def diagnostics(self) -> list[Diagnostic]:
-        return list(self.found.values())
-
     def report(
         self,
         code: str,

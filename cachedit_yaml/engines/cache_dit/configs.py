@@ -14,7 +14,8 @@ from cachedit_yaml.engines.configs import check_config
 from cachedit_yaml.engines.protocol import Config
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import CacheSettings
-from cachedit_yaml.rules.adapter import Adapter, adapter_error
+from cachedit_yaml.rules.adapter import Adapter
+from cachedit_yaml.rules.findings import adapter_error
 from cachedit_yaml.rules.load import parse_settings
 from cachedit_yaml.yaml.diagnostics import Diagnostic, nearest
 from cachedit_yaml.yaml.document import Document
