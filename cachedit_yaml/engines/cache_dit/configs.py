@@ -115,7 +115,8 @@ def read_config(source: object, engine: str | None = None) -> CacheDitConfig | N
         AdapterError: it is one, and wrong; carries every error.
         ConfigError: a section has a key that the installed cache-dit does not know.
     """
-    from cachedit_yaml.registry.registry import Registry, is_path
+    from cachedit_yaml.registry.names import is_path
+    from cachedit_yaml.registry.registry import Registry
 
     if isinstance(source, str):
         if "\n" in source or not is_path(source):
