@@ -103,8 +103,6 @@ def compile_adapter(
         from cachedit_yaml.compiler.from_config import remarks_on_config
     except ModuleNotFoundError as error:
         raise CacheRuntimeError.not_installed("caching", error) from error
-    from cachedit_yaml.registry.registry import Registry
-
     notes = remarks_on_config(cache_config)
     settings = settings_from(cache_config)
     engine = engine_of(type(pipeline))
@@ -118,7 +116,7 @@ def compile_adapter(
         match = _match(pipeline)
         spec, note = match.spec, match.note
     else:
-        spec, note = load_adapter(adapter, engine=engine), Registry.load().note_on(adapter)
+        spec, note = load_adapter(adapter, engine=engine), _note_on(adapter)
     notes += [note] if note else []
     alone = _is_transformer(spec, pipeline)
     return compile_spec(
@@ -129,6 +127,14 @@ def compile_adapter(
         transformer=pipeline if alone else None,
         notes=notes,
     )
+
+
+def _note_on(adapter: AdapterSource) -> str | None:
+    if not isinstance(adapter, str):
+        return None  # without looking for files, as often as something is enabled
+    from cachedit_yaml.registry.registry import Registry
+
+    return Registry.load().note_on(adapter)
 
 
 def read_config(source: object, engine: str | None = None) -> Config | None:

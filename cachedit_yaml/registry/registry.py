@@ -180,17 +180,17 @@ class Registry:
         """
         return self._named(name, engine)[0]
 
-    def note_on(self, source: object) -> str | None:
+    def note_on(self, source: str) -> str | None:
         """What somebody should know who asks for an adapter by name: what it overrides.
 
         Args:
-            source: as for :meth:`get`, or anything else, of which there is nothing to say.
+            source: as for :meth:`get`; of a path or a text there is nothing to say.
 
         Raises:
             AdapterNotFoundError: there is none of this name.
             AdapterConflictError: two files of one source have this name.
         """
-        if not isinstance(source, str) or is_path(source) or "\n" in source:
+        if is_path(source) or "\n" in source:
             return None
         return overriding(*self._named(source, None)) or None
 
