@@ -1,58 +1,33 @@
-"""Two processes that work on one forward decide alike; each works in its own way otherwise.
-
-Several GPUs are not needed: gloo does the same on a CPU.
-"""
+"""Two processes that work on one forward decide alike; each works in its own way otherwise."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
-from tests import processes
-
-ROOT = Path(__file__).resolve().parents[2]
-
-pytestmark = pytest.mark.skipif(
-    not (dist.is_available() and dist.is_gloo_available()), reason="needs gloo"
-)
-
-
-def torchrun(folder: Path, *arguments: str) -> list[dict[str, Any]]:
-    """What each of two ranks saw."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               "-m", "tests.distributed.worker", str(folder), *arguments]  # fmt: skip
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    done = processes.run(command, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+from tests.distributed.work import decisions, needs_ranks, ranks, ulysses
 
 
 def cached(found: dict[str, Any]) -> dict[str, list[int]]:
     return {name: row["cached"] for name, row in found.items()}
 
 
+@needs_ranks
 def test_ranks_that_share_a_forward_decide_alike(tmp_path: Path) -> None:
     """Their differences lie on two sides of the threshold; what counts is the mean."""
-    one, two = torchrun(tmp_path)
+    one, two = ranks(decisions, 2, tmp_path)
     # Ranks with prompts of their own decide for themselves; so this test can fail.
     assert cached(one["unmarked"]) != cached(two["unmarked"])
     assert one["marked"] == two["marked"]
 
 
+@needs_ranks
 @pytest.mark.parametrize("name", ["FluxPipeline", "WanPipeline"])
 def test_context_parallelism_of_cache_dit(tmp_path: Path, name: str) -> None:
-    one, two = torchrun(tmp_path, name)
+    one, two = ranks(lambda: ulysses(name, tmp_path), 2, tmp_path)
     for case in ("no hit", "hits"):
         assert cached(one[case]["together"]) == cached(two[case]["together"])
         assert cached(one[case]["together"]) == cached(one[case]["alone"])

@@ -2,83 +2,63 @@
 
 from __future__ import annotations
 
-import ast
-import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 import cachedit_yaml
 from cachedit_yaml.api import start
 from cachedit_yaml.compiler.parallel import ALL, Ranks, ranks_of
+from cachedit_yaml.runtime.handle import Handle
 from tests import tiny
+from tests.distributed.work import needs_ranks, ranks
 
 SETTINGS = {"max_warmup_steps": 1, "residual_diff_threshold": 0.9, "calibrator": None}
 
 
-def work(rank: int, folder: str) -> None:
-    """One rank, with a prompt and a number of steps of its own."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    try:
+def denoise(pipe: Any, handle: Handle, steps: int) -> Any:
+    """What was decided for a prompt of this rank's own: cached steps and differences."""
+    noise = torch.randn(1, 7, 24, generator=torch.Generator().manual_seed(dist.get_rank()))
+    tiny.run(pipe, steps=steps, prompt_embeds=noise)
+    (row,) = handle.stats().branches
+    return row.cached_steps, sorted(row.residual_diffs.values())
+
+
+@needs_ranks
+def test_ranks_on_their_own_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """A process group with other numbers of steps for each rank: nobody hangs."""
+
+    def work() -> Any:
         pipe = tiny.build("PixArtAlphaPipeline")
         assert ranks_of(pipe.transformer) is None
         assert ranks_of(pipe.transformer, together=ALL) is ALL
-        noise = torch.randn(1, 7, 24, generator=torch.Generator().manual_seed(rank))
         with cachedit_yaml.enable(pipe, cache_config=SETTINGS) as handle:
-            tiny.run(pipe, steps=4 + 4 * rank, prompt_embeds=noise)
-            (row,) = handle.stats().branches
-        Path(folder, f"rank{rank}").write_text(
-            repr((row.cached_steps, sorted(row.residual_diffs.values()))), encoding="utf-8"
-        )
-    finally:
-        dist.destroy_process_group()
+            return denoise(pipe, handle, 4 + 4 * dist.get_rank())
 
-
-def test_ranks_on_their_own_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    """A process group with other numbers of steps for each rank: nobody hangs."""
-    mp.spawn(work, (str(tmp_path),), nprocs=2, join=True)
-    texts = [(tmp_path / f"rank{rank}").read_text(encoding="utf-8") for rank in range(2)]
-    one, other = map(ast.literal_eval, texts)
+    one, other = ranks(work, 2, tmp_path)
     assert one[0]
     assert one != other
 
 
-def work_in_a_pair(rank: int, folder: str) -> None:
-    """One rank of a pair that divides a forward, and one that works alone."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=3)
-    try:
+@needs_ranks
+def test_a_pair_of_ranks_that_divides_a_forward(tmp_path: Path) -> None:
+    """Beside one that works alone: nobody may wait for who works on another forward."""
+
+    def work() -> Any:
         groups = [dist.new_group([0, 1]), dist.new_group([2])]
+        group = dist.get_rank() // 2
         pipe = tiny.build("PixArtAlphaPipeline")
         plan = cachedit_yaml.compile_adapter("pixart", pipe, cache_config=SETTINGS)
-        noise = torch.randn(1, 7, 24, generator=torch.Generator().manual_seed(rank))
-        handle = start(replace(plan, together=Ranks(groups[rank // 2])), "loop")
-        # They have other numbers of steps: nobody may wait for who works on another forward.
-        tiny.run(pipe, steps=6 + 4 * (rank // 2), prompt_embeds=noise)
-        (row,) = handle.stats().branches
-        handle.disable()
-        Path(folder, f"rank{rank}").write_text(
-            repr((row.cached_steps, sorted(row.residual_diffs.values()))), encoding="utf-8"
-        )
-    finally:
-        dist.destroy_process_group()
+        with start(replace(plan, together=Ranks(groups[group])), "loop") as handle:
+            return denoise(pipe, handle, 6 + 4 * group)
 
-
-def test_a_pair_of_ranks_that_divides_a_forward(tmp_path: Path) -> None:
-    mp.spawn(work_in_a_pair, (str(tmp_path),), nprocs=3, join=True)
-    found = [
-        ast.literal_eval((tmp_path / f"rank{rank}").read_text(encoding="utf-8"))
-        for rank in range(3)
-    ]
-    assert found[0] == found[1]
-    assert found[0] != found[2]
-    assert found[0][0]
+    one, two, other = ranks(work, 3, tmp_path)
+    assert one == two
+    assert one != other
+    assert one[0]
 
 
 def test_an_engine_says_that_its_ranks_work_together() -> None:

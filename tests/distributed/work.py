@@ -1,20 +1,56 @@
-"""What each process runs; started with torchrun. Writes what it saw as JSON, one file a rank."""
+"""Ranks of a process group, and what each of them does.
+
+They are forked, so that none imports torch again. Several GPUs are not needed: gloo does the same
+on a CPU.
+"""
 
 from __future__ import annotations
 
-import json
-import sys
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
 import cachedit_yaml
+from cachedit_yaml.probe.workers import can_fork, side_by_side
 from tests import tiny
+
+needs_ranks = pytest.mark.skipif(
+    not can_fork() or not (dist.is_available() and dist.is_gloo_available()),
+    reason="needs fork and gloo",
+)
 
 STEPS = 8
 HITS = {"max_warmup_steps": 2, "max_continuous_cached_steps": -1}
+
+
+def ranks(work: Callable[[], Any], count: int, folder: Path) -> list[Any]:
+    """What some work returns in each rank of a group of so many.
+
+    Args:
+        work: what every rank does.
+        count: how many there are.
+        folder: an empty one, where they meet.
+    """
+
+    def join(rank: int) -> Any:
+        os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{count}"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
+        torch.set_num_threads(1)
+        where = f"file://{folder}/meeting"
+        dist.init_process_group("gloo", init_method=where, rank=rank, world_size=count)
+        try:
+            result = work()
+            dist.barrier()
+            return result
+        finally:
+            dist.destroy_process_group()
+
+    return list(side_by_side(join, range(count), count))
 
 
 def rows(handle: Any) -> dict[str, Any]:
@@ -87,20 +123,3 @@ def ulysses(name: str, folder: Path) -> dict[str, Any]:
             found[case]["finite"] = bool(result.isfinite().all())
             found[case]["after"] = rows(handle)
     return found
-
-
-def main() -> None:
-    """Run one experiment: ``worker FOLDER [PIPELINE]``."""
-    folder = Path(sys.argv[1])
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    try:
-        result = ulysses(sys.argv[2], folder) if len(sys.argv) > 2 else decisions()
-        (folder / f"rank{dist.get_rank()}.json").write_text(json.dumps(result))
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()
