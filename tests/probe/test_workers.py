@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from cachedit_yaml.cli.main import main
 from cachedit_yaml.probe.workers import Died, can_fork, side_by_side
-from tests import processes
+from tests import processes, tiny
 from tests.processes import until
 
 pytestmark = pytest.mark.skipif(
@@ -138,20 +139,58 @@ def test_closing_ends_them_in_the_middle_of_their_work() -> None:
     assert not any(runs(pid) for pid in pids if pid)
 
 
-@pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the command with two processes."""
-    started: list[subprocess.Popen[str]] = []
+class Command:
+    """The command with two processes, as a shell starts it; forked, with what it imports.
 
-    def begin(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "cachedit_yaml", *arguments, "--jobs", "2"]
-        process = processes.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        started.append(process)
-        return process
+    Args:
+        folder: takes what it prints.
+        arguments: what it is given.
+    """
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._texts = [folder / "out", folder / "err"]
+        self._process = multiprocessing.get_context("fork").Process(
+            target=self._run, args=([*arguments, "--jobs", "2"],)
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def _run(self, arguments: list[str]) -> None:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, path in enumerate(self._texts, 1):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+        sys.exit(main(arguments))
+
+    def finish(self) -> tuple[int | None, str, str]:
+        """Wait until it ends; its exit code, and what it printed."""
+        self._process.join(processes.PATIENCE)
+        out, err = (path.read_text() if path.exists() else "" for path in self._texts)
+        return self._process.exitcode, out, err
+
+    def kill(self) -> None:
+        """End it, and everything in its group."""
+        if self._process.is_alive():
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.join()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Start the command with two processes."""
+    started: list[Command] = []
+
+    tiny.names()  # imports what the command needs, for all of its processes
+
+    def begin(*arguments: str) -> Command:
+        started.append(Command(tmp_path, *arguments))
+        return started[-1]
 
     yield begin
-    for process in started:
-        processes.kill(process)
+    for command in started:
+        command.kill()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +203,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     ],
 )
 def test_nothing_is_left_when_the_command_is_ended(
-    start: Callable[..., subprocess.Popen[str]],
+    start: Callable[..., Command],
     command: str,
     number: int,
     to_all: bool,
@@ -179,20 +218,19 @@ def test_nothing_is_left_when_the_command_is_ended(
         os.killpg(process.pid, number)
     else:
         os.kill(process.pid, number)
-    out, err = processes.finish(process)
-    assert (process.returncode, out, err) == (code, "", said)
+    assert process.finish() == (code, "", said)
     until(lambda: not running_in(process.pid))
 
 
 def test_a_killed_process_is_a_failed_proof_that_names_its_adapter(
-    start: Callable[..., subprocess.Popen[str]],
+    start: Callable[..., Command],
 ) -> None:
     names = ["PixArtAlphaPipeline", "PixArtSigmaPipeline"]
     process = start("check", "pixart", "--format", "json", "--only", *names)
     first = until(lambda: children(process.pid))[0]
     os.kill(first, signal.SIGKILL)
-    out, err = processes.finish(process)
-    assert (process.returncode, err) == (1, "")
+    code, out, err = process.finish()
+    assert (code, err) == (1, "")
     found = json.loads(out)
     (failed,) = [item for item in found["results"] if item["status"] == "failed"]
     assert failed["adapter"] == "pixart"
