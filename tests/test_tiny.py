@@ -27,15 +27,6 @@ def test_names() -> None:
     assert len(set(tiny.names())) == len(tiny.names())
 
 
-@pytest.mark.parametrize("name", tiny.transformers())
-def test_seed(name: str) -> None:
-    models = [tiny.transformer(name, seed=seed) for seed in (0, 0, 1)]
-    first, same, other = (dict(model.named_parameters()) for model in models)
-    for key, parameter in first.items():
-        assert torch.equal(parameter, same[key]), key
-        assert not torch.equal(parameter, other[key]), key
-
-
 def test_build_twice() -> None:
     results = [tiny.run(tiny.build("FluxControlNetPipeline"), steps=STEPS) for _ in range(2)]
     assert torch.equal(*results)
@@ -44,31 +35,27 @@ def test_build_twice() -> None:
 
 
 @pytest.mark.parametrize("name", tiny.transformers())
-def test_forward(name: str) -> None:
-    model = tiny.transformer(name)
+def test_transformers(name: str) -> None:
+    """The same for a seed; and other weights in any one block change the output."""
+    model, same, other = (tiny.transformer(name, seed=seed) for seed in (0, 0, 1))
+    theirs, others = same.state_dict(), dict(other.named_parameters())
+    for key, parameter in model.named_parameters():
+        assert torch.equal(parameter, theirs[key]), key
+        assert not torch.equal(parameter, others[key]), key
     inputs = tiny.forward_kwargs(model)
-    first, second = (tiny.call(model, inputs) for _ in range(2))
-    assert first.isfinite().all()
-    assert torch.equal(first, second)
-
-
-@pytest.mark.parametrize("name", tiny.transformers())
-def test_blocks_matter(name: str) -> None:
-    """Other weights in any one block change the output: no block is trivial."""
-    model = tiny.transformer(name)
-    inputs = tiny.forward_kwargs(model)
-    with torch.no_grad():
-        whole = tiny.call(model, inputs)
-        for list_name, blocks in model.named_children():
-            if not isinstance(blocks, torch.nn.ModuleList):
-                continue
-            for index, block in enumerate(blocks):
-                kept = {key: value.clone() for key, value in block.state_dict().items()}
-                tiny.randomise(block, "other")
-                changed = tiny.call(model, inputs)
-                block.load_state_dict(kept)
-                difference = (changed - whole).abs().max() / whole.abs().max()
-                assert difference > 1e-3, (list_name, index, difference)
+    whole = tiny.call(model, inputs)
+    assert whole.isfinite().all()
+    assert torch.equal(tiny.call(same, inputs), whole)
+    for list_name, blocks in model.named_children():
+        if not isinstance(blocks, torch.nn.ModuleList):
+            continue
+        for index, block in enumerate(blocks):
+            kept = {key: value.clone() for key, value in block.state_dict().items()}
+            tiny.randomise(block, "other")
+            changed = tiny.call(model, inputs)
+            block.load_state_dict(kept)
+            difference = (changed - whole).abs().max() / whole.abs().max()
+            assert difference > 1e-3, (list_name, index, difference)
 
 
 def test_overrides() -> None:
