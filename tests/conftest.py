@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 from collections.abc import Generator
@@ -37,6 +38,12 @@ def pytest_make_collect_report(
     if wanted and report.failed and _LIBRARIES.search(str(report.longrepr)):
         report.outcome, report.longrepr, report.result = "passed", None, []
     return report
+
+
+def pytest_collection_finish() -> None:
+    """What was imported so far stays: nobody looks through it for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 #: Tests that were skipped for a reason that ``tests/skips.py`` does not list.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -150,10 +151,10 @@ def check(
         wrong = f"the uncached call raised {type(error).__name__}: {error}"
     if wrong is not None:
         return Proof(spec.name, name, (Claim("exact", "failed", wrong),))
-    own_growth, before = _tensors() - before, _tensors()
+    after = _tensors()
     claims = prove(live, PLAIN)
     if not any(item.verdict == "failed" for item in claims):
-        claims.append(_freed(_tensors() - before, own_growth))
+        claims.append(_freed(_tensors() - after, own_growth=after - before))
     return Proof(spec.name, name, tuple(claims))
 
 
@@ -174,7 +175,8 @@ def _freed(grown: int, own_growth: int) -> Claim:
 
 def _tensors() -> int:
     gc.collect()
-    return sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
+    kinds = Counter(map(type, gc.get_objects()))
+    return sum(count for kind, count in kinds.items() if issubclass(kind, torch.Tensor))
 
 
 @contextmanager
