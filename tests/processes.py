@@ -6,16 +6,22 @@ done, never how long it took. :data:`PATIENCE` only ends what hangs.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 #: Seconds. A hundred times what anything here takes, so that it is never a matter of load.
 PATIENCE = 1800.0
+
+#: Libraries of which no short command imports one.
+HEAVY = {"torch", "diffusers", "cache_dit", "transformers", "numpy", "importlib.metadata", "shtab"}
 
 
 def until(holds: Callable[[], Any], why: Callable[[], str] = lambda: "waited in vain") -> Any:
@@ -51,6 +57,15 @@ def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[s
     """Run a command to its end and take what it prints."""
     with interruptible():
         return subprocess.run(command, text=True, capture_output=True, timeout=PATIENCE, **options)
+
+
+def heavy(code: str) -> tuple[str, list[str]]:
+    """What a program prints, and which of the libraries that take long it imports."""
+    code += f"\nimport sys\nprint('', sorted({HEAVY} & sys.modules.keys()), sep=chr(0), end='')"
+    root = str(Path(__file__).parents[1])
+    done = run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": root})
+    printed, _, imported = done.stdout.partition("\0")
+    return printed, ast.literal_eval(imported)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[str, str]:

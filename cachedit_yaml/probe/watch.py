@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -58,12 +57,7 @@ class Watch:
                     self._patch(block, "forward", functools.partial(self._count, key, blocks))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for patch in reversed(self._patched):
             patch.remove()
         for hook in self._hooks:

@@ -18,6 +18,7 @@ from cachedit_yaml.registry import registry as registry_module
 from cachedit_yaml.registry import search_path
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import Source, find_sources, shipped_folder, yaml_files
+from tests import processes
 
 #: Where PyYAML lies.
 _PACKAGES = str(Path(yaml.__file__).parents[1])
@@ -449,19 +450,8 @@ def test_strange_files_do_not_stop_the_index(tmp_path: Path, content: str) -> No
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = (
-        "import sys, cachedit_yaml.registry.registry as r; r.Registry.load(environ={}).problems;"
-        "print([m for m in ('torch', 'diffusers', 'cache_dit', 'numpy')"
-        " if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert done.stdout.strip() == "[]"
+    code = "import cachedit_yaml.registry.registry as r; r.Registry.load(environ={}).problems"
+    assert processes.heavy(code) == ("", [])
 
 
 def test_a_registry_is_kept_until_a_file_or_the_defaults_change(

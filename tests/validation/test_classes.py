@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import cachedit_yaml
 from cachedit_yaml.engines.protocol import Engine
 from cachedit_yaml.rules import classes
 from cachedit_yaml.rules.classes import Package, installed, misspelled
+from tests import processes
 
 
 @pytest.fixture
@@ -109,22 +106,10 @@ def test_validate_imports_neither_torch_nor_diffusers(tmp_path: Path) -> None:
         "schema: 1\npipelines: [QwenImagPipeline]\ntransformers:\n  transformer:\n"
         "    blocks: {b: {pattern: Pattern_1, class: [FluxTransformerBlok]}}\n"
     )
-    code = (
-        "import sys\nfrom cachedit_yaml.cli import main\n"
-        f"main(['validate', {str(path)!r}])\n"
-        "heavy = {'torch', 'diffusers', 'cache_dit', 'transformers', 'numpy'} & set(sys.modules)\n"
-        "print('imported', sorted(heavy))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(cachedit_yaml.__file__).parents[1])},
-    )
-    assert done.stdout.count("misspelled-class") == 2
-    assert done.stdout.endswith("imported []\n")
+    code = f"from cachedit_yaml.cli import main; main(['validate', {str(path)!r}])"
+    out, imported = processes.heavy(code)
+    assert out.count("misspelled-class") == 2
+    assert imported == []
 
 
 class NoSuchEngine(Engine):

@@ -48,14 +48,6 @@ requires: {diffusers: '>=0.40'}
 """
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("CACHEDIT_YAML_PATH", "GITHUB_ACTIONS", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
 @pytest.mark.libraries
 def test_fix(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = here / "a.yaml"

@@ -31,13 +31,10 @@ GOOD = "schema: 1\npipelines: [{}]\ntransformers: {{t: {{blocks: {{b: Pattern_1}
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("CACHEDIT_YAML_PATH", "GITHUB_ACTIONS", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "a b,c.yaml").write_text(TEXT, encoding="utf-8")
-    (tmp_path / "good.yaml").write_text(GOOD.format("Good"), encoding="utf-8")
-    return tmp_path
+def here(here: Path) -> Path:
+    (here / "a b,c.yaml").write_text(TEXT, encoding="utf-8")
+    (here / "good.yaml").write_text(GOOD.format("Good"), encoding="utf-8")
+    return here
 
 
 def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:

@@ -76,14 +76,6 @@ def test_there_are_shipped_adapters() -> None:
     assert len(SHIPPED) >= 12
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("CACHEDIT_YAML_PATH", "GITHUB_ACTIONS", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
 def found(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, list[str]]:
     assert main(["validate", "--format", "json", *args]) in (0, 1)
     data = json.loads(capsys.readouterr().out)
