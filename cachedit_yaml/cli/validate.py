@@ -17,7 +17,7 @@ from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.cli.validation.run import validate, validate_and_fix
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.rules.catalogue import RULES, Rule, find_rule
-from cachedit_yaml.yaml.diagnostics import nearest
+from cachedit_yaml.yaml.diagnostics import did_you_mean
 
 DESCRIPTION: Final = (
     "Check adapter files: syntax, keys, values, what they mean together, and claims on the same "
@@ -120,8 +120,7 @@ def _explain(code: str) -> int:
     rule = find_rule(code)
     if rule is None:
         names = [*RULES, *(known.id for known in RULES.values())]
-        near = nearest(code, names)
-        advice = f"did you mean {near[0]!r}?" if near else "see docs/rules.md"
+        advice = did_you_mean(code, names) or "see docs/rules.md"
         raise ConfigError(f"there is no rule {code!r}; {advice}")
     print(_described(rule))
     return 0

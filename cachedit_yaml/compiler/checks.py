@@ -14,7 +14,7 @@ from cachedit_yaml.compiler.plan import ListPlan
 from cachedit_yaml.compiler.settings import Layers, Resolved
 from cachedit_yaml.compiler.signature import Pattern, parameters_of, plain_forward
 from cachedit_yaml.language.spec import Transformer
-from cachedit_yaml.yaml.diagnostics import nearest
+from cachedit_yaml.yaml.diagnostics import or_near
 
 
 def wrong_scheduler(pipeline: Any, path: str) -> list[str]:
@@ -86,8 +86,7 @@ def unknown_arguments(where: str, module: torch.nn.Module, declared: Transformer
     problems = []
     for name, rule in named.items():
         if name not in parameters:
-            near = nearest(name, parameters)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = or_near(name, parameters)
             problems.append(
                 f"{where}: {rule} names {name!r}, and forward has no such argument{hint}"
             )

@@ -23,7 +23,7 @@ from cachedit_yaml.language.spec import (
     Profile,
     StepMask,
 )
-from cachedit_yaml.yaml.diagnostics import KeyPath, nearest
+from cachedit_yaml.yaml.diagnostics import KeyPath, or_near
 
 if TYPE_CHECKING:
     from cache_dit import DBCacheConfig, DBPruneConfig
@@ -263,7 +263,6 @@ def find_profile(spec: AdapterSpec, name: str) -> Profile:
     profiles = spec.profiles or {}
     if name not in profiles:
         have = ", ".join(sorted(profiles)) or "none"
-        near = nearest(name, profiles)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = or_near(name, profiles)
         raise ConfigError(f"adapter {spec.name!r} has no profile {name!r}; it has: {have}{hint}")
     return profiles[name]

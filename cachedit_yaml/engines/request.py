@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import CacheSettings
-from cachedit_yaml.yaml.diagnostics import did_you_mean
+from cachedit_yaml.yaml.diagnostics import or_near
 
 #: Keys of this package.
 OWN: Final = ("adapter", "profile", "execution")
@@ -24,8 +24,7 @@ def unknown_keys(given: Iterable[str], known: Collection[str], where: str) -> li
     lines = []
     for name in given:
         if name not in known:
-            hint = did_you_mean(str(name), known)
-            lines.append(f"{where} has no key {name!r}" + (f"; {hint}" if hint else ""))
+            lines.append(f"{where} has no key {name!r}{or_near(str(name), known)}")
     return lines
 
 

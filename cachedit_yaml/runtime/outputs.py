@@ -15,7 +15,7 @@ import torch
 
 from cachedit_yaml.errors import CacheRuntimeError
 from cachedit_yaml.language.spec import Returns
-from cachedit_yaml.yaml.diagnostics import nearest
+from cachedit_yaml.yaml.diagnostics import or_near
 
 _MISSING: Final = object()
 
@@ -66,8 +66,7 @@ class Entries:
     def _entry(self, output: Any, name: str | int) -> Any:
         found = _get(output, name)
         if found is _MISSING:
-            near = nearest(str(name), list(entries(output)), limit=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = or_near(str(name), entries(output))
             raise CacheRuntimeError(
                 f"{self._where}: a block returned {describe(output)}, which has no {name!r}{hint} "
                 "Correct `returns` in the adapter"

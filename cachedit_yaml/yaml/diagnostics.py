@@ -151,6 +151,12 @@ def did_you_mean(word: str, names: Iterable[str]) -> str | None:
     return f"did you mean {found[0]!r}?" if found else None
 
 
+def or_near(word: str, names: Iterable[str]) -> str:
+    """The same as the end of a sentence; nothing when nothing is near."""
+    hint = did_you_mean(word, names)
+    return f"; {hint}" if hint else ""
+
+
 def one_of(names: Sequence[object]) -> str:
     """Write alternatives as ``a, b or c``."""
     words = [str(name) for name in names]

@@ -17,7 +17,7 @@ from cachedit_yaml.language.spec import CacheSettings
 from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.rules.findings import adapter_error
 from cachedit_yaml.rules.load import parse_settings
-from cachedit_yaml.yaml.diagnostics import Diagnostic, nearest
+from cachedit_yaml.yaml.diagnostics import Diagnostic, did_you_mean
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_file
 
@@ -188,8 +188,7 @@ def _unknown(document: Document) -> list[Diagnostic]:
     data = document.data or {}
 
     def unknown(path: tuple[str, ...], known: list[str]) -> None:
-        near = nearest(path[-1], known)
-        hint = f"did you mean {near[0]!r}?" if near else "remove it"
+        hint = did_you_mean(path[-1], known) or "remove it"
         found.append(Diagnostic("config-unknown-key", f"unknown key {path[-1]!r}", path,
                                 document.key_span(path), hint=hint))  # fmt: skip
 
