@@ -65,7 +65,7 @@ def candidates(target: Any) -> list[Candidate]:
         for name, module in model.named_modules():
             if not isinstance(module, torch.nn.ModuleList) or len(module) < _LEAST:
                 continue
-            if any(next(item.children(), None) is None for item in module):
+            if any(item is None or next(item.children(), None) is None for item in module):
                 continue
             if name:
                 found.append(Candidate(_join(root, name), module, tuple(_above(root, model, name))))
