@@ -103,6 +103,8 @@ def compile_adapter(
         from cachedit_yaml.compiler.from_config import remarks_on_config
     except ModuleNotFoundError as error:
         raise CacheRuntimeError.not_installed("caching", error) from error
+    from cachedit_yaml.registry.registry import Registry
+
     notes = remarks_on_config(cache_config)
     settings = settings_from(cache_config)
     engine = engine_of(type(pipeline))
@@ -114,11 +116,10 @@ def compile_adapter(
         )
     if adapter is None:
         match = _match(pipeline)
-        spec = match.spec
-        notes += [match.note] if match.note else []
+        spec, note = match.spec, match.note
     else:
-        spec = load_adapter(adapter, engine=engine)
-        notes += overrides_of(adapter)
+        spec, note = load_adapter(adapter, engine=engine), Registry.load().note_on(adapter)
+    notes += [note] if note else []
     alone = _is_transformer(spec, pipeline)
     return compile_spec(
         spec,
@@ -128,16 +129,6 @@ def compile_adapter(
         transformer=pipeline if alone else None,
         notes=notes,
     )
-
-
-def overrides_of(adapter: AdapterSource) -> list[str]:
-    """Which adapters of weaker sources have the same name, for an adapter by name."""
-    from cachedit_yaml.registry.registry import Registry, is_path
-
-    if not isinstance(adapter, str) or is_path(adapter) or "\n" in adapter:
-        return []
-    note = Registry.load().note_on(adapter)
-    return [note] if note else []
 
 
 def read_config(source: object, engine: str | None = None) -> Config | None:

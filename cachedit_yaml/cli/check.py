@@ -27,7 +27,7 @@ from cachedit_yaml.yaml.diagnostics import nearest, plain
 
 if TYPE_CHECKING:
     from cachedit_yaml.language.spec import AdapterSpec
-    from cachedit_yaml.probe.check import Checked
+    from cachedit_yaml.probe.check import Checked, Status
     from cachedit_yaml.probe.limits import Limits
 
 DESCRIPTION: Final = (
@@ -202,14 +202,20 @@ def _check_real(
 ) -> Checked:
     from cachedit_yaml.generating.calling import Wishes, build_call, values_of
     from cachedit_yaml.generating.loading import load_pipeline
-    from cachedit_yaml.probe.local import Local, check_local
+    from cachedit_yaml.probe.check import Checked
+    from cachedit_yaml.probe.live import check
+    from cachedit_yaml.probe.recipe import PLAIN
 
     pipeline = load_pipeline(args.pipeline, args.device)
     spec = chosen[0] if args.targets else match_live(registry, pipeline).spec
     more = values_of(args.arg, "--arg")
     wishes = Wishes(prompts=args.prompt, labels=args.label, steps=args.steps, more=more)
     call = build_call(pipeline, wishes)
-    return check_local(Local(spec, pipeline, call.arguments, call.seeds))
+    if callable(getattr(pipeline, "set_progress_bar_config", None)):
+        pipeline.set_progress_bar_config(disable=True)
+    proof = check(pipeline, spec, lambda: pipeline(**call.with_generators()))
+    status: Status = "failed" if proof.failed else "proved"
+    return Checked(spec.name, proof.pipeline, None, PLAIN, status, proofs=proof.claims)
 
 
 def _report(results: Sequence[Checked], against: bool) -> Iterator[str]:

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from cachedit_yaml.errors import AdapterNotFoundError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.entry import Entry, TextEntry
-from cachedit_yaml.registry.registry import Registry, of_engine
+from cachedit_yaml.registry.names import of_engine
+from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import Source, yaml_files
 from cachedit_yaml.yaml.reading import MAX_BYTES
 

@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 
 from cachedit_yaml.compiler.cache_dit_source import cache_dit_version
-from cachedit_yaml.compiler.settings import Layers, Resolved, has_calibrator
+from cachedit_yaml.compiler.calibrators import has_calibrator
+from cachedit_yaml.compiler.paths import MISSING, explain_missing, follow
+from cachedit_yaml.compiler.plan import ListPlan
+from cachedit_yaml.compiler.settings import Layers, Resolved
 from cachedit_yaml.compiler.signature import Pattern, parameters_of, plain_forward
 from cachedit_yaml.language.spec import Transformer
 from cachedit_yaml.yaml.diagnostics import nearest
+
+
+def wrong_scheduler(pipeline: Any, path: str) -> list[str]:
+    """What is wrong with a scheduler that the adapter names.
+
+    Args:
+        pipeline: the pipeline.
+        path: where it is said to hold the scheduler.
+    """
+    found = follow(pipeline, path)
+    if found is MISSING:
+        return [explain_missing(pipeline, path, "pipeline")]
+    if not callable(follow(found, "step")):
+        return [f"pipeline.{path} is a {type(found).__name__}, not a scheduler: it has no step()"]
+    return []
+
+
+def wrong_ratio(pipeline: Any, declared: float | str) -> list[str]:
+    """What is wrong with a boundary's ratio, which is read anew for each generation.
+
+    Args:
+        pipeline: the pipeline.
+        declared: the ratio, or where the pipeline is said to hold it; None there is right.
+    """
+    if not isinstance(declared, str):
+        return []
+    path = declared.removeprefix("pipeline.")
+    value = follow(pipeline, path)
+    if value is MISSING:
+        return [explain_missing(pipeline, path, "pipeline")]
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        return [f"step_split: {declared} is a {type(value).__name__}; the ratio is a number"]
+    return []
+
+
+def shared_blocks(lists: Iterable[ListPlan]) -> list[str]:
+    """Block lists of a transformer that hold a block of another one."""
+    problems = []
+    seen: dict[int, str] = {}
+    for plan in lists:
+        for block in plan.blocks:
+            if seen.setdefault(id(block), plan.path) != plan.path:
+                problems.append(
+                    f"{plan.where} and {seen[id(block)]} share a block; declare it once"
+                )
+                break
+    return problems
 
 
 def unknown_arguments(where: str, module: torch.nn.Module, declared: Transformer) -> list[str]:

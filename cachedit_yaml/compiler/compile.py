@@ -11,7 +11,14 @@ from typing import Any, cast
 
 import torch
 
-from cachedit_yaml.compiler.checks import settings_that_do_not_fit, unknown_arguments
+from cachedit_yaml.compiler.checks import (
+    settings_that_do_not_fit,
+    shared_blocks,
+    unknown_arguments,
+    wrong_ratio,
+    wrong_scheduler,
+)
+from cachedit_yaml.compiler.lists import find_list
 from cachedit_yaml.compiler.matching import class_matches, classes_of, split_names
 from cachedit_yaml.compiler.paths import MISSING, condition_holds, explain_missing, follow
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
@@ -94,7 +101,7 @@ class _Compiler:
         if alone is None:
             named = [spec.scheduler, *(item.scheduler for item in spec.transformers.values())]
             for path in dict.fromkeys(item for item in named if item is not None):
-                self._check_scheduler(path)
+                self.problems += wrong_scheduler(self.pipeline, path)
         found: dict[str, TransformerPlan] = {}
         absent: list[str] = []
         modules = self._modules(alone, absent)
@@ -109,7 +116,7 @@ class _Compiler:
             self.notes.append(f"{', '.join(absent)} is absent, so every step belongs to the others")
             split = None
         if split is not None and split.boundary is not None:
-            self._check_ratio(split.boundary.ratio)
+            self.problems += wrong_ratio(self.pipeline, split.boundary.ratio)
         return Plan(
             spec=spec,
             pipeline=self.pipeline,
@@ -122,15 +129,6 @@ class _Compiler:
             notes=tuple(self.notes),
             alone=None if alone is None else next(iter(modules.values())),
         )
-
-    def _check_scheduler(self, path: str) -> None:
-        found = follow(self.pipeline, path)
-        if found is MISSING:
-            self.problems.append(explain_missing(self.pipeline, path, "pipeline"))
-        elif not callable(follow(found, "step")):
-            self.problems.append(
-                f"pipeline.{path} is a {type(found).__name__}, not a scheduler: it has no step()"
-            )
 
     def _modules(
         self, alone: torch.nn.Module | None, absent: list[str]
@@ -205,14 +203,7 @@ class _Compiler:
         ]
         if not lists and not self.problems:
             self.problems.append(f"{where}: all of its block lists are absent")
-        seen: dict[int, str] = {}
-        for plan in lists:
-            for block in plan.blocks:
-                if seen.setdefault(id(block), plan.path) != plan.path:
-                    self.problems.append(
-                        f"{plan.where} and {seen[id(block)]} share a block; declare it once"
-                    )
-                    break
+        self.problems += shared_blocks(lists)
         self.problems += unknown_arguments(where, module, declared)
         return TransformerPlan(
             path=path,
@@ -270,48 +261,24 @@ class _Compiler:
         keys: KeyPath,
     ) -> ListPlan | None:
         where = f"pipeline.{path}.{list_path}"
-        holder = follow(module, list_path)
-        if (
-            holder is MISSING
-            or holder is None
-            or (isinstance(holder, torch.nn.ModuleList) and len(holder) == 0)
-        ):
-            if declared.optional:
-                self.notes.append(f"{where} is absent")
-                return None
-            if holder is MISSING:
-                self.problems.append(explain_missing(module, list_path, f"pipeline.{path}"))
-            else:
-                self.problems.append(f"{where} is empty; if that may be, write optional: true")
+        holder = find_list(module, path, list_path, declared)
+        if holder is None:
+            self.notes.append(f"{where} is absent")
             return None
-        if not isinstance(holder, torch.nn.ModuleList):
-            self.problems.append(
-                f"{where} is a {type(holder).__name__}; a block list is a torch.nn.ModuleList"
-            )
+        if isinstance(holder, str):
+            self.problems.append(holder)
             return None
         blocks = tuple(holder)
-        if len({id(block) for block in blocks}) != len(blocks):
-            self.problems.append(f"{where} holds the same block more than once")
-            return None
-        if declared.block_class is not None:
-            for index, block in enumerate(blocks):
-                if not class_matches(block, declared.block_class):
-                    self.problems.append(
-                        f"{where}[{index}] is a {type(block).__name__}; the adapter is for "
-                        f"{', '.join(declared.block_class)}"
-                    )
-                    return None
         pattern = PATTERNS[declared.pattern]
         binding = bind_all(blocks, pattern, declared.roles, where)
         if isinstance(binding, str):
             self.problems.append(binding)
             return None
-        problem = _wrong_entries(declared, where)
-        if problem is None and declared.returns is None:
+        if declared.returns is None:
             problem = contradiction(blocks[0], pattern, binding, f"{where}[0]")
-        if problem is not None:
-            self.problems.append(problem)
-            return None
+            if problem is not None:
+                self.problems.append(problem)
+                return None
         layers = layers_for(
             self.spec,
             path,
@@ -325,35 +292,9 @@ class _Compiler:
         held = tuple(weakref.ref(item) for item in (*blocks, holder))
         return ListPlan(list_path, where, held, pattern, binding, layers, declared.returns)
 
-    def _check_ratio(self, declared: float | str) -> None:
-        """It is read anew for each generation; now it has to be there."""
-        if not isinstance(declared, str):
-            return
-        path = declared.removeprefix("pipeline.")
-        value = follow(self.pipeline, path)
-        if value is MISSING:
-            self.problems.append(explain_missing(self.pipeline, path, "pipeline"))
-        elif value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            self.problems.append(
-                f"step_split: {declared} is a {type(value).__name__}; the ratio is a number"
-            )
-
     def _separate(self, found: Mapping[str, TransformerPlan]) -> bool | None:
         guidance = self.spec.guidance
         if guidance.separate_when is not None:
             first = next(iter(found.values())).module if found else None
             return self._holds(guidance.separate_when, first, "guidance")
         return {"observed": None, "fused": False, "separate": True}[guidance.mode]
-
-
-def _wrong_entries(declared: BlockList, where: str) -> str | None:
-    """What `returns` says beside the pattern."""
-    returns, pattern = declared.returns, PATTERNS[declared.pattern]
-    if returns is None:
-        return None
-    named = returns.encoder_hidden_states is not None
-    if named and not pattern.returns_encoder:
-        return f"{where}: returns names encoder_hidden_states, and {pattern.name} returns none"
-    if not named and pattern.returns_encoder:
-        return f"{where}: {pattern.name} returns encoder_hidden_states too; name them in returns"
-    return None

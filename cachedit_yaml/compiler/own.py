@@ -93,7 +93,11 @@ def _of_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
     if before is not None:
-        raise ConfigError(f"--import {path}: a module {name!r} is imported already")
+        origin = getattr(before, "__file__", None)
+        if origin is not None and Path(origin).resolve() == path.resolve():
+            return before
+        where = "is built in" if origin is None else f"is imported already, from {origin}"
+        raise ConfigError(f"--import {path}: another module {name!r} {where}; rename the file")
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

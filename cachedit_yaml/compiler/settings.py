@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cachedit_yaml.compiler.cache_dit_source import cache_dit_version, config_fields
+from cachedit_yaml.compiler.calibrators import calibrator_config
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import (
     AdapterSpec,
     CacheSettings,
-    Calibrator,
     Profile,
     StepMask,
 )
@@ -148,40 +148,7 @@ class Resolved:
 
     def calibrator_config(self) -> CalibratorConfig | None:
         """Build cache-dit's calibrator config, or None."""
-        calibrator: Calibrator | None = self.values["calibrator"]
-        if calibrator is None or calibrator.type == "none":
-            return None
-        cls = calibrators()[calibrator.type]
-        known = {item.name for item in dataclasses.fields(cls)}
-        values = {
-            item.name: getattr(calibrator, item.name)
-            for item in dataclasses.fields(calibrator)
-            if item.name in known
-        }
-        return cls().reset(calibrator_kwargs={}, calibrator_type=calibrator.type, **values)
-
-
-def calibrators() -> Mapping[str, type[CalibratorConfig]]:
-    """cache-dit's configs of calibrators, by their names in the language."""
-    from cache_dit.caching.cache_contexts import calibrators as theirs
-
-    return {
-        "taylorseer": theirs.TaylorSeerCalibratorConfig,
-        "foca": theirs.FoCaCalibratorConfig,
-        "dmd": theirs.DMDCalibratorConfig,
-    }
-
-
-@functools.cache
-def has_calibrator(name: str) -> bool:
-    """Whether the installed cache-dit can make a calibrator: some have only its config."""
-    from cache_dit.caching.cache_contexts.calibrators import Calibrator as Factory
-
-    try:
-        Factory(calibrators()[name]().reset(calibrator_type=name, calibrator_kwargs={}))
-    except (AssertionError, ValueError):
-        return False
-    return True
+        return calibrator_config(self.values["calibrator"])
 
 
 @functools.cache

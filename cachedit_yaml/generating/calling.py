@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cachedit_yaml.generating.generate import with_generators
 from cachedit_yaml.generating.loading import UsageError
 from cachedit_yaml.language.spec import CacheSettings
 from cachedit_yaml.rules.load import parse_settings
@@ -58,6 +59,10 @@ class Call:
     seeds: list[int]
     names: list[str]
     counts_steps: bool
+
+    def with_generators(self) -> dict[str, Any]:
+        """The arguments with new generators."""
+        return with_generators(self.arguments, self.seeds)
 
 
 def build_call(pipeline: Any, wishes: Wishes) -> Call:

@@ -50,13 +50,7 @@ def generate(
     Raises:
         TypeError: the pipeline returned neither images nor frames.
     """
-    import torch
-
-    arguments = dict(call)
-    if seeds:
-        # Generators on the CPU give the same noise on every device.
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        arguments["generator"] = generators if len(generators) > 1 else generators[0]
+    arguments = with_generators(call, seeds)
     with watch_steps(pipeline, on_step or (lambda done, total: None)):
         _wait()
         start = time.perf_counter()
@@ -64,6 +58,21 @@ def generate(
         _wait()
         seconds = time.perf_counter() - start
     return Generated(_frames_of(output), seconds)
+
+
+def with_generators(call: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    """The arguments of a call with new generators, which give the same noise on every device.
+
+    Args:
+        call: the arguments.
+        seeds: one for each picture; without any the arguments stay as they are.
+    """
+    import torch
+
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    if not generators:
+        return dict(call)
+    return {**call, "generator": generators if len(generators) > 1 else generators[0]}
 
 
 @contextmanager

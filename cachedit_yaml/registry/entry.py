@@ -15,7 +15,8 @@ from cachedit_yaml.language.schemas import load
 from cachedit_yaml.language.spec import AdapterSpec, Probe
 from cachedit_yaml.language.structure import assemble, check
 from cachedit_yaml.registry.search_path import PROBES, Source, display_path
-from cachedit_yaml.rules.adapter import Adapter, adapter_error
+from cachedit_yaml.rules.adapter import Adapter
+from cachedit_yaml.rules.findings import adapter_error
 from cachedit_yaml.yaml.reader import read_file, read_text
 from cachedit_yaml.yaml.reading import MAX_BYTES
 

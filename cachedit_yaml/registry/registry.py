@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cachedit_yaml.engines import NAMES
 from cachedit_yaml.language.defaults import DEFAULTS, shipped_folder
 from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
@@ -26,6 +25,7 @@ from cachedit_yaml.registry.matching import (
     overriding,
     strongest,
 )
+from cachedit_yaml.registry.names import is_path, of_engine
 from cachedit_yaml.registry.not_found import no_such_file, no_such_name
 from cachedit_yaml.registry.search_path import (
     SUFFIXES,
@@ -180,14 +180,19 @@ class Registry:
         """
         return self._named(name, engine)[0]
 
-    def note_on(self, name: str) -> str | None:
+    def note_on(self, source: object) -> str | None:
         """What somebody should know who asks for an adapter by name: what it overrides.
 
+        Args:
+            source: as for :meth:`get`, or anything else, of which there is nothing to say.
+
         Raises:
-            AdapterNotFoundError: there is none.
+            AdapterNotFoundError: there is none of this name.
             AdapterConflictError: two files of one source have this name.
         """
-        return overriding(*self._named(name, None)) or None
+        if not isinstance(source, str) or is_path(source) or "\n" in source:
+            return None
+        return overriding(*self._named(source, None)) or None
 
     def _named(self, name: str, engine: str | None) -> list[Entry]:
         """The files with the adapter's name, the strongest first."""
@@ -287,24 +292,3 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     except OSError:
         return str(path), 0, 0
     return str(path), found.st_mtime_ns, found.st_size
-
-
-def of_engine(
-    name: str | os.PathLike[str], engine: str | None = None
-) -> tuple[str | None, str | os.PathLike[str]]:
-    """Take the engine off a name such as ``engine/flux``.
-
-    Args:
-        name: a name or a path.
-        engine: the engine where the name has none.
-    """
-    if isinstance(name, str):
-        folder, _, rest = name.rpartition("/")
-        if folder.replace("-", "_") in NAMES and not rest.endswith(SUFFIXES):
-            return folder.replace("-", "_"), rest
-    return engine, name
-
-
-def is_path(text: str) -> bool:
-    """Whether a text is a path rather than the name of an adapter."""
-    return "/" in text or os.sep in text or text.endswith(SUFFIXES)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from cachedit_yaml.errors import AdapterError, SchemaVersionError
-from cachedit_yaml.language.defaults import DEFAULTS
 from cachedit_yaml.language.inherit import Resolver, bases_of
 from cachedit_yaml.language.schemas import schema_of
 from cachedit_yaml.language.spec import AdapterSpec
@@ -23,6 +20,14 @@ from cachedit_yaml.language.views import (
     view,
 )
 from cachedit_yaml.rules.checks import check_adapter, check_order, check_repeats, check_version
+from cachedit_yaml.rules.findings import (
+    Places,
+    adapter_error,
+    in_order,
+    is_of_defaults,
+    path_in,
+    too_long,
+)
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, Span
 from cachedit_yaml.yaml.document import Document
 
@@ -50,30 +55,6 @@ class _View(NamedTuple):
     spec: AdapterSpec | None
     diagnostics: list[Diagnostic]
     sources: Mapping[str, str]
-
-
-class _Places(Mapping[KeyPath, str]):
-    """``file:line`` by the keys that lead there, found when somebody asks."""
-
-    def __init__(self, adapter: Adapter, engine: str) -> None:
-        self._adapter = adapter
-        self._engine = engine
-
-    @cached_property
-    def _found(self) -> Mapping[KeyPath, str]:
-        return self._adapter.merged(self._engine).places()
-
-    def __getitem__(self, path: KeyPath) -> str:
-        return self._found[path]
-
-    def __iter__(self) -> Iterator[KeyPath]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return dict, (dict(self),)
 
 
 class Adapter:
@@ -172,7 +153,7 @@ class Adapter:
                 for name, path in classes.items()
             ]
         for name, path in found:
-            yield Claim(name, _path_in(self.data, engine, path), own.value_span(path))
+            yield Claim(name, path_in(self.data, engine, path), own.value_span(path))
 
     # --- what it means ---
 
@@ -215,7 +196,7 @@ class Adapter:
         result = list(found.values())
         if self.document.sources and all(item.severity != "error" for item in result):
             result += check_repeats(self._chain[0], self.engines)
-        return _in_order(result, self.document)
+        return in_order(result, self.document)
 
     @property
     def valid(self) -> bool:
@@ -274,7 +255,7 @@ class Adapter:
             return _View(None, self.reading, document.sources)
         chain, found = self._chain
         if not chain:
-            return _View(None, _in_order(found, document), document.sources)
+            return _View(None, in_order(found, document), document.sources)
         merged = self.merged(engine)
         data = {"schema": 1, **(merged.data or {})}
         spec: AdapterSpec | None = None
@@ -285,9 +266,9 @@ class Adapter:
             standalone = self._standalone and "extends" not in data
             problems = problems + check_adapter(data, merged, standalone=standalone)
         found = found + [
-            self._placed(item, engine) for item in problems if not _is_of_defaults(item)
+            self._placed(item, engine) for item in problems if not is_of_defaults(item)
         ]
-        found = _in_order(found, document)
+        found = in_order(found, document)
         if spec is None or any(item.severity == "error" for item in found):
             return _View(None, found, merged.sources)
         stem = document.path.stem if document.path is not None else "unnamed"
@@ -296,58 +277,11 @@ class Adapter:
             name=spec.name or stem,
             engine=engine,
             source=document.path,
-            places=_Places(self, engine),
+            places=Places(lambda: self.merged(engine).places()),
         )
         return _View(spec, found, merged.sources)
 
     def _placed(self, item: Diagnostic, engine: str) -> Diagnostic:
         """A finding with the keys that lead to it in the file itself."""
-        path = _path_in(self.data, engine, item.key_path)
+        path = path_in(self.data, engine, item.key_path)
         return item if path == item.key_path else dataclasses.replace(item, key_path=path)
-
-
-def too_long(diagnostics: Iterable[Diagnostic]) -> bool:
-    """Whether something is many times too long: nothing else is looked at until it is not."""
-    return any(
-        item.code == "wrong-length" and str(item.expected).startswith("at most ")
-        for item in diagnostics
-    )
-
-
-def adapter_error(diagnostics: list[Diagnostic]) -> AdapterError:
-    """The error that fits a list of diagnostics; warnings are left out."""
-    errors = [item for item in diagnostics if item.severity == "error"]
-    if any(item.code == "schema-version" for item in errors):
-        return SchemaVersionError(errors)
-    return AdapterError(errors)
-
-
-def _path_in(data: Mapping[str, Any], engine: str, path: KeyPath) -> KeyPath:
-    """The keys that lead in a file itself to what has this path in its view for an engine."""
-    there: Any = sections_of(data).get(engine)
-    if not path or there is None:
-        return path
-    try:
-        for step in path:
-            there = there[step]
-    except (KeyError, IndexError, TypeError):
-        return path
-    return ("engines", engine, *path)
-
-
-def _is_of_defaults(item: Diagnostic) -> bool:
-    """Whether a remark is about the defaults: the adapter did not say it."""
-    span = item.span
-    return item.severity != "error" and span is not None and Path(span.path).name == DEFAULTS
-
-
-def _in_order(diagnostics: list[Diagnostic], document: Document) -> list[Diagnostic]:
-    """Sort by place, the document's own file first; drop what was said twice."""
-
-    def place(item: Diagnostic) -> tuple[bool, str, int, int]:
-        if item.span is None:
-            return (False, "", 0, 0)
-        span = item.span
-        return (span.path != document.name, span.path, span.line, span.column)
-
-    return sorted(dict.fromkeys(diagnostics), key=place)

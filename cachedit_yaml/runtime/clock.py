@@ -13,8 +13,7 @@ of its scheduler, the timestep that the transformer is called with is the clock,
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -23,6 +22,7 @@ from cachedit_yaml.runtime.branches import Forward
 from cachedit_yaml.runtime.callers import Caller, caller_of
 from cachedit_yaml.runtime.calls import Calls
 from cachedit_yaml.runtime.generation import Generation, share_steps
+from cachedit_yaml.runtime.history import History
 from cachedit_yaml.runtime.requests import current_request
 from cachedit_yaml.runtime.run import Run
 from cachedit_yaml.runtime.runs import MIXED, Runs
@@ -30,9 +30,6 @@ from cachedit_yaml.runtime.schedule import Schedule
 from cachedit_yaml.runtime.schedulers import Schedulers
 from cachedit_yaml.runtime.timesteps import Event, moment
 from cachedit_yaml.runtime.told import Told
-
-#: How many generations are remembered for people.
-_REMEMBERED: Final = 32
 
 
 class Clock:
@@ -49,30 +46,13 @@ class Clock:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.ratio: float | None = None
-        self.history: deque[Generation] = deque(maxlen=_REMEMBERED)
+        self.history = History()
         self._forwards = {None: 0, False: 1, True: 2}[plan.separate_cfg]
         self._leaves = [path.rpartition(".")[2] for path in plan.schedulers]
         self._schedulers = Schedulers(lambda item: Runs(item, self._forwards, self._end_step))
         self._told = Told()
         self._mixed: Generation | None = None
         self._calls = Calls(self._end_call)
-
-    @property
-    def remembered(self) -> list[Generation]:
-        """The last generations, the newest last.
-
-        A forward after the last step is none: it may be a loop's first, or belong to no loop.
-        """
-        return [item for item in self.history if item.tick or not item.after]
-
-    @property
-    def latest(self) -> Generation | None:
-        """The last generation that is over, or whose end nobody tells; else the one that runs."""
-        known = self.remembered
-        # Only a scheduler tells of a last step that it has ended.
-        over = [item for item in known if item.ended or not (item.total and item.by_scheduler)]
-        found = over or known
-        return found[-1] if found else None
 
     def share(
         self, timesteps: torch.Tensor | None, total: int | None, pipeline: Any = None
@@ -188,7 +168,7 @@ class Clock:
             if generation.ended == "finished" and self._begins_again(generation, forward):
                 values = schedule.executed(forward.moment)
                 return self._begin(runs, run, schedule, values, None, by_scheduler=True)
-            if generation.over and forward.moment is not None:
+            if generation.over and (forward.timestep.given or schedule.replaced):
                 return self._after(runs, run, forward, caller)
             if runs.steps or generation.tick or not self._stands_still(run, forward):
                 return generation
@@ -296,12 +276,13 @@ class Clock:
             return
         generation.by_scheduler = True
         run.timesteps.rest()
-        schedule = Schedule(runs, None)
-        if generation.tick == 0 and generation.total is not None and generation.cut_unknown:
+        generation.blind = False
+        if generation.tick == 0 and (generation.total is None or generation.cut_unknown):
             # The first step tells where the loop began, if its forwards carried no timestep.
             first = moment(timestep)
-            values = schedule.executed(first)
-            if first is not None and values is not None and len(values) < generation.total:
+            values = None if first is None else Schedule(runs, None).executed(first)
+            total = generation.total
+            if values is not None and (total is None or len(values) < total):
                 generation.total = len(values)
                 generation.shares = self.share(values, len(values))
         generation.end_step()

@@ -157,14 +157,14 @@ class Handle:
     @property
     def history(self) -> tuple[Stats, ...]:
         """What the last generations did (chunks, stages, requests), the newest last."""
-        return tuple(self._stats_of(item) for item in self._clock.remembered)
+        return tuple(self._stats_of(item) for item in self._clock.history.shown)
 
     def stats(self) -> Stats:
         """What the last generation did, by transformer, block list and guidance branch.
 
         That is the last one which has ended, or whose end nobody can tell.
         """
-        generation = self._clock.latest
+        generation = self._clock.history.latest
         if generation is None:
             nothing = "no generation has run since caching was enabled"
             changed = changes_of(self.plan) if self.enabled else []
@@ -183,7 +183,7 @@ class Handle:
                     f"{transformer.path} ran no cached forward; if the pipeline called it, "
                     "something replaced its forward after caching was enabled"
                 )
-        if self.enabled and generation is self._clock.latest:
+        if self.enabled and generation is self._clock.history.latest:
             warnings += changes_of(self.plan)
         return Stats(
             name,
@@ -201,7 +201,7 @@ class Handle:
         Args:
             num_inference_steps: for a generation of so many steps; default: the last one.
         """
-        latest = self._clock.latest
+        latest = self._clock.history.latest
         steps = num_inference_steps or (latest.total if latest is not None else None)
         return self.plan.describe(steps)
 

@@ -82,9 +82,10 @@ def entries(output: Any) -> Mapping[str, Any]:
     if isinstance(output, (tuple, list)):
         names = getattr(output, "_fields", [str(index) for index in range(len(output))])
         return dict(zip(names, output, strict=True))
-    if dataclasses.is_dataclass(output) or hasattr(output, "__dict__"):
-        return {name: value for name, value in vars(output).items() if not name.startswith("_")}
-    return {}
+    fields = dataclasses.fields(output) if dataclasses.is_dataclass(output) else ()
+    names = dict.fromkeys([*(field.name for field in fields), *getattr(output, "__dict__", ())])
+    shown = (name for name in names if not name.startswith("_") and hasattr(output, name))
+    return {name: getattr(output, name) for name in shown}
 
 
 def describe(output: Any) -> str:

@@ -34,15 +34,18 @@ class Schedule:
         """Whether nobody says where among the scheduler's timesteps the loop begins."""
         return getattr(self._scheduler, "begin_index", None) is None and self.looped is None
 
+    @property
+    def replaced(self) -> bool:
+        """Whether the scheduler has other timesteps than when the last generation began."""
+        return getattr(self._scheduler, "timesteps", None) is not self._seen
+
     def put_in(self, reading: Reading) -> torch.Tensor | None:
         """The timesteps that a pipeline has put into its scheduler without ``set_timesteps``.
 
         Args:
             reading: what the first forward carries: those of another schedule do not begin with it.
         """
-        if getattr(self._scheduler, "timesteps", None) is self._seen:
-            return None
-        first = reading.moment
+        first = reading.moment if self.replaced else None
         if first is None:
             return None
         values = self.executed(first)

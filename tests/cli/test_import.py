@@ -56,6 +56,18 @@ def test_check(module: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 case proved, 0 failed" in capsys.readouterr().out
 
 
+def test_the_same_file_twice(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    command = ["validate", "--deep", "clip.yaml"]
+    twice = ["--import", "clip_model.py", "--import", str(folder / "clip_model.py")]
+    assert main([*command, *twice, "--import", "clip_model"]) == 0
+    assert "not looked at" not in capsys.readouterr().out
+    assert main([*command, "--import", "clip_model.py"]) == 0  # imported by now
+    for name in ("json.py", "sys.py"):
+        (folder / name).touch()
+        assert main([*command, "--import", name]) == 2
+        assert "another module" in capsys.readouterr().err
+
+
 def test_check_without_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "clip.yaml"]) == 2
     assert "name its module with --import" in capsys.readouterr().err

@@ -25,13 +25,12 @@ from cache_dit.caching.cache_contexts.calibrators import (
 from cachedit_yaml import CacheditYamlError, ConfigError, compile_adapter
 from cachedit_yaml.api import settings_from
 from cachedit_yaml.compiler.cache_dit_source import cache_dit_version, config_fields
+from cachedit_yaml.compiler.calibrators import calibrators, has_calibrator
 from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.compiler.settings import (
     EXPRESSED_ELSEWHERE,
     Resolved,
     cache_dit_defaults,
-    calibrators,
-    has_calibrator,
 )
 from cachedit_yaml.language.spec import UNSET, CacheSettings, Calibrator, StepMask
 from tests.runtime.models import SmallPipeline, adapter, small

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +53,28 @@ def test_ones_own_model() -> None:
     assert str(proof).startswith("clip: ClipPipeline\n  resolves  yes")
     assert torch.equal(torch.get_rng_state(), state)
     assert cachedit_yaml.handle_of(pipe) is None
+
+
+class PromptPipeline(SmallPipeline):
+    """Called as most are."""
+
+    def __call__(self, prompt: str, num_inference_steps: int) -> torch.Tensor:  # type: ignore[override]
+        return super().__call__(num_inference_steps, seed=len(prompt))
+
+
+def test_the_recipe_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(cachedit_yaml.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```python\n(def test_.*?)```", text, re.DOTALL)
+    made = SimpleNamespace(make_small_pipeline=lambda: PromptPipeline(small()))
+    names: dict[str, Any] = {"cachedit_yaml": cachedit_yaml, "my_package": made}
+    exec(recipe, names)
+    monkeypatch.chdir(tmp_path)
+    adapter = "pipelines: [PromptPipeline]\ntransformers: {transformer: {blocks: {blocks: %s}}}\n"
+    Path("my-model.yaml").write_text("schema: 1\n" + adapter % "Pattern_3")
+    names["test_caching_is_exact"]()
+    Path("my-model.yaml").write_text("schema: 1\n" + adapter % "Pattern_2")
+    with pytest.raises(ProofError, match=r"resolves +NO"):
+        names["test_caching_is_exact"]()
 
 
 def test_of_diffusers_by_its_class() -> None:

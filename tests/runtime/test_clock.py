@@ -905,6 +905,32 @@ def test_timesteps_that_a_pipeline_puts_in(told: int | None) -> None:
             check_steps(handle, second, {"forward 1"})
 
 
+class PutsIn(SmallPipeline):
+    """Puts the timesteps of each generation into one scheduler, and steps it."""
+
+    @torch.no_grad()
+    def __call__(self, steps: int, *, tells: bool) -> torch.Tensor:
+        scheduler = self.scheduler
+        scheduler.timesteps = torch.linspace(1000, 100, steps)
+        scheduler.sigmas = torch.linspace(1, 0, steps + 1)
+        scheduler._step_index = None
+        latents = models.noise()
+        for timestep in scheduler.timesteps:
+            update = self.transformer(latents, timestep if tells else None)
+            latents = self.step(update, timestep, latents)
+        return latents
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_schedule_that_the_first_step_tells(tells: bool) -> None:
+    pipe = PutsIn(small())
+    with start(pipe, **ALWAYS) as handle:
+        for steps in (6, 9):
+            pipe(steps, tells=tells)
+            assert handle.stats().num_steps == steps
+            assert row(handle).cached_steps[-1] == steps - 1
+
+
 def test_refresh_from_another_thread() -> None:
     model = small()
     with start(model, **MASKED) as handle:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from cachedit_yaml.compiler.settings import has_calibrator
+from cachedit_yaml.compiler.calibrators import has_calibrator
 from cachedit_yaml.errors import CacheRuntimeError, CompileError
 from tests.runtime import models, odd_models
 from tests.runtime.models import ALWAYS, NEVER, SmallPipeline, adapter, calls, row, rows, start

@@ -31,6 +31,14 @@ class Frozen:
     router: Any
 
 
+@dataclasses.dataclass(slots=True)
+class Slots:
+    """One without a dict of its own."""
+
+    hidden: torch.Tensor
+    router: Any
+
+
 class Named(NamedTuple):
     """A tuple with names."""
 
@@ -50,6 +58,7 @@ MAKERS: dict[str, Callable[[torch.Tensor, Any], Any]] = {
     "dict": lambda hidden, router: {"router": router, "hidden": hidden},
     "Output": lambda hidden, router: Output(hidden=hidden, router=router),
     "Frozen": Frozen,
+    "Slots": Slots,
     "Named": Named,
     "Plain": Plain,
     "tuple": lambda hidden, router: (hidden, router, 7),

@@ -17,7 +17,7 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from cachedit_yaml import enable
-from cachedit_yaml.compiler.settings import has_calibrator
+from cachedit_yaml.compiler.calibrators import has_calibrator
 from cachedit_yaml.runtime.handle import Handle
 from tests import tiny
 from tests.runtime import models, requests_at_once

@@ -20,10 +20,11 @@ from cachedit_yaml.registry.search_path import (
     find_sources,
     kind_of,
 )
-from cachedit_yaml.rules.adapter import Adapter, too_long
+from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.rules.beside import check_beside, idle_probes
 from cachedit_yaml.rules.catalogue import Level
 from cachedit_yaml.rules.class_names import check_classes
+from cachedit_yaml.rules.findings import too_long
 from cachedit_yaml.rules.fix import fix_file
 from cachedit_yaml.rules.ignores import apply_ignores
 from cachedit_yaml.yaml.diagnostics import Diagnostic

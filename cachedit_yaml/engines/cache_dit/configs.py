@@ -14,7 +14,8 @@ from cachedit_yaml.engines.configs import check_config
 from cachedit_yaml.engines.protocol import Config
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import CacheSettings
-from cachedit_yaml.rules.adapter import Adapter, adapter_error
+from cachedit_yaml.rules.adapter import Adapter
+from cachedit_yaml.rules.findings import adapter_error
 from cachedit_yaml.rules.load import parse_settings
 from cachedit_yaml.yaml.diagnostics import Diagnostic, nearest
 from cachedit_yaml.yaml.document import Document
@@ -114,7 +115,8 @@ def read_config(source: object, engine: str | None = None) -> CacheDitConfig | N
         AdapterError: it is one, and wrong; carries every error.
         ConfigError: a section has a key that the installed cache-dit does not know.
     """
-    from cachedit_yaml.registry.registry import Registry, is_path
+    from cachedit_yaml.registry.names import is_path
+    from cachedit_yaml.registry.registry import Registry
 
     if isinstance(source, str):
         if "\n" in source or not is_path(source):

@@ -1,0 +1,35 @@
+"""The last generations of a pipeline, as people ask for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from cachedit_yaml.runtime.generation import Generation
+
+#: How many generations are remembered.
+_MOST: Final = 32
+
+
+class History(deque[Generation]):
+    """The last generations, the newest last."""
+
+    def __init__(self) -> None:
+        super().__init__(maxlen=_MOST)
+
+    @property
+    def shown(self) -> list[Generation]:
+        """Those that are any.
+
+        A forward after the last step is none: it may be a loop's first, or belong to no loop.
+        """
+        return [item for item in self if item.tick or not item.after]
+
+    @property
+    def latest(self) -> Generation | None:
+        """The last one that is over, or whose end nobody tells; else the one that runs."""
+        shown = self.shown
+        # Only a scheduler tells of a last step that it has ended.
+        over = [item for item in shown if item.ended or not (item.total and item.by_scheduler)]
+        found = over or shown
+        return found[-1] if found else None
