@@ -147,7 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     registry = Registry.load()
     work = []
     for entry in registry.adapters():
-        if (given.adapters and entry.name not in given.adapters) or given.engine not in entry.engines:
+        if (
+            given.adapters and entry.name not in given.adapters
+        ) or given.engine not in entry.engines:
             continue
         spec = entry.with_probe(given.engine)
         if spec.probe is not None:
@@ -158,7 +160,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             spec, recipe, _ = found.item
             found = Outcome(spec.name, recipe.pipeline, "no draft", (found.why,))
         results.append(found)
-        print(f"{found.adapter}: {found.pipeline}: {found.result}, {found.proof}", *found.differences, sep="\n    ", file=sys.stderr, flush=True)
+        print(
+            f"{found.adapter}: {found.pipeline}: {found.result}, {found.proof}",
+            *found.differences,
+            sep="\n    ",
+            file=sys.stderr,
+            flush=True,
+        )
     if given.json is not None:
         given.json.write_text(json.dumps([asdict(item) for item in results], indent=1))
     print(summary(results))

@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     add_import(parser)
     parser.add_argument("target", metavar="TARGET", help="what to write the adapter for; see below")
-    parser.add_argument("--call", metavar="MODULE:CALLABLE", help="runs it once, given the pipeline")
+    parser.add_argument(
+        "--call", metavar="MODULE:CALLABLE", help="runs it once, given the pipeline"
+    )
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help="where to write; default: stdout"
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from cachedit_yaml.compiler.returns import returned_names
+from cachedit_yaml.compiler.signature import parameters_of, plain_forward
 from cachedit_yaml.drafting.record import BlockCall, Forward
 
 #: Names of arguments, and what cache-dit calls them.
@@ -21,6 +26,7 @@ class Blocks:
         path: attribute path from its transformer.
         pattern: the forward pattern.
         roles: names of arguments that are not cache-dit's usual ones.
+        dimensions: of the hidden states.
         returns: where the output holds what; empty for a tensor or a pair.
         evidence: what the run has shown, for a comment.
         doubts: what it has not shown.
@@ -29,6 +35,7 @@ class Blocks:
     path: str
     pattern: str
     roles: dict[str, str]
+    dimensions: int
     returns: dict[str, Any]
     evidence: tuple[str, ...]
     doubts: tuple[str, ...]
@@ -47,13 +54,15 @@ class Unfit:
     corrupts: bool = False
 
 
-def judge(path: str, key: str, count: int, forwards: Sequence[Forward]) -> Blocks | Unfit | None:
+def judge(
+    path: str, key: str, blocks: Sequence[torch.nn.Module], forwards: Sequence[Forward]
+) -> Blocks | Unfit | None:
     """Look at what a run has shown of one block list.
 
     Args:
         path: of the list, from its transformer.
         key: of the list, in the record.
-        count: its blocks.
+        blocks: the list.
         forwards: the transformer's denoising calls.
 
     Returns:
@@ -62,17 +71,20 @@ def judge(path: str, key: str, count: int, forwards: Sequence[Forward]) -> Block
     passes = [item for forward in forwards for item in forward.passes(key)]
     if not passes:
         return None
+    count = len(blocks)
+    first = min(forward.step for forward in forwards)
+    later = [x for forward in forwards if forward.step > first for x in forward.passes(key)]
     whole = [item for item in passes if [call.index for call in item] == [*range(count)]]
     if not whole:
         order = ", ".join(str(call.index) for call in passes[0][:12])
         return Unfit(f"of its {count} blocks these run, in this order: {order}")
-    wrong = _corrupting(passes)
+    wrong = _corrupting(passes, later)
     if wrong is not None:
         return wrong
     flow = _flow(whole)
     if isinstance(flow, Unfit):
         return flow
-    return _form(path, count, passes, whole, flow)
+    return _form(path, blocks[0], passes, whole, flow)
 
 
 @dataclass(frozen=True)
@@ -94,9 +106,15 @@ class _Flow:
     doubt: str
 
 
-def _corrupting(passes: Sequence[Sequence[BlockCall]]) -> Unfit | None:
-    """What skipped blocks would leave undone."""
-    written = sorted({name for item in passes for call in item for name in call.writes})
+def _written(passes: Sequence[Sequence[BlockCall]]) -> list[str]:
+    return sorted({name for item in passes for call in item for name in call.writes})
+
+
+def _corrupting(
+    passes: Sequence[Sequence[BlockCall]], later: Sequence[Sequence[BlockCall]]
+) -> Unfit | None:
+    """What skipped blocks would leave undone; the first step is always computed."""
+    written = _written(later)
     if written:
         return Unfit(
             f"its blocks write to {', '.join(written[:3])} while they denoise, which a skipped "
@@ -124,7 +142,7 @@ def _skips(passes: Sequence[Sequence[BlockCall]]) -> bool:
 
 
 def _flow(passes: Sequence[Sequence[BlockCall]]) -> _Flow | Unfit:
-    pairs = [pair for item in passes for pair in zip(item, item[1:], strict=False)]
+    pairs = [pair for item in passes for pair in itertools.pairwise(item)]
     found: Counter[tuple[str, str]] = Counter()
     for before, after in pairs:
         found.update(set(_handed_on(before, after)))
@@ -153,14 +171,13 @@ def _handed_on(before: BlockCall, after: BlockCall) -> list[tuple[str, str]]:
         if origin is not None and origin.index == before.index and origin.place in before.results:
             found.append((name, origin.place))
     for place, result in before.results.items():
-        name = result.passes
-        if name is None or (name, place) in found:
+        passes = result.passes
+        if passes is None or (passes, place) in found:
             continue
-        same = name in before.tensors and name in after.tensors
-        if name in after.others or (
-            same and before.tensors[name].token == after.tensors[name].token
-        ):
-            found.append((name, place))
+        both = passes in before.tensors and passes in after.tensors
+        same = both and before.tensors[passes].token == after.tensors[passes].token
+        if same or passes in after.others:
+            found.append((passes, place))
     return found
 
 
@@ -183,7 +200,11 @@ def _alike(pairs: Sequence[tuple[BlockCall, BlockCall]]) -> list[tuple[str, str]
             continue
         for place, result in pairs[0][0].results.items():
             shape = result.shape
-            if shape is not None and len(shape) == len(first.shape) and shape[-1] == first.shape[-1]:
+            if (
+                shape is not None
+                and len(shape) == len(first.shape)
+                and shape[-1] == first.shape[-1]
+            ):
                 found.append((name, place))
     return sorted(found, key=lambda item: item[0] != _HIDDEN)
 
@@ -213,24 +234,26 @@ def _hidden_of(
 
 def _form(
     path: str,
-    count: int,
+    block: torch.nn.Module,
     passes: Sequence[Sequence[BlockCall]],
     whole: Sequence[Sequence[BlockCall]],
     flow: _Flow,
 ) -> Blocks | Unfit:
     call = whole[0][0]
     name, place = flow.hidden
+    if any(name not in item.tensors for item in whole[0]):
+        return Unfit(f"its blocks do not all take their hidden states as {name!r}")
     shapes = [item.results[place].shape for item in whole[0]]
-    entering = call.tensors[name].shape if name in call.tensors else shapes[0]
+    entering = call.tensors[name].shape
     odd = next((shape for shape in shapes if shape != entering and not flow.changed), None)
     if odd is not None:
-        return Unfit(
-            f"its hidden states go in as {_shape(entering)} and come out as {_shape(odd)}"
-        )
+        return Unfit(f"its hidden states go in as {_shape(entering)} and come out as {_shape(odd)}")
     roles = {} if name == _HIDDEN else {_HIDDEN: name}
     returns: dict[str, Any] = {}
     length = len(call.results)
     encoder = flow.encoder if length > 1 else None
+    if encoder is None and length == 2 and call.form == "sequence":
+        encoder = _named_in_source(block, place)
     pattern = "Pattern_2" if _ENCODER in call.tensors else "Pattern_3"
     if encoder is not None:
         first = list(call.results).index(place) < list(call.results).index(encoder[1])
@@ -249,12 +272,34 @@ def _form(
         evidence.append("the loop changes the hidden states between two blocks")
     if len(whole) < len(passes):
         evidence.append("some calls leave out some of these blocks")
+    if written := _written(passes):
+        evidence.append(
+            f"in the first step the blocks write to {', '.join(written[:3])}: it has to be computed"
+        )
     if _skips(whole):
         evidence.append(
             "later blocks take what earlier ones returned: keep Bn_compute_blocks at most "
             "Fn_compute_blocks"
         )
-    return Blocks(path, pattern, roles, returns, tuple(evidence), (flow.doubt,) if flow.doubt else ())
+    return Blocks(
+        path,
+        pattern,
+        roles,
+        len(entering or ()),
+        returns,
+        tuple(evidence),
+        (flow.doubt,) if flow.doubt else (),
+    )
+
+
+def _named_in_source(block: torch.nn.Module, place: str) -> tuple[str, str] | None:
+    """The argument that the source of a block returns in the other place, None in this run."""
+    cls: Any = type(block)
+    other = 1 - int(place)
+    takes = parameters_of(plain_forward(block))
+    names = {item[other] for item in returned_names(cls) if len(item) == 2}
+    name = names.pop() if len(names) == 1 else None
+    return (name, str(other)) if name in takes and name is not None else None
 
 
 def _place(place: str, call: BlockCall) -> str | int:

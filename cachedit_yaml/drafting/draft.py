@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: A list of so few blocks is left out beside a longer one.
 _FEW: Final = 2
+#: Batch, tokens, channels: what a convolution works on has more dimensions.
+_TOKENS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Draft:
         Raises:
             AdapterError: the draft is no valid adapter.
         """
-        return cachedit_yaml.load_adapter(self.data)
+        return cachedit_yaml.load_adapter({"name": "draft", **self.data})
 
     def check(self) -> Proof:
         """Prove it, as :func:`cachedit_yaml.check` does.
@@ -65,7 +67,7 @@ class Draft:
         Raises:
             RefusedError: the draft says that the pipeline must not be cached.
         """
-        return cachedit_yaml.check(self.target, self.data, self.call)
+        return cachedit_yaml.check(self.target, self.spec, self.call)
 
 
 def infer(target: Any, call: Callable[[], Any]) -> Draft:
@@ -127,6 +129,9 @@ def drafted(target: Any, call: Callable[[], Any], watch: Watch) -> Draft:
     else:
         data["transformers"] = transformers
         data |= _schedulers(kept, transformers)
+        if all(item.timestep is None and item.scheduler is None for item in kept):
+            data["guidance"] = "fused"
+            doubts.append("nothing tells the steps, so each call is taken for one: see `guidance`")
         steps, more = split(target, run, kept)
         doubts += more
         if steps is not None:
@@ -163,7 +168,7 @@ def _lists(
         ):
             continue
         path = item.path.removeprefix(prefix)
-        found = judge(path, item.path, len(item.holder), denoiser.forwards)
+        found = judge(path, item.path, tuple(item.holder), denoiser.forwards)
         if isinstance(found, Unfit):
             evidence[item.path] = (found.why,)
             if item.path.count(".") == prefix.count("."):
@@ -194,7 +199,7 @@ def _left_out(
         around = [other for begin, end, other in ranges if begin < numbers[-1] and numbers[0] < end]
         if len(denoiser.steps) > 1 and len(marks) <= denoiser.branches and marks:
             found[path] = "what goes into it is the same in every step"
-        elif len(item.holder) <= _FEW < longest:
+        elif len(item.holder) <= _FEW and (longest > _FEW or blocks.dimensions > _TOKENS):
             found[path] = f"{len(item.holder)} blocks are too few to gain anything"
         elif around:
             found[path] = f"its blocks run between those of {around[0]}"
@@ -236,7 +241,9 @@ def _schedulers(
 def _why_nothing(target: Any, watch: Watch) -> str:
     name = type(target).__name__
     if not watch.candidates:
-        return f"{name} holds no list of blocks: no model of it has a torch.nn.ModuleList of modules"
+        return (
+            f"{name} holds no list of blocks: no model of it has a torch.nn.ModuleList of modules"
+        )
     ran = {path for item in watch.run.forwards for path in item.calls}
     paths = [item.path for item in watch.candidates if item.path in ran]
     if not paths:

@@ -41,9 +41,7 @@ class Tensors:
         self._known[id(tensor)] = reference, token, origin
         return reference
 
-    def _entry(
-        self, tensor: torch.Tensor
-    ) -> tuple[weakref.ref[torch.Tensor], int, Origin | None]:
+    def _entry(self, tensor: torch.Tensor) -> tuple[weakref.ref[torch.Tensor], int, Origin | None]:
         known = self._known.get(id(tensor))
         if known is None or known[0]() is not tensor:
             known = weakref.ref(tensor), next(self._numbers), None

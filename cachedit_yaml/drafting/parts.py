@@ -72,9 +72,7 @@ def candidates(target: Any) -> list[Candidate]:
     return found
 
 
-def _above(
-    root: str, model: torch.nn.Module, name: str
-) -> Iterator[tuple[str, torch.nn.Module]]:
+def _above(root: str, model: torch.nn.Module, name: str) -> Iterator[tuple[str, torch.nn.Module]]:
     yield root, model
     parts = name.split(".")[:-1]
     for end in range(1, len(parts) + 1):

@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 from cachedit_yaml.runtime.timesteps import Moment
 
 
-class Origin(NamedTuple):
+@dataclass(frozen=True)
+class Origin:
     """The output of a block that a tensor is.
 
     Attributes:
@@ -131,4 +132,3 @@ class Run:
     def of(self, module: str) -> list[Forward]:
         """The calls of one module."""
         return [item for item in self.forwards if item.module == module]
-

@@ -67,10 +67,7 @@ def _feeds(one: Denoiser, others: Iterable[Denoiser]) -> bool:
     """Whether what a module returns goes into another one of the same step: a ControlNet."""
     given = {token for call in one.forwards for token in call.given}
     return any(
-        call.taken & given
-        for other in others
-        if other is not one
-        for call in other.forwards
+        call.taken & given for other in others if other is not one for call in other.forwards
     )
 
 
@@ -85,14 +82,19 @@ def _denoiser(
     # Encoders and decoders run once for each schedule.
     steps = {(call.schedule, call.step) for call in within}
     once = len(steps) <= len({schedule for schedule, _ in steps})
-    if not within or (total and once and timestep is None):
+    if not within or (total and once and not _is_named(timestep)):
         return None
-    if not total and (len(within) < 2 or timestep is None):
-        return None
+    if not total and (len(within) < 2 or (timestep is None and path)):
+        return None  # a transformer alone is called for nothing else
     denoising, doubts = _denoising(within, timestep)
     chosen = [call for call in within if _holds(denoising, call)]
     scheduler = run.stepped[chosen[-1].step] if total and chosen else None
     return Denoiser(path, module, tuple(chosen), timestep, scheduler, denoising, doubts)
+
+
+def _is_named(timestep: str | None) -> bool:
+    """Whether the argument is called what timesteps are called."""
+    return timestep is not None and (timestep in _NAMES or "time" in timestep)
 
 
 def _timestep(calls: Sequence[Forward]) -> str | None:
@@ -100,7 +102,7 @@ def _timestep(calls: Sequence[Forward]) -> str | None:
     found = []
     for name in calls[0].moments if calls else ():
         steps: dict[int, set[float]] = {}
-        values = []
+        values: list[tuple[int, float]] = []
         for number, call in enumerate(calls):
             if name in call.moments:
                 value = call.moments[name].largest
@@ -148,9 +150,9 @@ _TENSOR: Final = object()
 
 def _holds(denoising: Mapping[str, Any], call: Forward) -> bool:
     when, unless = denoising.get("when", {}), denoising.get("unless", {})
-    return all(call.literals.get(name, _TENSOR) == value for name, value in when.items()) and not any(
-        call.literals.get(name, _TENSOR) == value for name, value in unless.items()
-    )
+    return all(
+        call.literals.get(name, _TENSOR) == value for name, value in when.items()
+    ) and not any(call.literals.get(name, _TENSOR) == value for name, value in unless.items())
 
 
 def split(
@@ -171,9 +173,8 @@ def split(
         boundary = {"ratio": f"pipeline.{named[0]}", "high": first.path, "low": second.path}
         return {"boundary": boundary}, ()
     share = round(len(first.steps) / len(run.stepped), 3)
-    doubt = (
-        f"{first.path} takes the first {len(first.steps)} of {len(run.stepped)} steps, and "
-        + (f"{' and '.join(named)} could say where it ends" if named else "no attribute says why")
+    doubt = f"{first.path} takes the first {len(first.steps)} of {len(run.stepped)} steps, and " + (
+        f"{' and '.join(named)} could say where it ends" if named else "no attribute says why"
     )
     return {"fraction": {first.path: share, second.path: round(1 - share, 3)}}, (doubt,)
 
@@ -193,9 +194,11 @@ def _timesteps_around(first: Denoiser, second: Denoiser) -> tuple[float, float]:
 def _numbers(target: Any) -> list[tuple[str, float]]:
     """Numbers between 0 and 1 that a pipeline holds, by attribute path."""
     config = getattr(target, "config", None)
-    held = {f"config.{name}": value for name, value in dict(config or {}).items()} if isinstance(
-        config, Mapping
-    ) else {}
+    held = (
+        {f"config.{name}": value for name, value in dict(config or {}).items()}
+        if isinstance(config, Mapping)
+        else {}
+    )
     own = {name: value for name, value in vars(target).items() if not name.startswith("_")}
     return [
         (name, value)

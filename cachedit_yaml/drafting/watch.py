@@ -7,7 +7,8 @@ import inspect
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,32 @@ from cachedit_yaml.runtime.timesteps import moment
 _DIMENSIONS, _ELEMENTS = 2, 1 << 17
 
 
+@dataclass(frozen=True)
+class LastCall:
+    """The last call of a module that was seen."""
+
+    reader: Reader
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def steps(self, timestep: str, count: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """Its arguments for some steps: the timestep falls, everything else stays.
+
+        Args:
+            timestep: the argument that carries it.
+            count: how many steps.
+        """
+        named = self.reader.named(self.args, self.kwargs)
+        given = named.get(timestep)
+        for step in range(count):
+            moved = given
+            if isinstance(given, (int, float)):
+                moved = given * (1 - step / (2 * count))
+            elif isinstance(given, torch.Tensor):
+                moved = (given * (1 - step / (2 * count))).to(given.dtype)
+            yield self.reader.replaced(self.args, self.kwargs, timestep, moved)
+
+
 class Watch:
     """Records what runs, for as long as it is entered; then everything is as before.
 
@@ -34,10 +61,17 @@ class Watch:
     Attributes:
         run: what was recorded.
         candidates: the block lists that are looked at.
+        last: the last call of each module that holds block lists.
+        can_tell: whether a scheduler tells where a generation begins.
+        on_schedule: asked when a scheduler is told its steps, after it has stepped before; what it
+            returns is called in the place of the scheduler's method, unless it is None.
     """
 
     def __init__(self, target: Any) -> None:
         self.run = Run()
+        self.last: dict[str, LastCall] = {}
+        self.can_tell = False
+        self.on_schedule: Callable[[Any], Callable[..., Any] | None] | None = None
         self.candidates = candidates(target)
         self._tensors = Tensors()
         self._numbers = itertools.count()
@@ -47,14 +81,16 @@ class Watch:
         for path, scheduler in schedulers(target).items():
             self._around(scheduler, "step", functools.partial(self._step, path))
             if callable(getattr(scheduler, "set_timesteps", None)):
-                self._around(scheduler, "set_timesteps", functools.partial(self._set, path))
+                self.can_tell = True
+                told = functools.partial(self._set, path, scheduler)
+                self._around(scheduler, "set_timesteps", told)
         around = {path: module for item in self.candidates for path, module in item.around}
         for path, module in around.items():
-            reader = _Reader(module)
+            reader = Reader(module)
             self._around(module, "forward", functools.partial(self._forward, path, reader))
         for item in self.candidates:
             for index, block in enumerate(item.holder):
-                told = functools.partial(self._block, item, index, _Reader(block), block)
+                told = functools.partial(self._block, item, index, Reader(block), block)
                 self._around(block, "forward", told)
 
     def _around(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
@@ -74,6 +110,7 @@ class Watch:
         for patch in reversed(self._patches):
             patch.remove()
         self._made.clear()
+        self.last.clear()
 
     def _step(self, path: str, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         output = inner(*args, **kwargs)
@@ -82,14 +119,18 @@ class Watch:
         self.run.latents = max((tuple(item.shape) for item in stepped), key=len, default=None)
         return output
 
-    def _set(self, path: str, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _set(
+        self, path: str, scheduler: Any, inner: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        if self.on_schedule is not None and path in self.run.stepped:
+            inner = self.on_schedule(scheduler) or inner
         self.run.schedules.append(path)
         return inner(*args, **kwargs)
 
     def _forward(
         self,
         path: str,
-        reader: _Reader,
+        reader: Reader,
         inner: Callable[..., Any],
         *args: Any,
         **kwargs: Any,
@@ -107,6 +148,7 @@ class Watch:
         try:
             output = inner(*args, **kwargs)
             frame.given = self._tensors.inside(output)
+            self.last[path] = LastCall(reader, args, kwargs)
             return output
         finally:
             frames.pop()
@@ -116,7 +158,7 @@ class Watch:
         self,
         blocks: Candidate,
         index: int,
-        reader: _Reader,
+        reader: Reader,
         block: torch.nn.Module,
         inner: Callable[..., Any],
         *args: Any,
@@ -143,7 +185,11 @@ class Watch:
             for name, value in named.items()
             if id(value) not in returned and versions(value) != before[name]
         ]
-        writes += [f"its own {name}" for name, seen in own_state(block).items() if own.get(name, seen) != seen]
+        writes += [
+            f"its own {name}"
+            for name, seen in own_state(block).items()
+            if own.get(name, seen) != seen
+        ]
         others = tuple(
             name
             for name, value in named.items()
@@ -168,9 +214,7 @@ class Watch:
             self._made.setdefault(origin.blocks, []).append(reference)
         return Result(tuple(value.shape), passes)
 
-    def _still_held(
-        self, path: str, index: int, named: Mapping[str, Any]
-    ) -> tuple[int, ...]:
+    def _still_held(self, path: str, index: int, named: Mapping[str, Any]) -> tuple[int, ...]:
         """The blocks before the last one whose output is held, and is no argument now."""
         if index == 0:
             self._made[path] = []
@@ -186,7 +230,7 @@ class Watch:
         return tuple(sorted(found))
 
 
-class _Reader:
+class Reader:
     """Gives the arguments of calls their names."""
 
     def __init__(self, module: torch.nn.Module) -> None:
@@ -204,6 +248,15 @@ class _Reader:
         """The arguments by the names of the parameters; by numbers where they have none."""
         numbers = [str(place) for place in range(len(self._places), len(args))]
         return {**dict(zip([*self._places, *numbers], args, strict=False)), **kwargs}
+
+    def replaced(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str, value: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A call with another value for one argument."""
+        if name in self._places[: len(args)]:
+            place = self._places.index(name)
+            return (*args[:place], value, *args[place + 1 :]), dict(kwargs)
+        return args, {**kwargs, name: value} if name in kwargs else dict(kwargs)
 
 
 class _Around(Patch):

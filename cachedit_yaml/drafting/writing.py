@@ -53,9 +53,9 @@ def _transformer(
     others = {
         name.removeprefix(f"{path}."): texts
         for name, texts in evidence.items()
-        if name.startswith(f"{path}.") and name.removeprefix(f"{path}.") not in (
-            transformer.get("blocks") or {}
-        ) and name.count(".") <= path.count(".") + 1
+        if name.startswith(f"{path}.")
+        and name.removeprefix(f"{path}.") not in (transformer.get("blocks") or {})
+        and name.count(".") <= path.count(".") + 1
     }
     lines += [f"    # {name}: {text}." for name, texts in others.items() for text in texts]
     return lines
@@ -74,8 +74,11 @@ def _flow(value: Any) -> str:
     text = str(value)
     plain = text and not text[0].isspace() and ": " not in text and " #" not in text
     unquoted = not isinstance(value, str) or (
-        plain and text[0] not in "[]{}&*!|>'\"%@`,?-#" and not set(text) & set("[]{},")
-        and text.lower() not in ("true", "false", "null", "~") and not _number(text)
+        plain
+        and text[0] not in "[]{}&*!|>'\"%@`,?-#"
+        and not set(text) & set("[]{},")
+        and text.lower() not in ("true", "false", "null", "~")
+        and not _number(text)
     )
     return text if unquoted else "'" + text.replace("'", "''") + "'"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cachedit_yaml.compiler.own import import_modules, own_module
+from cachedit_yaml.compiler.own import import_modules
 from cachedit_yaml.engines import engines
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.generating.calling import Wishes, build_call
@@ -57,21 +57,15 @@ def live(
             "with --call module:callable"
         )
     made = build_call(target, wishes)
-
-    def usual_call() -> Any:
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in made.seeds]
-        given = {"generator": generators if len(generators) > 1 else generators[0]} if generators else {}
-        return target(**made.arguments, **given)
-
-    return target, usual_call
+    return target, lambda: target(**made.with_generators())
 
 
 def _callable(option: str, text: str) -> Callable[..., Any]:
+    found: Any
     module, _, name = text.rpartition(":")
     if not module or not name:
         raise ConfigError(f"{option} {text}: write module:callable")
-    import_modules([module])
-    found: Any = own_module(module)
+    (found,) = import_modules([module])
     for part in name.split("."):
         have = [item for item in vars(found) if not item.startswith("_")]
         found = getattr(found, part, None)
@@ -106,7 +100,7 @@ def _small(name: str, registry: Registry) -> tuple[Any, Callable[[], Any]]:
                     built: Any = engine.build(spec, recipe)
                 except (NotInstalledError, ProbeError) as error:
                     raise CouldNotRunError(f"{name}: {error}") from None
-                return built.target, lambda: built.run(PLAIN)
+                return built.target, functools.partial(built.run, PLAIN)
     near = nearest(name, known, limit=2)
     hint = f"; nearest: {', '.join(near)}" if near else ""
     raise ConfigError(
