@@ -253,7 +253,7 @@ def _form(
     length = len(call.results)
     encoder = flow.encoder if length > 1 else None
     if encoder is None and length == 2 and call.form == "sequence":
-        encoder = _named_in_source(block, place)
+        encoder = _named_in_source(block, [*call.results].index(place))
     pattern = "Pattern_2" if _ENCODER in call.tensors else "Pattern_3"
     if encoder is not None:
         first = list(call.results).index(place) < list(call.results).index(encoder[1])
@@ -292,10 +292,10 @@ def _form(
     )
 
 
-def _named_in_source(block: torch.nn.Module, place: str) -> tuple[str, str] | None:
+def _named_in_source(block: torch.nn.Module, place: int) -> tuple[str, str] | None:
     """The argument that the source of a block returns in the other place, None in this run."""
     cls: Any = type(block)
-    other = 1 - int(place)
+    other = 1 - place
     takes = parameters_of(plain_forward(block))
     names = {item[other] for item in returned_names(cls) if len(item) == 2}
     name = names.pop() if len(names) == 1 else None

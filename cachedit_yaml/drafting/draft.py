@@ -36,6 +36,7 @@ class Draft:
         yaml: the same as the text of a file, with comments.
         evidence: what the run has shown, by attribute path.
         doubts: what it has not shown, so that somebody has to look.
+        steps: denoising steps of the call, where no scheduler tells them.
         target: the pipeline or transformer that was watched.
         call: runs it once.
     """
@@ -44,6 +45,7 @@ class Draft:
     yaml: str
     evidence: Mapping[str, tuple[str, ...]]
     doubts: tuple[str, ...]
+    steps: int | None
     target: Any = field(repr=False)
     call: Callable[[], Any] = field(repr=False)
 
@@ -67,7 +69,7 @@ class Draft:
         Raises:
             RefusedError: the draft says that the pipeline must not be cached.
         """
-        return cachedit_yaml.check(self.target, self.spec, self.call)
+        return cachedit_yaml.check(self.target, self.spec, self.call, steps=self.steps)
 
 
 def infer(target: Any, call: Callable[[], Any]) -> Draft:
@@ -132,12 +134,14 @@ def drafted(target: Any, call: Callable[[], Any], watch: Watch) -> Draft:
         if all(item.timestep is None and item.scheduler is None for item in kept):
             data["guidance"] = "fused"
             doubts.append("nothing tells the steps, so each call is taken for one: see `guidance`")
-        steps, more = split(target, run, kept)
+        divided, more = split(target, run, kept)
         doubts += more
-        if steps is not None:
-            data["step_split"] = steps
-    text = text_of(data, evidence, doubts, len(run.stepped))
-    return Draft(data, text, evidence, tuple(doubts), target, call)
+        if divided is not None:
+            data["step_split"] = divided
+    steps = len(run.stepped) or None
+    text = text_of(data, evidence, doubts, steps or found[0].count)
+    told = found[0].count if steps is None else None
+    return Draft(data, text, evidence, tuple(doubts), told, target, call)
 
 
 def _heading(target: Any, run: Run) -> dict[str, Any]:

@@ -43,6 +43,15 @@ class Denoiser:
         return sorted({item.step for item in self.forwards})
 
     @property
+    def count(self) -> int:
+        """How many steps it denoises, read off its timestep where no scheduler tells."""
+        if len(self.steps) > 1:
+            return len(self.steps)
+        name = self.timestep or ""
+        values = {call.moments[name].largest for call in self.forwards if name in call.moments}
+        return len(values) or len(self.forwards)
+
+    @property
     def branches(self) -> int:
         """How many calls a step has at most: the guidance branches."""
         return max(sum(item.step == step for item in self.forwards) for step in self.steps)

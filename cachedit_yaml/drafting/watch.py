@@ -148,7 +148,8 @@ class Watch:
         try:
             output = inner(*args, **kwargs)
             frame.given = self._tensors.inside(output)
-            self.last[path] = LastCall(reader, args, kwargs)
+            if not getattr(self._frames, "blocks", 0):  # or it would keep what a block returned
+                self.last[path] = LastCall(reader, args, kwargs)
             return output
         finally:
             frames.pop()
@@ -173,7 +174,11 @@ class Watch:
         }
         before = {name: versions(value) for name, value in named.items()}
         own = own_state(block)
-        output = inner(*args, **kwargs)
+        self._frames.blocks = getattr(self._frames, "blocks", 0) + 1
+        try:
+            output = inner(*args, **kwargs)
+        finally:
+            self._frames.blocks -= 1
         places, form = _places(output)
         results = {
             place: self._result(value, named, Origin(blocks.path, index, place))
@@ -210,7 +215,7 @@ class Watch:
         if not isinstance(value, torch.Tensor):
             return Result(None, passes if value is not None else None)
         reference = self._tensors.made(value, origin)
-        if passes is None:
+        if passes is None and not value.requires_grad:  # else its graph holds it
             self._made.setdefault(origin.blocks, []).append(reference)
         return Result(tuple(value.shape), passes)
 

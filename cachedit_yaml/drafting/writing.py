@@ -22,8 +22,7 @@ def text_of(
         doubts: what somebody has to look at.
         steps: how many denoising steps the run had.
     """
-    seen = f"a call of {steps} steps" if steps else "one call"
-    lines = [f"# Drafted by `cachedit-yaml init` from {seen}."]
+    lines = [f"# Drafted by `cachedit-yaml init` from a call of {steps} steps."]
     lines += [f"# To decide: {text}" for text in doubts]
     for key, value in data.items():
         if key == "transformers":
