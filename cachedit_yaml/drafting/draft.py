@@ -106,6 +106,11 @@ def drafted(target: Any, call: Callable[[], Any], watch: Watch) -> Draft:
         DraftError: nothing in it denoises.
     """
     run = watch.run
+    if run.gradients:
+        raise DraftError(
+            "the call ran with gradients, which keep everything that a block returns: run it under "
+            "torch.no_grad()"
+        )
     found = denoisers(run, watch.candidates)
     if not found:
         raise DraftError(_why_nothing(target, watch))

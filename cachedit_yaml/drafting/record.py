@@ -122,12 +122,14 @@ class Run:
         stepped: path of the scheduler of each step, in their order.
         schedules: path of the scheduler whenever one was told its number of steps.
         latents: shape of what was stepped; None where nothing was.
+        gradients: gradients were on, whose graph holds everything.
     """
 
     forwards: list[Forward] = field(default_factory=list)
     stepped: list[str] = field(default_factory=list)
     schedules: list[str] = field(default_factory=list)
     latents: tuple[int, ...] | None = None
+    gradients: bool = False
 
     def of(self, module: str) -> list[Forward]:
         """The calls of one module."""

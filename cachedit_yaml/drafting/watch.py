@@ -215,7 +215,8 @@ class Watch:
         if not isinstance(value, torch.Tensor):
             return Result(None, passes if value is not None else None)
         reference = self._tensors.made(value, origin)
-        if passes is None and not value.requires_grad:  # else its graph holds it
+        self.run.gradients |= value.requires_grad
+        if passes is None:
             self._made.setdefault(origin.blocks, []).append(reference)
         return Result(tuple(value.shape), passes)
 

@@ -234,6 +234,7 @@ class Pipeline:
         self.boundary_ratio = 0.6
         setattr(self, scheduler, FlowMatchEulerDiscreteScheduler())
 
+    @torch.no_grad()
     def __call__(self, steps: int = 4, seed: int = 0) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
         latents = torch.randn(1, 5, WIDTH, generator=generator)

@@ -17,7 +17,9 @@ from tests.drafting import odd
 def test_it_watches_then_caches(caplog: pytest.LogCaptureFixture) -> None:
     pipe: Any = odd.make(odd.Streams, odd.Pair)
     plain = pipe(steps=12)
-    handle = cachedit_yaml.enable(pipe, "auto", cache_config={"residual_diff_threshold": 0.5})
+    handle = cachedit_yaml.enable(
+        pipe, "auto", cache_config={"scm": {"preset": "fast", "policy": "static"}}
+    )
     assert cachedit_yaml.handle_of(pipe) is handle
     assert "watching" in repr(handle)
     assert torch.equal(pipe(steps=12), plain)
@@ -55,6 +57,17 @@ def test_it_can_be_ended_before_it_began() -> None:
     assert cachedit_yaml.disable(pipe)
     assert not cachedit_yaml.disable(pipe)
     assert "forward" not in vars(pipe.transformer)
+
+
+def test_gradients_hide_what_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    class WithGradients(odd.Pipeline):
+        __call__ = odd.Pipeline.__call__.__wrapped__
+
+    pipe: Any = WithGradients(odd.Plain(odd.Block))
+    with cachedit_yaml.enable(pipe, "auto"):
+        pipe()
+        pipe()
+        assert "run it under torch.no_grad()" in caplog.text
 
 
 def test_an_adapter_that_exists_is_taken() -> None:
