@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from cachedit_yaml.compiler.own import import_modules
-from cachedit_yaml.engines import engines
-from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.engines import find_engine
+from cachedit_yaml.errors import AdapterNotFoundError, ConfigError
 from cachedit_yaml.generating.calling import Wishes, build_call
 from cachedit_yaml.generating.loading import CouldNotRunError, load_pipeline, one_line
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
@@ -88,22 +88,17 @@ def _called(text: str, function: Callable[..., Any]) -> Any:
 
 def _small(name: str, registry: Registry) -> tuple[Any, Callable[[], Any]]:
     """The small pipeline that an adapter's probe makes of a class."""
-    known: set[str] = set()
-    for entry in registry.adapters():
-        for spec in entry.to_prove(None):
-            known |= {*spec.pipelines}
-            for recipe in recipes(spec) if name in spec.pipelines else ():
-                if recipe.pipeline != name:
-                    continue
+    what = f"{name} is no folder, no module:callable, and no class that a probe makes"
+    try:
+        entry = registry.match_pipeline(name).entry
+    except AdapterNotFoundError as error:
+        raise ConfigError(f"{what}: {error}") from None
+    for spec in entry.to_prove(None):
+        for recipe in recipes(spec):
+            if recipe.pipeline == name:
                 try:
-                    engine = next(item for item in engines() if item.name == recipe.engine)
-                    built: Any = engine.build(spec, recipe)
+                    built: Any = find_engine(recipe.engine).build(spec, recipe)
                 except (NotInstalledError, ProbeError) as error:
                     raise CouldNotRunError(f"{name}: {error}") from None
                 return built.target, functools.partial(built.run, PLAIN)
-    near = nearest(name, known, limit=2)
-    hint = f"; nearest: {', '.join(near)}" if near else ""
-    raise ConfigError(
-        f"{name} is no folder, no module:callable, and no class that the probe of an adapter "
-        f"makes{hint}"
-    )
+    raise ConfigError(f"{what}: the probe of {entry.name} leaves it out")
