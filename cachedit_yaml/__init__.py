@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         list_adapters,
         load_adapter,
     )
+    from cachedit_yaml.drafting.draft import Draft, infer
     from cachedit_yaml.engines.cache_dit.register import install, uninstall
     from cachedit_yaml.engines.diffusers.loading import from_pretrained
     from cachedit_yaml.errors import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         CacheRuntimeError,
         CompileError,
         ConfigError,
+        DraftError,
         ProofError,
         RefusedError,
         SchemaVersionError,
@@ -48,6 +50,8 @@ __all__ = [
     "CacheditYamlError",
     "CompileError",
     "ConfigError",
+    "Draft",
+    "DraftError",
     "Proof",
     "ProofError",
     "RefusedError",
@@ -61,6 +65,7 @@ __all__ = [
     "find_adapter",
     "from_pretrained",
     "handle_of",
+    "infer",
     "install",
     "list_adapters",
     "load_adapter",
@@ -69,9 +74,11 @@ __all__ = [
 
 _HOMES = {
     "AdapterSpec": "language.spec",
+    "Draft": "drafting.draft",
     "Proof": "probe.live",
     "check": "probe.live",
     "from_pretrained": "engines.diffusers.loading",
+    "infer": "drafting.draft",
     "install": "engines.cache_dit.register",
     "uninstall": "engines.cache_dit.register",
 }

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cachedit_yaml.engines import engine_of, engines
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: An adapter by name, by path, or as plain data.
 AdapterSource = str | os.PathLike[str] | Mapping[str, Any] | AdapterSpec
 ExecutionName = Literal["loop", "native"]
+#: In the place of an adapter: draft one where none serves the class.
+AUTO: Final = "auto"
 
 
 def load_adapter(
@@ -178,8 +180,11 @@ def enable(
 
     Args:
         pipeline: a live diffusers pipeline (or any object with the adapter's attributes).
-        adapter: name, path or data; None finds it by the pipeline's class. The file may hold
-            sections of cache-dit as well, or only them (see ``docs/engines.md``): its
+        adapter: name, path or data; None finds it by the pipeline's class. ``"auto"`` does so too,
+            and where no adapter serves the class, it watches the first generation, which runs
+            uncached, and caches from the second on, as far as what it saw can be proved (see
+            :class:`~cachedit_yaml.drafting.auto.Automatic`). A file may hold sections of cache-dit
+            as well, or only them (see ``docs/engines.md``): its
             ``cache_config`` is applied here, the rest by cache-dit.
         cache_config: settings that win over profile and adapter: a mapping such as
             ``{"residual_diff_threshold": 0.2}``, or a cache-dit config (see
@@ -191,6 +196,16 @@ def enable(
     Raises:
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
+    if adapter == AUTO:
+        from cachedit_yaml.drafting.auto import automatic
+        from cachedit_yaml.errors import AdapterNotFoundError
+
+        try:
+            plan = compile_adapter(None, pipeline, cache_config=cache_config, profile=profile)
+        except AdapterNotFoundError:
+            more = {"cache_config": cache_config, "profile": profile, "execution": execution}
+            return automatic(pipeline, more)
+        return start(plan, execution)
     plan = compile_adapter(adapter, pipeline, cache_config=cache_config, profile=profile)
     config = read_config(adapter)
     if config is None or not config.sections:

@@ -75,6 +75,10 @@ class ProofError(CacheditYamlError):
     """Something that was claimed of a cached pipeline does not hold."""
 
 
+class DraftError(CacheditYamlError):
+    """No adapter can be drafted: nothing of what was watched denoises."""
+
+
 class CacheRuntimeError(CacheditYamlError):
     """Caching cannot go on as the adapter says; raised during a generation."""
 

@@ -74,6 +74,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "schema": Command("print the JSON Schema of adapter files", short=True),
     "explain": Command("show what an adapter does to a pipeline, and why"),
+    "init": Command("write the adapter of a model from one watched call"),
     "check": Command("prove adapters on small models without weights"),
     "coverage": Command("which pipelines are cached, and what of it is proved"),
     "run": Command("generate with a cached pipeline"),

@@ -17,19 +17,24 @@ from cachedit_yaml.yaml.diagnostics import nearest
 _modules: dict[str, ModuleType] = {}
 
 
-def import_modules(names: Sequence[str]) -> None:
+def import_modules(names: Sequence[str]) -> list[ModuleType]:
     """Import modules, so that their classes are found by name from now on.
 
     Args:
         names: as they are imported, from the current folder too, or paths of ``.py`` files.
 
+    Returns:
+        The modules.
+
     Raises:
         ConfigError: there is no such module, or importing it fails; names it.
     """
+    found = []
     for name in names:
         file = name.endswith(".py") or os.sep in name
-        module = _of_file(Path(name)) if file else _by_name(name)
-        _modules[module.__name__] = module
+        found.append(_of_file(Path(name)) if file else _by_name(name))
+        _modules[found[-1].__name__] = found[-1]
+    return found
 
 
 def find_own(name: str) -> type | None:

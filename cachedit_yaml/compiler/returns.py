@@ -25,7 +25,7 @@ def contradiction(
     forms: list[tuple[bool, bool]] = []
     returned = ""
     cls: Any = type(block)
-    for names in _returns(cls):
+    for names in returned_names(cls):
         if names == (hidden,):
             forms.append((False, True))
         elif set(names) == {hidden, encoder} and len(names) == 2:
@@ -47,7 +47,7 @@ def contradiction(
 
 
 @functools.cache
-def _returns(cls: Any) -> tuple[tuple[str, ...], ...]:
+def returned_names(cls: Any) -> tuple[tuple[str, ...], ...]:
     """The names in each `return` of a class's forward; an empty one for any other expression."""
     function = source_of(cls.forward)
     if function is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import threading
 import weakref
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ _ABSENT = object()
 _CACHED: weakref.WeakKeyDictionary[torch.nn.Module, weakref.ref[Handle]] = (
     weakref.WeakKeyDictionary()
 )
+
+
+#: Pipelines that are watched before they are cached, with what watches them.
+WATCHED: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 
 
 class Execution(Protocol):
@@ -245,6 +250,9 @@ def handles_of(target: Any) -> list[Handle]:
     if isinstance(target, torch.nn.Module):
         held += target.modules()
     found: dict[int, Handle] = {}
+    watching = WATCHED.get(target) if isinstance(target, collections.abc.Hashable) else None
+    if watching is not None and (automatic := watching()) is not None and automatic.enabled:
+        return [automatic]
     for module, reference in list(_CACHED.items()):
         handle = reference()
         if handle is None:

@@ -39,6 +39,20 @@ class Schedule:
         """Whether the scheduler has other timesteps than when the last generation began."""
         return getattr(self._scheduler, "timesteps", None) is not self._seen
 
+    def _place(self, values: torch.Tensor, value: float) -> int:
+        """Where among the timesteps a loop begins that calls its transformer with a value.
+
+        That may be scaled to at most 1, and so be another timestep by chance: of two places the
+        first counts, until the first step tells.
+        """
+        config = getattr(self._scheduler, "config", None)
+        scale = getattr(config, "num_train_timesteps", None) or 1000
+        found = values == value
+        if value <= 1:
+            found |= torch.isclose(values.double(), torch.tensor(value * scale).double())
+        places = found.nonzero()
+        return int(places[0]) if len(places) else 0
+
     def put_in(self, reading: Reading) -> torch.Tensor | None:
         """The timesteps that a pipeline has put into its scheduler without ``set_timesteps``.
 
@@ -73,8 +87,7 @@ class Schedule:
             if looped is not None:
                 begin = max(0, len(values) - looped)
             elif first is not None:
-                found = (values == first.largest).nonzero()
-                begin = int(found[0]) if len(found) else 0
+                begin = self._place(values, first.largest)
             return values[begin or 0 :]
         # Where a schedule ends with its last timestep, the loop ends before it.
         ends = looped is not None and begin + looped == len(values) - 1

@@ -228,3 +228,22 @@ def test_forwards_after_the_last_step(settings: dict[str, Any]) -> None:
             assert handle.history[-1].branches[0].cached_steps
         pipe(6)
         assert handle.stats().branches == stats.branches
+
+
+def test_a_scaled_timestep_is_not_taken_for_the_last_one_of_the_schedule() -> None:
+    """With 4 steps the schedule ends with 1.0, which is also what ``t/1000`` begins with."""
+
+    class Scaled(SmallPipeline):
+        def __call__(self, steps: int) -> None:
+            self.scheduler.set_timesteps(steps)
+            for timestep in self.scheduler.timesteps:
+                latents = torch.ones(1, 4, 8)
+                self.transformer(latents, timestep=timestep.expand(1) / 1000)
+                self.scheduler.step(latents, timestep, latents)
+
+    pipe = Scaled(small())
+    pipe.scheduler.set_timesteps(4)
+    assert float(pipe.scheduler.timesteps[-1]) == 1.0
+    with start(pipe, MASKED) as handle:
+        pipe(4)
+        assert handle.stats().num_steps == 4

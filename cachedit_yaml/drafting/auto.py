@@ -1,0 +1,159 @@
+"""``enable(pipeline, "auto")``: watch the first generation, cache from the second on."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, cast
+
+import cachedit_yaml
+from cachedit_yaml.compiler.plan import Plan
+from cachedit_yaml.drafting.draft import drafted
+from cachedit_yaml.drafting.watch import LastCall, Watch
+from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, DraftError
+from cachedit_yaml.runtime.handle import WATCHED, Handle
+
+#: Steps of a trial.
+_STEPS: Final = 4
+
+_log = logging.getLogger("cachedit_yaml")
+
+
+def automatic(target: Any, options: Mapping[str, Any]) -> Handle:
+    """Begin to watch a pipeline.
+
+    Args:
+        target: a pipeline that no adapter serves.
+        options: of :func:`cachedit_yaml.enable`, for when it is cached.
+
+    Raises:
+        DraftError: nothing could tell where its first generation ends.
+    """
+    return cast(Handle, Automatic(target, options))
+
+
+class Automatic:
+    """Stands for the handle of a pipeline until there is one, and then passes everything on to it.
+
+    The first generation is watched and runs uncached. Where the next one begins (its scheduler is
+    told the steps again), an adapter is drafted, and each of its transformers is tried on the last
+    call that was seen: the same output with no hit, bit for bit, and F + B blocks on a hit. What
+    holds is cached from then on; else a warning is logged that says why, and the pipeline stays as
+    it was.
+
+    Attributes:
+        handle: the handle, once there is one.
+        why_not: why there will be none; None as long as there may be.
+    """
+
+    def __init__(self, target: Any, options: Mapping[str, Any]) -> None:
+        self._target = weakref.ref(target)
+        self._options = dict(options)
+        self._watch: Watch | None = Watch(target)
+        if not self._watch.can_tell:
+            raise DraftError(
+                f"'auto' needs a scheduler with set_timesteps() to tell where a generation of "
+                f"{type(target).__name__} ends; write its adapter with cachedit_yaml.infer() or "
+                "`cachedit-yaml init`"
+            )
+        self.handle: Handle | None = None
+        self.why_not: str | None = None
+        self._watch.on_schedule = self._conclude
+        self._watch.__enter__()
+        WATCHED[target] = weakref.ref(self)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it watches, or caches."""
+        return self._watch is not None or (self.handle is not None and self.handle.enabled)
+
+    def disable(self) -> None:
+        """Stop watching, or switch caching off; every attribute is as before."""
+        self._stop()
+        if self.handle is not None:
+            self.handle.disable()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        handle = self.__dict__.get("handle")
+        if handle is None:
+            why = self.__dict__.get("why_not") or "the first generation is still watched"
+            raise CacheRuntimeError(f"nothing is cached yet: {why}")
+        return getattr(handle, name)
+
+    def __enter__(self) -> Automatic:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.disable()
+
+    def __repr__(self) -> str:
+        if self.handle is not None:
+            return repr(self.handle)
+        state = self.why_not or ("watching" if self._watch is not None else "off")
+        return f"<cachedit-yaml automatic handle: {state}>"
+
+    def _stop(self) -> Watch | None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.__exit__(None, None, None)
+        return watch
+
+    def _conclude(self, scheduler: Any) -> Callable[..., Any] | None:
+        """The second generation begins: draft, prove, and cache.
+
+        Returns:
+            The scheduler's method as it is then.
+        """
+        watch, target = self._watch, self._target()
+        if watch is None or target is None:
+            return None
+        last = dict(watch.last)
+        self._stop()
+        try:
+            draft = drafted(target, lambda: None, watch)
+            if draft.refused is not None:
+                raise DraftError(f"it must not be cached: {draft.refused}")
+            plan = cachedit_yaml.compile_adapter(
+                draft.data,
+                target,
+                cache_config=self._options["cache_config"],
+                profile=self._options["profile"],
+            )
+            _prove(plan, draft.data, last)
+            self.handle = cachedit_yaml.enable(target, draft.data, **self._options)
+        except CacheditYamlError as error:
+            self.why_not = str(error)
+            _log.warning("%s is not cached: %s", type(target).__name__, error)
+        else:
+            _log.info("%s is cached from now on:\n%s", type(target).__name__, draft.yaml)
+        method: Callable[..., Any] = scheduler.set_timesteps
+        return method
+
+
+def _prove(plan: Plan, data: Mapping[str, Any], last: Mapping[str, LastCall]) -> None:
+    """Try each transformer on the last call of it, four times a generation.
+
+    Raises:
+        DraftError: something does not hold.
+    """
+    for item in plan.transformers:
+        seen, module = last[item.path], item.module
+
+        def call(seen: LastCall = seen, module: Any = module, name: str = item.timestep) -> Any:
+            return [module(*args, **kwargs) for args, kwargs in seen.steps(name, _STEPS)]
+
+        declared = {**data["transformers"][item.path]}
+        declared.pop("scheduler", None)
+        alone = {"schema": 1, "transformers": {item.path: declared}}
+        proof = cachedit_yaml.check(module, alone, call, steps=_STEPS)
+        if proof.failed:
+            raise DraftError(f"{item.path}: " + "; ".join(str(claim) for claim in proof.failed))

@@ -1,0 +1,88 @@
+"""``cachedit-yaml init``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cachedit_yaml.cli.main import main
+from cachedit_yaml.compiler import own
+
+# The models are those of torch and diffusers.
+pytestmark = pytest.mark.libraries
+
+MODEL = Path(__file__).with_name("own_model.py")
+TEXT = ["--arg", "text={randn: [1, 3, 16]}"]
+MORE = """
+import torch
+
+def call(pipe):
+    generator = torch.Generator().manual_seed(0)
+    return pipe(torch.ones(1, 3, 16), num_inference_steps=3, generator=generator)
+
+def alone():
+    return make().denoiser
+
+def broken():
+    raise ValueError("no luck")
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a model of one's own, as the current one."""
+    (tmp_path / "clip_model.py").write_text(MODEL.read_text() + MORE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(own, "_modules", {})
+    yield tmp_path
+    sys.modules.pop("clip_model", None)
+
+
+def test_a_saved_folder_and_a_call_of_ones_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sys.path.insert(0, str(folder))
+    import clip_model  # type: ignore[import-not-found]
+
+    clip_model.make().save_pretrained(folder / "saved")
+    assert main(["init", "saved", "--import", "clip_model", *TEXT, "-o", "a.yaml"]) == 0
+    assert "exact     yes" in capsys.readouterr().out
+    assert main(["init", "clip_model:make", "--call", "clip_model:call", "-o", "b.yaml"]) == 0
+    first, second = ((folder / name).read_text() for name in ("a.yaml", "b.yaml"))
+    assert first.replace("4 steps", "3 steps") == second
+    assert main(["validate", "a.yaml"]) == 0
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "clip_model:make", *TEXT, "--format", "json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert found["adapter"]["transformers"]["denoiser"]["timestep"] == "level"
+    assert found["proved"]
+    assert found["refused"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clip_model:mak", *TEXT], "clip_model has no 'mak'; did you mean 'make'?"),
+        (["clip_model:"], "write module:callable"),
+        (["clip_model:broken"], "clip_model:broken raised ValueError: no luck"),
+        (["clip_model:alone"], "makes a ClipDenoiser, a transformer alone: say how it is run"),
+        (["clip_model:make"], "ClipPipeline needs text; give it with --arg NAME=VALUE"),
+        (["FluxPipelin"], "FluxPipeline"),
+        (["no/such/folder"], "does not exist"),
+        (["clip_model:make", *TEXT, "-o", "no/such.yaml"], "there is no folder no"),
+        (["clip_model:make", *TEXT, "-o", "clip_model.py"], "--force writes over it"),
+    ],
+)
+def test_wrong_use(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", *arguments]) in (2, 3)
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said

@@ -1,0 +1,80 @@
+"""``enable(pipeline, "auto")``."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+import cachedit_yaml
+from cachedit_yaml.errors import CacheRuntimeError, DraftError
+from tests import tiny
+from tests.drafting import odd
+
+
+def test_it_watches_then_caches(caplog: pytest.LogCaptureFixture) -> None:
+    pipe: Any = odd.make(odd.Streams, odd.Pair)
+    plain = pipe(steps=12)
+    handle = cachedit_yaml.enable(
+        pipe, "auto", cache_config={"scm": {"preset": "fast", "policy": "static"}}
+    )
+    assert cachedit_yaml.handle_of(pipe) is handle
+    assert "watching" in repr(handle)
+    assert torch.equal(pipe(steps=12), plain)
+    with pytest.raises(CacheRuntimeError, match="the first generation is still watched"):
+        handle.stats()
+    with caplog.at_level(logging.INFO, "cachedit_yaml"):
+        pipe(steps=12)
+    assert "blocks: {pattern: Pattern_1" in caplog.text
+    stats = handle.stats()
+    assert stats.num_steps == 12
+    assert any(item.cached_steps for item in stats.branches)
+    handle.disable()
+    assert not handle.enabled
+    assert cachedit_yaml.handle_of(pipe) is None
+    assert torch.equal(pipe(steps=12), plain)
+    assert "forward" not in vars(pipe.transformer)
+    assert not {"step", "set_timesteps"} & {*vars(pipe.scheduler)}
+
+
+def test_it_says_why_not(caplog: pytest.LogCaptureFixture) -> None:
+    pipe: Any = odd.make(odd.Collecting)
+    plain = pipe()
+    with cachedit_yaml.enable(pipe, "auto") as handle:
+        pipe()
+        assert torch.equal(pipe(), plain)
+        assert "is not cached: it must not be cached: blocks: what its blocks return" in caplog.text
+        with pytest.raises(CacheRuntimeError, match="it must not be cached"):
+            handle.stats()
+    assert "forward" not in vars(pipe.transformer)
+
+
+def test_it_can_be_ended_before_it_began() -> None:
+    pipe: Any = odd.make(odd.Plain)
+    cachedit_yaml.enable(pipe, "auto")
+    assert cachedit_yaml.disable(pipe)
+    assert not cachedit_yaml.disable(pipe)
+    assert "forward" not in vars(pipe.transformer)
+
+
+def test_gradients_hide_what_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    class WithGradients(odd.Pipeline):
+        __call__ = odd.Pipeline.__call__.__wrapped__
+
+    pipe: Any = WithGradients(odd.Plain(odd.Block))
+    with cachedit_yaml.enable(pipe, "auto"):
+        pipe()
+        pipe()
+        assert "run it under torch.no_grad()" in caplog.text
+
+
+def test_an_adapter_that_exists_is_taken() -> None:
+    with cachedit_yaml.enable(tiny.build("FluxPipeline"), "auto") as handle:
+        assert handle.plan.spec.name == "flux"
+
+
+def test_a_transformer_alone_has_no_scheduler() -> None:
+    with pytest.raises(DraftError, match="needs a scheduler"):
+        cachedit_yaml.enable(odd.Plain(odd.Block), "auto")
