@@ -28,6 +28,8 @@ class BranchState:
         called: bit set of the middle blocks that the last computed step called.
         last_middle: the last of them, after which a hit applies the cache; -1 before the first.
         kept: what else the middle blocks' outputs held on the last computed step, by block.
+        leader: the branch of another list that decides for this one; None before the first step, or
+            where this one decides.
         has_encoder: encoder hidden states are stored too; the last block may return none.
         replaced: shape of the encoder hidden states that the loop puts in the place of those that
             entered the list; None where it does not.
@@ -47,6 +49,7 @@ class BranchState:
         "kept",
         "last_middle",
         "last_step",
+        "leader",
         "manager",
         "offset",
         "prefix_bn",
@@ -68,6 +71,7 @@ class BranchState:
         self._num_steps, self._mask = num_steps, mask
         self._refreshed = False
         self.unfit: str | None = None
+        self.leader: BranchState | None = None
         self.offset = 0
         self.last_step = -1
         self._new_context()
@@ -162,6 +166,20 @@ class BranchState:
         """Whether a static mask, which looks at no residual, serves this step from the cache."""
         return self.static and bool(self.manager.can_cache(None)) and not self._past_limit()
 
+    def hits_with(self, leader: BranchState, hit: bool) -> bool:
+        """Take the decision of another list.
+
+        Args:
+            leader: its state of the same guidance branch.
+            hit: whether it is served from the cache in this forward.
+        """
+        self.leader = leader
+        if leader.unfit is not None:
+            self.unfit = f"{leader.manager.name}, which it follows, cannot hit"
+        if not math.isfinite(leader.record.diffs.get(self.last_step, 0.0)):
+            self.forget()  # what made it no number may be stored here
+        return hit
+
     def _can_hit_with(self, diff: float, residual: torch.Tensor) -> bool:
         """Decide by another branch's difference, under this branch's own limits."""
         similar = diff < float(self.resolved.values["residual_diff_threshold"])
@@ -227,7 +245,8 @@ class BranchState:
         difference that is read anyway: one of its elements gets 0 times the sum of what was stored.
         Under a static mask nothing is read, so that only the CPU's are looked at.
         """
-        compared = None if self.static else self.manager.get_Fn_buffer(self.prefix_fn)
+        judge = self.leader or self
+        compared = None if self.static else judge.manager.get_Fn_buffer(judge.prefix_fn)
         for tensor in stored:
             if isinstance(compared, torch.Tensor) and compared.device == tensor.device:
                 compared[(0,) * compared.ndim].add_(tensor.sum(dtype=torch.float32), alpha=0)

@@ -1,10 +1,10 @@
 """One run through a block list: which blocks run, which return their inputs.
 
 With F = Fn_compute_blocks and B = Bn_compute_blocks of N blocks, blocks 0..F-1 and N-B..N-1 always
-run. After block F-1 cache-dit decides; with F = 0 a static mask does, before the first block. On a
-hit the blocks between return their inputs and the last of them returns what cache-dit makes of the
-stored residual; on a miss they run and what they added is stored. The transformer's own loop, with
-whatever else its body does, is left alone.
+run. On a hit the blocks between return their inputs and the last of them returns what cache-dit
+makes of the stored residual; on a miss they run and what they added is stored. The transformer's
+own loop, with whatever else its body does, is left alone. What decides between the two is in
+:mod:`cachedit_yaml.runtime.deciding`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from cachedit_yaml.runtime import deciding
 from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.identity import overwritten, shape_of, version_of
@@ -88,6 +89,8 @@ class ListPass:
         self.fn = resolved.fn
         self.end = len(self.runner.hooks) - resolved.bn
         self.hit = self.decided = self.stored = False
+        if self.fn >= self.end and not self.runner.leads:
+            self.branch.unfit = deciding.NOTHING_TO_SKIP
         self.entry: torch.Tensor | None = None
         self.first_hidden: torch.Tensor | None = None
         self.first_encoder: torch.Tensor | None = None
@@ -120,11 +123,11 @@ class ListPass:
             if not self.decided:
                 self.decided = True
                 if self.fn == 0:
-                    self._follow_mask(args, kwargs)
+                    deciding.before(self, args, kwargs)
                 elif self.fn_output is not None:
                     # The loop left block F-1 out (skipped layers): the last one before it decides.
                     hidden, self.encoder = self.runner.split(self.fn_output)
-                    self._decide(hidden)
+                    deciding.after(self, hidden)
             return self._middle(index, inner, args, kwargs)
         record.computed_blocks += 1
         if index >= self.end:
@@ -139,42 +142,10 @@ class ListPass:
         if index == self.fn - 1:
             self.decided = True
             hidden, self.encoder = self.runner.split(output)
-            self._decide(hidden)
+            deciding.after(self, hidden)
         else:
             self.fn_output = output
         return output
-
-    def _follow_mask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Decide with F = 0, where no block has run whose residual could be looked at."""
-        binding, branch = self.runner.plan.binding, self.branch
-        if branch.unfit is not None:
-            return
-        hidden = binding.hidden.get(args, kwargs)
-        encoder = binding.encoder.get(args, kwargs) if binding.encoder else None
-        if branch.fits(hidden, encoder) and branch.mask_hits():
-            self.hit = True
-            branch.mark_hit()
-
-    def _decide(self, hidden: torch.Tensor) -> None:
-        entry = self.entry
-        runner, branch = self.runner, self.branch
-        if self.fn >= self.end:
-            branch.unfit = "Fn_compute_blocks and Bn_compute_blocks leave no block to skip"
-        if entry is None or branch.unfit is not None:
-            return
-        if not runner.in_place and overwritten(entry, self.entry_version, hidden):
-            runner.in_place = True  # from now on the input is cloned; this step just computes
-            return
-        entry = entry.to(hidden.device)
-        # Under context parallelism the first block may split the sequence.
-        residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
-        fits = branch.fits(hidden, self.encoder)
-        if branch.can_hit(residual, runner.ranks, self.primary) and fits:
-            self.hit = True
-            branch.mark_hit()
-        else:
-            branch.remember_residual(residual)
-        self.entry = self.fn_output = None
 
     def _middle(
         self,
