@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cachedit_yaml.runtime.identity import overwritten
+from cachedit_yaml.runtime.residuals import signature_of
 
 if TYPE_CHECKING:
     from cachedit_yaml.runtime.passes import ListPass
@@ -63,12 +64,14 @@ def after(run: ListPass, hidden: torch.Tensor) -> None:
     entry = entry.to(hidden.device)
     # Under context parallelism the first block may split the sequence.
     residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
-    nothing = run.fn >= run.end  # to skip: it decides for others alone
-    fits = nothing or branch.fits(hidden, run.encoder)
+    alone = run.fn >= run.end  # nothing to skip: it decides for others
+    fits = branch.fits(hidden, run.encoder)
     if branch.can_hit(residual, runner.ranks, run.primary) and fits:
         run.hit = True
-        run.stored = nothing
+        run.stored = alone
         branch.mark_hit()
     else:
         branch.remember_residual(residual)
+        if alone:
+            branch.signature = signature_of(hidden, None)
     run.entry = run.fn_output = None

@@ -21,6 +21,9 @@ from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.identity import overwritten, shape_of, version_of
 
 CHANGES_SHAPE = "its blocks change the shape of what runs through them"
+TAKES_SKIPPED = (
+    "its last blocks take what skipped ones return (skip connections); set Bn_compute_blocks to 0"
+)
 TAKES_REPLACED = (
     "the loop replaces the encoder hidden states between skipped blocks, and its last blocks take "
     "them; set Bn_compute_blocks to 0"
@@ -89,7 +92,8 @@ class ListPass:
         self.fn = resolved.fn
         self.end = len(self.runner.hooks) - resolved.bn
         self.hit = self.decided = self.stored = False
-        if self.fn >= self.end and not self.runner.leads:
+        together = len(self.runner.group) > 1
+        if self.fn >= self.end and not (together and self.runner.leader is None):
             self.branch.unfit = deciding.NOTHING_TO_SKIP
         self.entry: torch.Tensor | None = None
         self.first_hidden: torch.Tensor | None = None
@@ -100,7 +104,7 @@ class ListPass:
         self.fn_output: Any = None
         self.last_out: tuple[torch.Tensor, Any, int] | None = None
         # What the middle blocks return, while it is not known whether later ones take it.
-        watch = resolved.bn > 0 and self.branch.signature is None
+        watch = (resolved.bn > 0 or together) and self.branch.signature is None
         self.outputs: list[weakref.ref[torch.Tensor]] | None = [] if watch else None
         self.called = 0
 
@@ -132,7 +136,7 @@ class ListPass:
         record.computed_blocks += 1
         if index >= self.end:
             self.close()
-            if self.outputs:
+            if self.outputs is not None:
                 self._look_for_skips(args, kwargs)
             return inner(*args, **kwargs)
         if self.entry is None:
@@ -245,15 +249,17 @@ class ListPass:
 
     def _look_for_skips(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Blocks that run on a hit may take what one that does not run has returned."""
+        passes = [item.running for item in self.runner.group]
+        begun = [run for run in passes if run is not None and run.round >= 0]
+        made = [out() for run in begun for out in run.outputs or ()]
+        if not made:
+            return
         hidden = self.runner.plan.binding.hidden.get(args, kwargs)
-        made = [tensor for item in self.outputs or () if (tensor := item()) is not None]
-        for value in (*args, *kwargs.values()):
-            if value is not hidden and any(value is tensor for tensor in made):
-                self.branch.unfit = (
-                    "its last blocks take what skipped ones return (skip connections); set "
-                    "Bn_compute_blocks to 0"
-                )
-                self.branch.signature = None
+        given = [v for v in (*args, *kwargs.values()) if v is not None and v is not hidden]
+        if any(value is tensor for value in given for tensor in made):
+            for run in begun:
+                run.branch.unfit = TAKES_SKIPPED
+                run.branch.signature = None
 
     def close(self) -> None:
         """The loop has left the middle blocks.
@@ -271,6 +277,9 @@ class ListPass:
             else:
                 self.branch.signature = None
                 self.stored = True
+        leader = self.branch.leader
+        if leader is not None and self.branch.signature is None and self.branch.unfit is None:
+            leader.signature = None  # nothing is stored here, so both compute the next step
 
     @property
     def in_middle(self) -> bool:

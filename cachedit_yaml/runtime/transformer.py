@@ -136,7 +136,8 @@ class TransformerRunner:
         for runner in self.lists:
             for other in self.lists:
                 if runner.plan.follows == other.plan.path:
-                    runner.leader, other.leads = other, True
+                    runner.leader, runner.group = other, other.group
+                    other.group.append(runner)
         self.names = BranchNames(plan.module)
         self._parameters = Parameters(plain_forward(plan.module))
         self._hook = ForwardHook(self)

@@ -483,3 +483,60 @@ def test_disabling_restores_everything() -> None:
         assert not torch.equal(pipe(STEPS), plain)
     assert {id(m): dict(vars(m)) for m in pipe.transformer.modules()} == before
     assert torch.equal(pipe(STEPS), plain)
+
+
+class AcrossLists(Double):
+    """The second list takes what the first has returned, the last first (a U-Net)."""
+
+    def __init__(self, count: int = 4, seed: int = 0) -> None:
+        super().__init__(count, seed)
+        self.single_blocks = nn.ModuleList(odd_models.SkipBlock() for _ in range(count))
+        self.requires_grad_(False)
+
+    def loop(self, hidden: torch.Tensor) -> torch.Tensor:
+        skips = []
+        for block in self.blocks:
+            hidden = block(hidden)
+            skips.append(hidden)
+        for block in self.single_blocks:
+            hidden = block(hidden, skips.pop())
+        return hidden
+
+
+def test_skip_connections_across_the_lists() -> None:
+    """On a hit both lists are skipped; last blocks that run would take what was not computed."""
+    model = AcrossLists()
+    plain = forwards(model)[0]
+    with start(model, adapter(PAIR), **ALWAYS) as handle:
+        for output in forwards(model):
+            torch.testing.assert_close(output, plain, rtol=1e-5, atol=1e-6)
+        assert {item.cached_steps for item in handle.stats().branches} == {(1, 2, 3, 4)}
+    # The last block takes what the first has returned, which always runs; the one before does not.
+    for bn, cached in ((1, (1, 2, 3, 4)), (2, ())):
+        with start(model, adapter(PAIR), **ALWAYS, Bn_compute_blocks=bn) as handle:
+            for output in forwards(model):
+                torch.testing.assert_close(output, plain, rtol=1e-5, atol=1e-6)
+            assert {item.cached_steps for item in handle.stats().branches} == {cached}
+            text = "its last blocks take what skipped ones return"
+            assert [text in warning for warning in handle.stats().warnings] == [True] * (
+                2 * (bn > 1)
+            )
+
+
+def test_what_one_list_lacks_all_compute() -> None:
+    """Blocks that write over their input are found out in one list, and nothing of it is stored."""
+
+    class Late(Double):
+        def __init__(self) -> None:
+            super().__init__()
+            self.single_blocks = nn.ModuleList(odd_models.HalfInPlaceBlock() for _ in range(4))
+            self.requires_grad_(False)
+
+    for count in (4, 1):  # where the first list has one block, it has nothing to store itself
+        model = Late()
+        model.blocks = model.blocks[:count]
+        plain = forwards(model)[0]
+        with start(model, adapter(PAIR), **ALWAYS) as handle:
+            for output in forwards(model):
+                torch.testing.assert_close(output, plain, rtol=1e-5, atol=1e-6)
+            assert {item.cached_steps for item in handle.stats().branches} == {(2, 3, 4)}
