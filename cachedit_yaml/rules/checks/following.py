@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from cachedit_yaml.language.cache_spec import OWN
-from cachedit_yaml.rules.checks.context import BlockListAt, Context, mapping
+from cachedit_yaml.rules.checks.context import BlockListAt, Context, mapping, pattern_of
 from cachedit_yaml.yaml.diagnostics import KeyPath, nearest, one_of
 
+#: Patterns whose blocks return encoder hidden states that none of them takes.
+_MAKE_ENCODER: Final = ("Pattern_4", "Pattern_5")
 #: Beside settings of a list, and none of them.
 _REMARKS: Final = ("description", "measured", "lists", "max_steps")
 
@@ -33,9 +35,18 @@ def followed(block: BlockListAt) -> str | None:
 
 def _followed(context: Context, block: BlockListAt, blocks: Mapping[str, BlockListAt]) -> None:
     path: KeyPath = (*block.path, "follows")
-    name = followed(block)
+    name, pattern = followed(block), pattern_of(block.content)
     before = list(blocks)[: list(blocks).index(block.name)]
-    if name in before:
+    if name in before and pattern in _MAKE_ENCODER:
+        context.report(
+            "unusable",
+            f"the first block of {pattern} makes the encoder hidden states, so it has to run",
+            path,
+            key=True,
+            related=("the pattern", (*block.path, "pattern")),
+            hint="remove it: this list decides itself",
+        )
+    elif name in before:
         for place, settings in _own(context, block):
             idle = [key for key in settings if key not in (*OWN, *_REMARKS)]
             if idle:
@@ -49,8 +60,7 @@ def _followed(context: Context, block: BlockListAt, blocks: Mapping[str, BlockLi
                     related=("it follows", path),
                     hint=f"remove it, or set it for {name!r}",
                 )
-        return
-    if name == block.name:
+    elif name == block.name:
         context.report("follows-nothing", f"{name!r} follows itself", path, hint="remove it")
     elif name in blocks:
         chain = _chain(block.name, blocks)

@@ -118,7 +118,7 @@ class ListChecker:
                     self.context.report(
                         "too-few-blocks", f"{where} has {count} blocks, and F + B is "
                         f"{resolved.fn} + {resolved.bn}", here, key=True,
-                        hint=f"F comes from {_origin(resolved, 'Fn_compute_blocks')}, B from "
+                        hint=f"F: {_origin(resolved, 'Fn_compute_blocks')}; B: "
                         f"{_origin(resolved, 'Bn_compute_blocks')}",
                     )  # fmt: skip
                     return
