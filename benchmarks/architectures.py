@@ -47,8 +47,9 @@ class Architecture:
         torch.manual_seed(1)
         config = {**self.config, **(self.tiny if tiny else {})}
         fixed = {**self.inputs(config, tiny), "return_dict": False}
-        times = [self.scale * (1 - step / steps) for step in range(steps)]
-        return [{**fixed, "timestep": torch.tensor([time])} for time in times]
+        schedule = torch.tensor([self.scale * (1 - step / steps) for step in range(steps)])
+        # As pipelines do: a view of the schedule.
+        return [{**fixed, "timestep": schedule[step].expand(1)} for step in range(steps)]
 
 
 def _flux_inputs(config: Mapping[str, Any], tiny: bool) -> dict[str, Any]:

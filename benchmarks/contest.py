@@ -22,6 +22,7 @@ class Contest:
         values: the cache's settings.
         lists: the block lists and their patterns.
         more: other transformers that take part uncached, by name.
+        together: one decision a forward for all lists, beside cache-dit's own adapter of the class.
 
     Attributes:
         served: steps that are to be served from the cache, by the mask.
@@ -35,15 +36,17 @@ class Contest:
         *,
         lists: Mapping[str, str] = LISTS,
         more: Mapping[str, torch.nn.Module] | None = None,
+        together: bool = False,
     ) -> None:
         theirs, ours = subjects.twin(model), subjects.twin(model)
         self.arguments = arguments
         mask = values.get("steps_computation_mask") or []
         self.served = [step for step, computed in enumerate(mask) if not computed]
         self.models = {"uncached": model, **(more or {}), "cache-dit": theirs, "ours": ours}
-        steps, adapter = len(arguments), subjects.own_adapter(lists)
+        steps, adapter = len(arguments), subjects.own_adapter(lists, together=together)
+        listed = None if together else lists
         self.cached: dict[str, Cached] = {
-            "cache-dit": subjects.with_cache_dit(theirs, steps, values, lists),
+            "cache-dit": subjects.with_cache_dit(theirs, steps, values, listed),
             "ours": subjects.with_ours(ours, steps, values, adapter),
         }
 

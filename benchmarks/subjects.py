@@ -123,7 +123,7 @@ def with_cache_dit(
     model: torch.nn.Module,
     steps: int,
     values: Mapping[str, Any],
-    lists: Mapping[str, str] = LISTS,
+    lists: Mapping[str, str] | None = LISTS,
 ) -> Cached:
     """Cache a transformer with cache-dit alone, as its documentation says.
 
@@ -131,16 +131,18 @@ def with_cache_dit(
         model: the transformer.
         steps: steps of a generation.
         values: as :func:`settings` gives them.
-        lists: the block lists and their patterns.
+        lists: the block lists and their patterns; None for its own adapter of the class.
     """
-    adapter = BlockAdapter(
-        transformer=model,
-        blocks=[getattr(model, name) for name in lists],
-        forward_pattern=[ForwardPattern[name] for name in lists.values()],
-        has_separate_cfg=False,
-    )
+    target: Any = model
+    if lists is not None:
+        target = BlockAdapter(
+            transformer=model,
+            blocks=[getattr(model, name) for name in lists],
+            forward_pattern=[ForwardPattern[name] for name in lists.values()],
+            has_separate_cfg=False,
+        )
     config = DBCacheConfig(**values, enable_separate_cfg=False)
-    cache_dit.enable_cache(adapter, cache_config=config)
+    cache_dit.enable_cache(target, cache_config=config)
 
     def refresh() -> None:
         cache_dit.refresh_context(model, num_inference_steps=steps)
@@ -179,14 +181,23 @@ def with_ours(
     return Cached(lambda: handle.refresh(steps), hits, handle.disable)
 
 
-def own_adapter(lists: Mapping[str, str] = LISTS) -> AdapterSpec:
-    """An adapter for these block lists, loaded."""
+def own_adapter(lists: Mapping[str, str] = LISTS, *, together: bool = False) -> AdapterSpec:
+    """An adapter for these block lists, loaded.
+
+    Args:
+        lists: the block lists and their patterns.
+        together: whether all follow the first one.
+    """
+    blocks: dict[str, Any] = dict(lists)
+    first, *others = blocks
+    if together:
+        blocks |= {name: {"pattern": lists[name], "follows": first} for name in others}
     return load_adapter(
         {
             "schema": 1,
             "name": "benchmark",
             "pipelines": ["BenchmarkPipeline"],
-            "transformers": {"transformer": {"blocks": dict(lists)}},
+            "transformers": {"transformer": {"blocks": blocks}},
             "guidance": "fused",
         }
     )

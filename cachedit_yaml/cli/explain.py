@@ -228,6 +228,8 @@ def _transformer(found: Mapping[str, Any], total: int | None) -> Iterator[str]:
             about.append(item["class"])
         if item["optional"]:
             about.append("optional")
+        if item["follows"]:
+            about.append(f"follows {item['follows']}")
         yield f"  {item['path']:<{width}}  {', '.join(about)}"
     # Lists with the same settings are told together.
     groups: dict[str, list[Mapping[str, Any]]] = {}

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.compiler.cache_dit_source import config_fields
+from cachedit_yaml.compiler.groups import grouped, leaders
 from cachedit_yaml.compiler.settings import (
     Layers,
     Resolved,
@@ -19,6 +20,7 @@ from cachedit_yaml.compiler.settings import (
     layers_for,
 )
 from cachedit_yaml.language.build import to_data
+from cachedit_yaml.language.cache_spec import OWN
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings
 from cachedit_yaml.runtime.generation import share_steps
 from cachedit_yaml.runtime.masks import build_mask
@@ -131,6 +133,7 @@ class Explainer:
                 "class": type(item.blocks[0]).__name__,
                 "blocks": len(item.blocks),
                 "optional": False,
+                "follows": item.follows,
                 **self._settings(live.path if live else "", item.path, item.layers),
             }
 
@@ -144,8 +147,8 @@ class Explainer:
         if declared.blocks is not None:
             layouts.append(("otherwise" if layouts else None, ("blocks",), declared.blocks))
         for shown, keys, blocks in layouts:
-            for name, content in blocks.items():
-                layers = layers_for(
+            own = {
+                name: layers_for(
                     self.spec,
                     path,
                     name,
@@ -154,6 +157,10 @@ class Explainer:
                     profile=self.profile,
                     cache_config=self.settings,
                 )
+                for name, content in blocks.items()
+            }
+            layers = grouped(own, leaders(blocks, blocks))
+            for name, content in blocks.items():
                 yield {
                     "path": name,
                     "pattern": content.pattern,
@@ -161,7 +168,8 @@ class Explainer:
                     "class": ", ".join(content.block_class or ()) or None,
                     "blocks": None,
                     "optional": content.optional,
-                    **self._settings(path, name, layers),
+                    "follows": layers[name].follows,
+                    **self._settings(path, name, layers[name]),
                 }
 
     def _settings(self, transformer: str, path: str, layers: Layers) -> dict[str, Any]:
@@ -174,7 +182,8 @@ class Explainer:
                     "origin": _origin(resolved.origins[name]),
                 }
                 for name, value in resolved.values.items()
-                if resolved.prune or name not in _prune_only()
+                if (resolved.prune or name not in _prune_only())
+                and (layers.follows is None or name in ("Fn_compute_blocks", *OWN))
             },
             "strip": _strip(resolved, steps, f"{transformer}.{path}") if steps else None,
         }

@@ -109,7 +109,8 @@ def _lists(blocks: Mapping[str, BlockList], indent: str) -> Iterator[str]:
     for name, content in blocks.items():
         optional = " (optional)" if content.optional else ""
         returns = f", returns {flow(to_data(content.returns))}" if content.returns else ""
-        yield f"{indent}{name}: {content.pattern}{optional}{returns}{_of(content.params)}"
+        follows = f", follows {content.follows}" if content.follows else ""
+        yield f"{indent}{name}: {content.pattern}{optional}{returns}{follows}{_of(content.params)}"
 
 
 def _of(params: CacheSettings | None) -> str:

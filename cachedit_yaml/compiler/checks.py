@@ -9,9 +9,10 @@ import torch
 
 from cachedit_yaml.compiler.cache_dit_source import cache_dit_version
 from cachedit_yaml.compiler.calibrators import has_calibrator
+from cachedit_yaml.compiler.loops import runs_after
 from cachedit_yaml.compiler.paths import MISSING, explain_missing, follow
 from cachedit_yaml.compiler.plan import ListPlan
-from cachedit_yaml.compiler.settings import Layers, Resolved
+from cachedit_yaml.compiler.settings import Resolved
 from cachedit_yaml.compiler.signature import Pattern, parameters_of, plain_forward
 from cachedit_yaml.language.spec import Transformer
 from cachedit_yaml.yaml.diagnostics import or_near
@@ -93,16 +94,21 @@ def unknown_arguments(where: str, module: torch.nn.Module, declared: Transformer
     return problems
 
 
-def settings_that_do_not_fit(where: str, count: int, pattern: Pattern, layers: Layers) -> list[str]:
-    """The first setting that a block list of this length and pattern cannot have.
+def follows_too_early(module: torch.nn.Module, blocks: ListPlan) -> list[str]:
+    """Whether the transformer's forward runs a list before the one that decides for it."""
+    leader = blocks.follows
+    if leader is None or not runs_after(module, leader, blocks.path):
+        return []
+    return [
+        f"{blocks.where} follows {leader}, which forward runs after it; let {leader} follow "
+        f"{blocks.path} instead"
+    ]
 
-    Args:
-        where: the block list, for messages.
-        count: its blocks.
-        pattern: what they take and return.
-        layers: its settings.
-    """
-    for resolved in layers.cases():
+
+def settings_that_do_not_fit(blocks: ListPlan) -> list[str]:
+    """The first setting that a block list of this length and pattern cannot have."""
+    where, count, pattern = blocks.where, len(blocks.blocks), blocks.pattern
+    for resolved in blocks.layers.cases():
         calibrator = resolved.values["calibrator"]
         kind = calibrator.type if calibrator is not None else "none"
         if kind != "none" and not has_calibrator(kind):
@@ -118,7 +124,7 @@ def settings_that_do_not_fit(where: str, count: int, pattern: Pattern, layers: L
                 f"write at most {count} together"
             ]
         if resolved.fn == 0:
-            problem = _no_first_block(resolved, pattern)
+            problem = _no_first_block(resolved, pattern, blocks.follows)
             if problem is not None:
                 return [f"{where}: {problem}"]
         if resolved.prune and not pattern.takes_encoder:
@@ -126,8 +132,17 @@ def settings_that_do_not_fit(where: str, count: int, pattern: Pattern, layers: L
     return []
 
 
-def _no_first_block(resolved: Resolved, pattern: Pattern) -> str | None:
+def _no_first_block(resolved: Resolved, pattern: Pattern, follows: str | None) -> str | None:
     """Why a list cannot do with F = 0."""
+    if follows is not None:
+        if resolved.prune:
+            return "DBPrune decides for each block, so no list can follow; use DBCache"
+        if pattern.returns_encoder and not pattern.takes_encoder:
+            return (
+                f"{pattern.name}: its first block makes the encoder hidden states, so it has to "
+                f"run; it cannot follow {follows}"
+            )
+        return None
     if not resolved.static:
         return (
             f"with Fn_compute_blocks 0 ({resolved.origins['Fn_compute_blocks']}) no block has run "

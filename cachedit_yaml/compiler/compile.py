@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 
 from cachedit_yaml.compiler.checks import (
+    follows_too_early,
     settings_that_do_not_fit,
     shared_blocks,
     unknown_arguments,
     wrong_ratio,
     wrong_scheduler,
 )
+from cachedit_yaml.compiler.groups import grouped, leaders
 from cachedit_yaml.compiler.lists import find_list
 from cachedit_yaml.compiler.matching import class_matches, classes_of, split_names
 from cachedit_yaml.compiler.paths import MISSING, condition_holds, explain_missing, follow
@@ -196,11 +199,22 @@ class _Compiler:
         ):
             self.problems[before:] = [wrapped]  # the reason for all of them
             return TransformerPlan(path, weakref.ref(module), (), variant, "timestep", None)
-        lists = [
+        made = [
             plan
             for list_path, block_list in blocks.items()
             if (plan := self._list(path, module, list_path, block_list, keys)) is not None
         ]
+        layers = grouped(
+            {item.path: item.layers for item in made},
+            leaders(blocks, [item.path for item in made]),
+        )
+        lists = [replace(item, layers=layers[item.path]) for item in made]
+        for plan in lists:
+            named = blocks[plan.path].follows
+            if named is not None and plan.follows is None:
+                self.notes.append(f"{plan.where} decides itself: {named} is absent")
+            self.problems += follows_too_early(module, plan)
+            self.problems += settings_that_do_not_fit(plan)
         if not lists and not self.problems:
             self.problems.append(f"{where}: all of its block lists are absent")
         self.problems += shared_blocks(lists)
@@ -288,7 +302,6 @@ class _Compiler:
             profile=self.profile,
             cache_config=self.cache_config,
         )
-        self.problems += settings_that_do_not_fit(where, len(blocks), pattern, layers)
         held = tuple(weakref.ref(item) for item in (*blocks, holder))
         return ListPlan(list_path, where, held, pattern, binding, layers, declared.returns)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cachedit_yaml.language.cache_spec import OWN
+
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.plan import Plan
     from cachedit_yaml.compiler.settings import Resolved
@@ -21,8 +23,10 @@ def describe(plan: Plan, num_inference_steps: int | None) -> str:
         )
         for item in transformer.lists:
             block = type(item.blocks[0]).__name__
-            lines.append(f"  {item.path}: {len(item.blocks)} x {block}, {item.pattern.name}")
-            lines += _settings(item.layers.resolve(num_inference_steps))
+            about = f"{len(item.blocks)} x {block}, {item.pattern.name}"
+            about += f", follows {item.follows}" if item.follows else ""
+            lines.append(f"  {item.path}: {about}")
+            lines += _settings(item.layers.resolve(num_inference_steps), item.follows is not None)
     lines += [f"{path}: absent" for path in plan.absent]
     lines.append(f"step split: {_split(plan)}")
     guidance = {None: "observed in the run", True: "two forwards a step", False: "one a step"}
@@ -32,7 +36,7 @@ def describe(plan: Plan, num_inference_steps: int | None) -> str:
     return "\n".join(lines)
 
 
-def _settings(resolved: Resolved) -> list[str]:
+def _settings(resolved: Resolved, follows: bool) -> list[str]:
     rows = []
     shown = {
         "Fn_compute_blocks",
@@ -41,6 +45,8 @@ def _settings(resolved: Resolved) -> list[str]:
         "max_warmup_steps",
     }
     for name, value in resolved.values.items():
+        if follows and name not in ("Fn_compute_blocks", *OWN):
+            continue  # those of the list that it follows
         origin = resolved.origins[name]
         if name in shown or not origin.startswith("cache-dit"):
             rows.append((name, _plain(value), origin))

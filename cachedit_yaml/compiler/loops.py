@@ -64,6 +64,18 @@ def inspect_loop(transformer: torch.nn.Module, list_path: str) -> LoopReport:
     return LoopReport(found, tuple(always), tuple(sorted(arguments)), frozenset(keywords))
 
 
+def runs_after(transformer: torch.nn.Module, one: str, other: str) -> bool:
+    """Whether the source of forward loops over one list behind another one; False if unknown."""
+    function = source_of(type(transformer).forward)
+    if function is None:
+        return False
+    first, second = (
+        min((loop.lineno for loop in _loops_over(function, path)), default=None)
+        for path in (one, other)
+    )
+    return first is not None and second is not None and first > second
+
+
 def _loops_over(function: ast.FunctionDef, list_path: str) -> Iterator[ast.For]:
     wanted = f"self.{list_path}"
     for node in ast.walk(function):

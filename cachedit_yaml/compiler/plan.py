@@ -47,6 +47,11 @@ class ListPlan:
     returns: Returns | None = None
 
     @property
+    def follows(self) -> str | None:
+        """Path of the list that decides for this one; None where it decides itself."""
+        return self.layers.follows
+
+    @property
     def blocks(self) -> tuple[torch.nn.Module, ...]:
         """The blocks, in their order."""
         return tuple(cast(torch.nn.Module, item()) for item in self.held[:-1])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachedit_yaml.compiler.cache_dit_source import cache_dit_version, config_fields
 from cachedit_yaml.compiler.calibrators import calibrator_config
 from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.language.cache_spec import OWN
 from cachedit_yaml.language.spec import (
     AdapterSpec,
     CacheSettings,
@@ -170,17 +171,45 @@ def _weaker(one: tuple[int, bool], other: tuple[int, bool]) -> bool:
 
 @dataclass(frozen=True)
 class Layers:
-    """All layers of one block list, weakest first."""
+    """All layers of one block list, weakest first.
+
+    Attributes:
+        layers: them.
+        follows: the list that decides for this one; None where it decides itself.
+        leader: that list's layers.
+        end: the last list that takes the same decision, at whose end the last B blocks count; None
+            where that is this one.
+    """
 
     layers: tuple[Layer, ...]
+    follows: str | None = None
+    leader: Layers | None = None
+    end: str | None = None
 
     def cases(self) -> list[Resolved]:
         """The settings for every number of steps that makes a difference."""
-        limits = {layer.max_steps for layer in self.layers if layer.max_steps is not None}
+        layers = (*self.layers, *(self.leader.layers if self.leader is not None else ()))
+        limits = {layer.max_steps for layer in layers if layer.max_steps is not None}
         return [self.resolve(None), *(self.resolve(limit) for limit in sorted(limits))]
 
     def resolve(self, num_steps: int | None) -> Resolved:
         """Merge the layers for a generation of ``num_steps`` executed steps (None: unknown)."""
+        own = self._merged(num_steps)
+        values, origins = dict(own.values), dict(own.origins)
+        if self.leader is not None:
+            theirs = self.leader._merged(num_steps)
+            taken = [name for name in theirs.values if name not in OWN]
+            values.update((name, theirs.values[name]) for name in taken)
+            origins.update((name, theirs.origins[name]) for name in taken)
+            values["Fn_compute_blocks"] = 0
+            origins["Fn_compute_blocks"] = f"follows {self.follows}"
+        if self.end is not None and values.get("Bn_compute_blocks"):
+            values["Bn_compute_blocks"] = 0
+            origins["Bn_compute_blocks"] = f"they are the last of {self.end}"
+        return Resolved(values, origins)
+
+    def _merged(self, num_steps: int | None) -> Resolved:
+        """What the layers themselves say."""
         known = cache_dit_defaults()
         values = dict(known)
         origins = dict.fromkeys(values, f"cache-dit {cache_dit_version()}" if known else "")

@@ -29,6 +29,8 @@ _LANE_GAP: Final = 22
 _PANEL_GAP: Final = 26
 _PAD: Final = 28
 _FOOT: Final = 6
+#: What is written beside a lane.
+_LABELS: Final = 140
 #: Rows are this high at most, and a lane about so high in all.
 _ROW: Final = 14
 _LANE: Final = 160
@@ -76,8 +78,7 @@ class Panel:
     @property
     def height(self) -> int:
         """How much room it needs."""
-        lanes = [_lane_height(self.shape(item)) + _CHART + _LANE_GAP for item in self.branches]
-        return _PANEL_HEAD + sum(lanes) + _FOOT
+        return _PANEL_HEAD + sum(_height(self.shape(item), item) for item in self.branches) + _FOOT
 
 
 def draw_timeline(title: str, panels: Sequence[Panel]) -> Image:
@@ -129,21 +130,26 @@ def _draw_panel(picture: Image, panel: Panel, top: float) -> None:
         lane = _lane_height(shape)
         _labels(draw, branch, shape, (x, y + lane / 2), alone=lists.count(key) == 1)
         _draw_lane(draw, branch, shape, panel.steps, x + _LEFT, y, lane)
-        _draw_chart(picture, branch, panel.steps, x + _LEFT, y + lane + 12)
-        y += lane + _CHART + _LANE_GAP
+        if branch.follows is None:
+            _draw_chart(picture, branch, panel.steps, x + _LEFT, y + lane + 12)
+        y += _height(shape, branch)
 
 
 def _labels(
     draw: ImageDraw, branch: BranchStats, shape: Shape, place: drawing.Point, alone: bool
 ) -> None:
     always = f"{shape.first} always" + (f" + last {shape.last}" if shape.last else "")
+    if branch.follows is not None:
+        always = f"last {shape.last} always" if shape.last else "none always"
     lines = [drawing.shorten(branch.blocks, _LEFT - 20, 20), f"{shape.blocks} blocks, {always}"]
     if branch.transformer != "transformer":
         lines.insert(1, f"in {drawing.shorten(branch.transformer, _LEFT - 40, 20)}")
     if not alone:
         lines.append(f"branch {branch.branch}")
     lines.append(f"{len(branch.cached_steps)} of {len(branch.executed_steps)} steps cached")
-    if shape.in_a_row >= 0:
+    if branch.follows is not None:
+        lines.append(f"follows {drawing.shorten(branch.follows, _LEFT - 100, 20)}")
+    elif shape.in_a_row >= 0:
         lines.append(f"at most {shape.in_a_row} in a row")
     for index, line in enumerate(lines):
         at = (place[0], place[1] + 27 * (index - (len(lines) - 1) / 2))
@@ -208,6 +214,12 @@ def _ticks(steps: int) -> list[int]:
     """Steps to name, counted from 1."""
     every = max(1, round(steps / 10)) if steps <= 20 else 5 * max(1, round(steps / 50))
     return sorted({1, *range(every, steps + 1, every)})
+
+
+def _height(shape: Shape, branch: BranchStats) -> int:
+    """The room of a lane with what is below it: a list that follows has no differences."""
+    lane = _lane_height(shape)
+    return _LANE_GAP + (max(lane, _LABELS) if branch.follows is not None else lane + _CHART)
 
 
 def _lane_height(shape: Shape) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from cachedit_yaml.language.keys import UNSET, Unset
+
+#: Settings of its own that a list has which follows another one.
+OWN: Final = ("Bn_compute_blocks", "calibrator")
 
 MaskPreset = Literal["slow", "medium", "fast", "ultra"]
 MaskPolicy = Literal["dynamic", "static"]

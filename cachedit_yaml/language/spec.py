@@ -90,6 +90,7 @@ class BlockList:
     params: CacheSettings | None = None
     roles: Roles | None = None
     returns: Returns | None = None
+    follows: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,6 +136,8 @@ class _Trial:
             return f"the uncached call raised {type(error).__name__}: {error}"
         self.forwards, self.calls = dict(self.watch.forwards), dict(self.watch.calls)
         self.outputs = {path: list(sums) for path, sums in self.watch.outputs.items()}
+        # With hits the first block of a list that follows another one may not run.
+        self.shapes = {where: list(shapes) for where, shapes in self.watch.shapes.items()}
         for transformer, blocks in _lists(self.plan):
             keys = [(transformer.path, blocks.path, index) for index in range(len(blocks.blocks))]
             if len({self.calls.get(key, 0) for key in keys}) > 1:
@@ -181,6 +183,7 @@ class _Trial:
         with self._enable(self._forced) as handle:
             self.cached = self._run()
             self.stats: Stats = handle.stats()
+            self.live = handle.plan
         if not self.cached.isfinite().all():
             return "with hits the output is not finite"
         if dict(self.watch.forwards) != self.forwards:
@@ -192,7 +195,7 @@ class _Trial:
         # Not the pipeline's output: it may be tokens, or pictures that were given.
         if self.watch.outputs == self.outputs:
             return "with hits every forward returns the uncached output: the blocks do nothing"
-        for transformer, blocks in _lists(self.plan):
+        for transformer, blocks in _lists(self.live):
             wrong = self._wrong_hits(transformer, blocks)
             if wrong is not None:
                 return f"{transformer.path}.{blocks.path}: {wrong}"
@@ -217,12 +220,15 @@ class _Trial:
         if sum(row.computed_blocks for row in rows) != sum(ran):
             return "the statistics count other blocks than ran"
         for row, shapes in self._shapes(where, rows):
-            expected = _expected(row.executed_steps, shapes)
+            expected = _expected(row.executed_steps, shapes, self._decided(row))
             if row.cached_steps != expected:
                 return f"[{row.branch}] cached steps {row.cached_steps}, expected {expected}"
-        always = {*range(self.fn), *range(count - self.bn, count)}
+        settings = blocks.layers.resolve(None)
+        always = {*range(settings.fn), *range(count - settings.bn, count)}
         if any(ran[index] != whole[index] for index in always):
-            return f"the first {self.fn} and last {self.bn} blocks did not run in every step"
+            return (
+                f"the first {settings.fn} and last {settings.bn} blocks did not run in every step"
+            )
         cached = sum(len(row.cached_steps) for row in rows)
         # Where the loop leaves blocks out by itself (skipped layers), it says how often each runs.
         for index in range(count):
@@ -232,11 +238,25 @@ class _Trial:
             return f"{sum(ran)} blocks ran where {cached} cached steps leave out all but F + B"
         return None
 
+    def _decided(self, row: BranchStats) -> tuple[int, ...]:
+        """Steps that may hit: those of the mask, or of the list that this one follows."""
+        if row.follows is None:
+            return _HITS
+        where = (row.transformer, row.follows, row.branch)
+        return next(
+            (
+                other.cached_steps
+                for other in self.stats.branches
+                if (other.transformer, other.blocks, other.branch) == where
+            ),
+            (),
+        )
+
     def _shapes(
         self, where: tuple[str, str], rows: list[BranchStats]
     ) -> Iterator[tuple[BranchStats, list[torch.Size]]]:
         """Shapes of the hidden states, by branch: those of a step run in turn."""
-        seen = iter(self.watch.shapes.get(where, []))
+        seen = iter(self.shapes.get(where, []))
         own: dict[str, list[torch.Size]] = {row.branch: [] for row in rows}
         turns = [
             (step, place, row.branch)
@@ -285,11 +305,13 @@ def _lists(plan: Plan) -> Iterator[tuple[TransformerPlan, ListPlan]]:
             yield transformer, blocks
 
 
-def _expected(executed: tuple[int, ...], shapes: list[torch.Size]) -> tuple[int, ...]:
-    """Steps served from the cache: where the mask allows it and the shape is that of the last."""
+def _expected(
+    executed: tuple[int, ...], shapes: list[torch.Size], allowed: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Steps served from the cache: where it is allowed and the shape is that of the last."""
     hits, stored = [], None
     for step, shape in zip(executed, shapes, strict=True):
-        if step in _HITS and shape == stored:
+        if step in allowed and shape == stored:
             hits.append(step)
         else:
             stored = shape

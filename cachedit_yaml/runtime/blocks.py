@@ -58,6 +58,8 @@ class ListRunner:
         ranks: those that run the same forward, and decide alike; None for this one alone.
         in_place: blocks overwrite their input, so it is cloned before it is needed later.
         stream: follows what runs through the list, the first time that it is computed.
+        leader: the list that decides for this one; None where it decides itself.
+        group: the lists that take the same decision, this one among them.
     """
 
     def __init__(self, plan: ListPlan) -> None:
@@ -67,6 +69,8 @@ class ListRunner:
         self.in_place = False
         self.stream: Stream | None = Stream(self) if plan.pattern.returns_encoder else None
         self.ranks: Ranks | None = None
+        self.leader: ListRunner | None = None
+        self.group = [self]
         # The form in which the blocks return: 0 a tensor, else the length of the tuple.
         self.form = 0
         self.form_type: type[Any] = tuple

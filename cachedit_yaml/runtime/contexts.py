@@ -17,6 +17,7 @@ from cachedit_yaml.compiler.parallel import Ranks
 from cachedit_yaml.compiler.settings import Resolved
 from cachedit_yaml.runtime.manager import ContextManager, free
 from cachedit_yaml.runtime.record import BranchRecord
+from cachedit_yaml.runtime.residuals import differences, signature_of, sums, taint
 
 
 class BranchState:
@@ -28,6 +29,8 @@ class BranchState:
         called: bit set of the middle blocks that the last computed step called.
         last_middle: the last of them, after which a hit applies the cache; -1 before the first.
         kept: what else the middle blocks' outputs held on the last computed step, by block.
+        leader: the branch of another list that decides for this one; None before the first step, or
+            where this one decides.
         has_encoder: encoder hidden states are stored too; the last block may return none.
         replaced: shape of the encoder hidden states that the loop puts in the place of those that
             entered the list; None where it does not.
@@ -47,6 +50,7 @@ class BranchState:
         "kept",
         "last_middle",
         "last_step",
+        "leader",
         "manager",
         "offset",
         "prefix_bn",
@@ -68,6 +72,7 @@ class BranchState:
         self._num_steps, self._mask = num_steps, mask
         self._refreshed = False
         self.unfit: str | None = None
+        self.leader: BranchState | None = None
         self.offset = 0
         self.last_step = -1
         self._new_context()
@@ -162,6 +167,20 @@ class BranchState:
         """Whether a static mask, which looks at no residual, serves this step from the cache."""
         return self.static and bool(self.manager.can_cache(None)) and not self._past_limit()
 
+    def hits_with(self, leader: BranchState, hit: bool) -> bool:
+        """Take the decision of another list.
+
+        Args:
+            leader: its state of the same guidance branch.
+            hit: whether it is served from the cache in this forward.
+        """
+        self.leader = leader
+        if leader.unfit is not None:
+            self.unfit = f"{leader.manager.name}, which it follows, cannot hit"
+        if not math.isfinite(leader.record.diffs.get(self.last_step, 0.0)):
+            self.forget()  # what made it no number may be stored here
+        return hit
+
     def _can_hit_with(self, diff: float, residual: torch.Tensor) -> bool:
         """Decide by another branch's difference, under this branch's own limits."""
         similar = diff < float(self.resolved.values["residual_diff_threshold"])
@@ -187,7 +206,7 @@ class BranchState:
 
     def remember_residual(self, residual: torch.Tensor) -> None:
         """Keep the residual of the first F blocks for the next step's comparison."""
-        self.manager.set_Fn_buffer(residual, prefix=self.prefix_fn)
+        self.manager.remember(residual, self.prefix_fn)
 
     def store(
         self,
@@ -206,35 +225,31 @@ class BranchState:
         """
         manager = self.manager
         manager.use(self.context)
-        # Never the output itself: what follows may write over it.
-        residual = manager.is_cache_residual()
-        kept = hidden_out.contiguous() - hidden_in if residual else hidden_out.clone()
-        manager.set_Bn_buffer(kept, prefix=self.prefix_bn)
-        stored = [kept]
         self.has_encoder = encoder_in is not None and encoder_out is not None
+        after, before = [hidden_out.contiguous()], [hidden_in]
+        residuals = [manager.is_cache_residual()]
         if encoder_in is not None and encoder_out is not None:
-            residual = manager.is_encoder_cache_residual()
-            kept = encoder_out.contiguous() - encoder_in if residual else encoder_out.clone()
-            manager.set_Bn_encoder_buffer(kept, prefix=self.prefix_bn)
-            stored.append(kept)
+            after.append(encoder_out.contiguous())
+            before.append(encoder_in)
+            residuals.append(manager.is_encoder_cache_residual())
+        if all(residuals):
+            stored = differences(after, before)
+        else:  # never the output itself: what follows may write over it
+            stored = [
+                new - old if residual else new.clone()
+                for new, old, residual in zip(after, before, residuals, strict=True)
+            ]
+        manager.set_Bn_buffer(stored[0], prefix=self.prefix_bn)
+        if self.has_encoder:
+            manager.set_Bn_encoder_buffer(stored[1], prefix=self.prefix_bn)
         self.signature = signature_of(hidden_in, encoder_in if self.has_encoder else None)
-        self._taint(stored)
-
-    def _taint(self, stored: list[torch.Tensor]) -> None:
-        """Make the next difference no number where what was stored is none.
-
-        A block between may yield NaN while the first ones do not. That is found out by the
-        difference that is read anyway: one of its elements gets 0 times the sum of what was stored.
-        Under a static mask nothing is read, so that only the CPU's are looked at.
-        """
-        compared = None if self.static else self.manager.get_Fn_buffer(self.prefix_fn)
-        for tensor in stored:
-            if isinstance(compared, torch.Tensor) and compared.device == tensor.device:
-                compared[(0,) * compared.ndim].add_(tensor.sum(dtype=torch.float32), alpha=0)
-            elif tensor.device.type == "cpu" and not _finite(tensor):
-                self.record.diffs[self.last_step] = math.nan
-                self.forget()
-                return
+        # A block between may yield NaN while the first ones do not: the next difference shows it.
+        # Under a static mask nothing is read.
+        judge = self.leader or self
+        compared = None if self.static else judge.manager.get_Fn_buffer(judge.prefix_fn)
+        if not taint(compared, stored):
+            self.record.diffs[self.last_step] = math.nan
+            self.forget()
 
     @property
     def static(self) -> bool:
@@ -272,14 +287,19 @@ class BranchState:
             hidden: hidden states before the middle blocks, ``[b x s x d]``.
             encoder: encoder hidden states before them, or None.
         """
-        self.manager.use(self.context)
-        hidden, encoder = self.manager.apply_cache(
-            hidden,
-            encoder if self.has_encoder else None,
-            prefix=self.prefix_bn,
-            encoder_prefix=self.prefix_bn,
-        )
-        return hidden, encoder
+        manager, prefix = self.manager, self.prefix_bn
+        manager.use(self.context)
+        encoder = encoder if self.has_encoder else None
+        if encoder is None or not (
+            manager.is_cache_residual() and manager.is_encoder_cache_residual()
+        ):
+            hidden, encoder = manager.apply_cache(
+                hidden, encoder, prefix=prefix, encoder_prefix=prefix
+            )
+            return hidden, encoder
+        stored = [manager.get_Bn_buffer(prefix), manager.get_Bn_encoder_buffer(prefix)]
+        hidden, encoder = sums(stored, [hidden, encoder])
+        return hidden.contiguous(), encoder.contiguous()
 
     def undo_step(self, blocks: int) -> None:
         """This step was run again without the cache: nothing of it may be used.
@@ -299,16 +319,3 @@ class BranchState:
         free(self.context)
         self.kept.clear()
         self.signature = None
-
-
-def signature_of(*tensors: torch.Tensor | None) -> tuple[Any, ...]:
-    """What must agree between stored residuals and the tensors that they are added to."""
-    return tuple(
-        (tensor.shape, tensor.dtype, tensor.device) if isinstance(tensor, torch.Tensor) else None
-        for tensor in tensors
-    )
-
-
-def _finite(tensor: torch.Tensor) -> bool:
-    """Whether a tensor of the CPU, where reading waits for nothing, holds numbers only."""
-    return math.isfinite(float(tensor.detach().sum(dtype=torch.float32).numpy()))

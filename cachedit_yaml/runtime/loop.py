@@ -48,14 +48,21 @@ class LoopExecution:
             state = generation.transformers.get(transformer.path)
             if not isinstance(state, TransformerState):
                 continue
-            order = [item.path for item in transformer.lists]
+            lists = {item.path: item for item in transformer.lists}
+            order = list(lists)
             entries = sorted(state.branches.items(), key=lambda entry: order.index(entry[0][0]))
             for (blocks, branch, turn), found in entries:
                 label = branch if turn == 0 else f"{branch}, round {turn + 1}"
                 threshold = float(found.resolved.values["residual_diff_threshold"])
                 rows.append(
                     BranchStats.of(
-                        transformer.path, blocks, label, threshold, found.record, found.unfit
+                        transformer.path,
+                        blocks,
+                        label,
+                        threshold,
+                        found.record,
+                        found.unfit,
+                        lists[blocks].follows,
                     )
                 )
         return tuple(rows)

@@ -43,6 +43,11 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
         """
         ranks = self.ranks
         measured = 0.0 < threshold < 1.0 and t1.shape == t2.shape
+        if measured and not parallelized and not self.get_important_condition_threshold() > 0.0:
+            # cache-dit's own numbers; what it was compared with last time is not measured again.
+            relative = ((t1 - t2).abs().mean() / self._size_of(t1, prefix)).item()
+            self.add_residual_diff(relative)
+            return bool(relative < threshold)
         if not parallelized or ranks is None or ranks.group is None or not measured:
             # Without a measurement, nobody is asked.
             return bool(
@@ -62,6 +67,19 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
         relative = mean_difference / mean_size
         self.add_residual_diff(relative)
         return bool(relative < threshold)
+
+    def _size_of(self, tensor: torch.Tensor, prefix: str) -> torch.Tensor:
+        """Mean magnitude of what is stored under a prefix."""
+        size: torch.Tensor | None = self.get_buffer(f"{prefix}_size")
+        if size is None:
+            size = tensor.abs().mean()
+            self.set_buffer(f"{prefix}_size", size)
+        return size
+
+    def remember(self, residual: torch.Tensor, prefix: str) -> None:
+        """Store what later steps are compared with."""
+        self.remove_buffer(f"{prefix}_size")
+        self.set_Fn_buffer(residual, prefix=prefix)
 
 
 def free(context: CachedContext) -> None:

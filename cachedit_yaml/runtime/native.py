@@ -87,6 +87,8 @@ def _problems(plan: TransformerPlan, loops: dict[str, LoopReport], separate: boo
 def _list_problems(item: ListPlan, report: LoopReport, separate: bool) -> list[str]:
     if "." in item.path:
         return [f"{item.where}: cache-dit takes lists that are direct attributes only"]
+    if item.follows is not None:
+        return [f"{item.where}: cache-dit decides for each list; this one follows {item.follows}"]
     if item.returns is not None:
         return [f"{item.where}: cache-dit takes tensors and pairs, and `returns` is given"]
     if not report.found:

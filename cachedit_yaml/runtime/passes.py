@@ -1,10 +1,10 @@
 """One run through a block list: which blocks run, which return their inputs.
 
 With F = Fn_compute_blocks and B = Bn_compute_blocks of N blocks, blocks 0..F-1 and N-B..N-1 always
-run. After block F-1 cache-dit decides; with F = 0 a static mask does, before the first block. On a
-hit the blocks between return their inputs and the last of them returns what cache-dit makes of the
-stored residual; on a miss they run and what they added is stored. The transformer's own loop, with
-whatever else its body does, is left alone.
+run. On a hit the blocks between return their inputs and the last of them returns what cache-dit
+makes of the stored residual; on a miss they run and what they added is stored. The transformer's
+own loop, with whatever else its body does, is left alone. What decides between the two is in
+:mod:`cachedit_yaml.runtime.deciding`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from typing import Any
 
 import torch
 
+from cachedit_yaml.runtime import deciding
 from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.identity import overwritten, shape_of, version_of
 
 CHANGES_SHAPE = "its blocks change the shape of what runs through them"
+TAKES_SKIPPED = (
+    "its last blocks take what skipped ones return (skip connections); set Bn_compute_blocks to 0"
+)
 TAKES_REPLACED = (
     "the loop replaces the encoder hidden states between skipped blocks, and its last blocks take "
     "them; set Bn_compute_blocks to 0"
@@ -88,6 +92,9 @@ class ListPass:
         self.fn = resolved.fn
         self.end = len(self.runner.hooks) - resolved.bn
         self.hit = self.decided = self.stored = False
+        together = len(self.runner.group) > 1
+        if self.fn >= self.end and not (together and self.runner.leader is None):
+            self.branch.unfit = deciding.NOTHING_TO_SKIP
         self.entry: torch.Tensor | None = None
         self.first_hidden: torch.Tensor | None = None
         self.first_encoder: torch.Tensor | None = None
@@ -97,7 +104,7 @@ class ListPass:
         self.fn_output: Any = None
         self.last_out: tuple[torch.Tensor, Any, int] | None = None
         # What the middle blocks return, while it is not known whether later ones take it.
-        watch = resolved.bn > 0 and self.branch.signature is None
+        watch = (resolved.bn > 0 or together) and self.branch.signature is None
         self.outputs: list[weakref.ref[torch.Tensor]] | None = [] if watch else None
         self.called = 0
 
@@ -120,16 +127,16 @@ class ListPass:
             if not self.decided:
                 self.decided = True
                 if self.fn == 0:
-                    self._follow_mask(args, kwargs)
+                    deciding.before(self, args, kwargs)
                 elif self.fn_output is not None:
                     # The loop left block F-1 out (skipped layers): the last one before it decides.
                     hidden, self.encoder = self.runner.split(self.fn_output)
-                    self._decide(hidden)
+                    deciding.after(self, hidden)
             return self._middle(index, inner, args, kwargs)
         record.computed_blocks += 1
         if index >= self.end:
             self.close()
-            if self.outputs:
+            if self.outputs is not None:
                 self._look_for_skips(args, kwargs)
             return inner(*args, **kwargs)
         if self.entry is None:
@@ -139,42 +146,10 @@ class ListPass:
         if index == self.fn - 1:
             self.decided = True
             hidden, self.encoder = self.runner.split(output)
-            self._decide(hidden)
+            deciding.after(self, hidden)
         else:
             self.fn_output = output
         return output
-
-    def _follow_mask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Decide with F = 0, where no block has run whose residual could be looked at."""
-        binding, branch = self.runner.plan.binding, self.branch
-        if branch.unfit is not None:
-            return
-        hidden = binding.hidden.get(args, kwargs)
-        encoder = binding.encoder.get(args, kwargs) if binding.encoder else None
-        if branch.fits(hidden, encoder) and branch.mask_hits():
-            self.hit = True
-            branch.mark_hit()
-
-    def _decide(self, hidden: torch.Tensor) -> None:
-        entry = self.entry
-        runner, branch = self.runner, self.branch
-        if self.fn >= self.end:
-            branch.unfit = "Fn_compute_blocks and Bn_compute_blocks leave no block to skip"
-        if entry is None or branch.unfit is not None:
-            return
-        if not runner.in_place and overwritten(entry, self.entry_version, hidden):
-            runner.in_place = True  # from now on the input is cloned; this step just computes
-            return
-        entry = entry.to(hidden.device)
-        # Under context parallelism the first block may split the sequence.
-        residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
-        fits = branch.fits(hidden, self.encoder)
-        if branch.can_hit(residual, runner.ranks, self.primary) and fits:
-            self.hit = True
-            branch.mark_hit()
-        else:
-            branch.remember_residual(residual)
-        self.entry = self.fn_output = None
 
     def _middle(
         self,
@@ -274,15 +249,17 @@ class ListPass:
 
     def _look_for_skips(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Blocks that run on a hit may take what one that does not run has returned."""
+        passes = [item.running for item in self.runner.group]
+        begun = [run for run in passes if run is not None and run.round >= 0]
+        made = [out() for run in begun for out in run.outputs or ()]
+        if not made:
+            return
         hidden = self.runner.plan.binding.hidden.get(args, kwargs)
-        made = [tensor for item in self.outputs or () if (tensor := item()) is not None]
-        for value in (*args, *kwargs.values()):
-            if value is not hidden and any(value is tensor for tensor in made):
-                self.branch.unfit = (
-                    "its last blocks take what skipped ones return (skip connections); set "
-                    "Bn_compute_blocks to 0"
-                )
-                self.branch.signature = None
+        given = [v for v in (*args, *kwargs.values()) if v is not None and v is not hidden]
+        if any(value is tensor for value in given for tensor in made):
+            for run in begun:
+                run.branch.unfit = TAKES_SKIPPED
+                run.branch.signature = None
 
     def close(self) -> None:
         """The loop has left the middle blocks.
@@ -300,6 +277,9 @@ class ListPass:
             else:
                 self.branch.signature = None
                 self.stored = True
+        leader = self.branch.leader
+        if leader is not None and self.branch.signature is None and self.branch.unfit is None:
+            leader.signature = None  # nothing is stored here, so both compute the next step
 
     @property
     def in_middle(self) -> bool:

@@ -26,6 +26,7 @@ class BranchStats:
         computed_blocks: blocks that ran.
         total_blocks: blocks that the transformer's loop called.
         unfit: why it could not hit at all, or None.
+        follows: the list that decided for this one; None where it decided itself.
     """
 
     transformer: str
@@ -39,6 +40,7 @@ class BranchStats:
     total_blocks: int
     unfit: str | None = None
     places: tuple[int, ...] = ()
+    follows: str | None = None
 
     @property
     def hit_ratio(self) -> float:
@@ -59,6 +61,7 @@ class BranchStats:
         threshold: float,
         record: BranchRecord,
         unfit: str | None = None,
+        follows: str | None = None,
     ) -> BranchStats:
         """Freeze a running record."""
         return cls(
@@ -73,6 +76,7 @@ class BranchStats:
             total_blocks=record.total_blocks,
             unfit=unfit,
             places=tuple(record.places),
+            follows=follows,
         )
 
 
@@ -128,10 +132,11 @@ class Stats:
         for item in self.branches:
             diffs = [value for value in item.residual_diffs.values() if value >= 0]
             spread = f", differences {min(diffs):.3f} to {max(diffs):.3f}" if diffs else ""
+            how = f"follows {item.follows}" if item.follows else f"threshold {item.threshold:g}"
             lines.append(
                 f"  {item.transformer}.{item.blocks} [{item.branch}]: "
                 f"{len(item.cached_steps)} of {len(item.executed_steps)} steps cached, "
-                f"threshold {item.threshold:g}{spread}"
+                f"{how}{spread}"
             )
         lines += [f"  warning: {text}" for text in self.warnings]
         return "\n".join(lines)
@@ -140,6 +145,7 @@ class Stats:
 def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
     """Say where a cache never hit, and which number would change that."""
     found = []
+    hit = {(item.transformer, item.blocks, item.branch) for item in branches if item.cached_steps}
     for item in branches:
         where = f"{item.transformer}.{item.blocks} [{item.branch}]"
         if item.unfit is not None:
@@ -153,6 +159,14 @@ def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
             )
         pruned = item.computed_blocks < item.total_blocks
         if item.cached_steps or pruned or len(item.executed_steps) < 2:
+            continue
+        if item.follows is not None:
+            # Where that one never hit either, it is said of that one.
+            if (item.transformer, item.follows, item.branch) in hit:
+                found.append(
+                    f"{where} never hit, though {item.follows}, which it follows, did: what it "
+                    "had stored never fitted"
+                )
             continue
         if item.threshold == 0:
             found.append(f"{where} never hit: residual_diff_threshold is 0")

@@ -133,6 +133,11 @@ class TransformerRunner:
         self._together = together
         self.clock = clock
         self.lists = [ListRunner(item) for item in plan.lists]
+        for runner in self.lists:
+            for other in self.lists:
+                if runner.plan.follows == other.plan.path:
+                    runner.leader, runner.group = other, other.group
+                    other.group.append(runner)
         self.names = BranchNames(plan.module)
         self._parameters = Parameters(plain_forward(plan.module))
         self._hook = ForwardHook(self)

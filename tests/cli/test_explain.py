@@ -128,6 +128,36 @@ def test_for_people(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "warning: it requires torch >=99" in out
 
 
+def test_lists_that_follow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of their own settings they show what is theirs; the others are those of the other list."""
+    (tmp_path / "mine.yaml").write_text(
+        "schema: 1\npipelines: [FluxPipeline]\ntransformers:\n  transformer:\n    blocks:\n"
+        "      transformer_blocks: Pattern_1\n"
+        "      single_transformer_blocks: {pattern: Pattern_1, follows: transformer_blocks}\n"
+        "cache: {Bn_compute_blocks: 2}\n"
+    )
+    build("FluxPipeline").save_pretrained(tmp_path / "model")
+    for model in ((), ("--model", tmp_path / "model")):
+        found = explain(capsys, tmp_path / "mine.yaml", "--steps", "9", *model)
+        first, second = found["transformers"][0]["lists"]
+        assert (first["follows"], second["follows"]) == (None, "transformer_blocks")
+        assert first["settings"]["Bn_compute_blocks"] == {
+            "value": 0,
+            "origin": "they are the last of single_transformer_blocks",
+        }
+        assert {name: item["value"] for name, item in second["settings"].items()} == {
+            "Fn_compute_blocks": 0,
+            "Bn_compute_blocks": 2,
+            "calibrator": None,
+        }
+        assert second["settings"]["Fn_compute_blocks"]["origin"] == "follows transformer_blocks"
+        assert first["strip"] == second["strip"]
+    assert main(["explain", str(tmp_path / "mine.yaml")]) == 0
+    assert "(h, e) -> (e, h), follows transformer_blocks" in capsys.readouterr().out
+    assert main(["show", str(tmp_path / "mine.yaml")]) == 0
+    assert "Pattern_1, follows transformer_blocks" in capsys.readouterr().out
+
+
 def test_in_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
     found = explain(capsys, "flux", "--engine", "vllm-omni", "--profile", "fast")
     assert found["engine"] == "vllm_omni"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 from cachedit_yaml.api import load_adapter
 from cachedit_yaml.cli import main
+from cachedit_yaml.generating import drawing
 from cachedit_yaml.generating.demo import showcase
 from cachedit_yaml.generating.generate import watch_steps
 from cachedit_yaml.generating.progress import progress
@@ -150,6 +152,13 @@ def test_timeline_shows_what_ran() -> None:
     assert (0xFB, 0xD3, 0x8D) in colors
     one = draw_timeline("title", [Panel("name", "note", 4, branches[:1], shapes)])
     assert one.height < picture.height
+    # A list that follows another one has no differences of its own.
+    follower = dataclasses.replace(branches[0], residual_diffs={}, follows="blocks")
+    without = draw_timeline("title", [Panel("name", "note", 4, [follower], shapes)])
+    assert without.height < one.height
+    below = without.crop((0, 128, without.width, without.height))  # without the legend
+    colors = {color for _, color in below.getcolors(1 << 24) or ()}
+    assert tuple(bytes.fromhex(drawing.THRESHOLD[1:])) not in colors
 
 
 def test_steps_are_watched() -> None:

@@ -21,6 +21,15 @@ transformers:
     variants:
       - {class: [MyModel], blocks: {blocks: Pattern_1}}
 """
+_LISTS: Final = """\
+schema: 1
+pipelines: [MyPipeline]
+transformers:
+  transformer:
+    blocks:
+      blocks: Pattern_1
+      single_blocks: Pattern_1
+"""
 
 RULES: Final = (
     Rule(
@@ -275,5 +284,20 @@ RULES: Final = (
         "Give it a static mask, or a first block.",
         ADAPTER + "cache: {Fn_compute_blocks: 0, scm: fast}\n",
         ADAPTER + "cache: {Fn_compute_blocks: 0, scm: {preset: fast, policy: static}}\n",
+    ),
+    Rule(
+        "CY222",
+        "follows-nothing",
+        "error",
+        "meaning",
+        "A list follows one that has not decided when it begins.",
+        "A list that follows takes the decision of a list that runs before it in the same forward. "
+        "One that runs later has not decided yet, and lists in a circle wait for each other.",
+        "Declare the lists in the order in which the forward runs them, and let each follow one "
+        "further up.",
+        _LISTS.replace(
+            " blocks: Pattern_1", " blocks: {pattern: Pattern_1, follows: single_blocks}"
+        ),
+        _LISTS.replace("_blocks: Pattern_1", "_blocks: {pattern: Pattern_1, follows: blocks}"),
     ),
 )

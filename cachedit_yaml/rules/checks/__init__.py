@@ -8,6 +8,7 @@ from typing import Any
 from cachedit_yaml.rules.checks import (
     blocks,
     duplicates,
+    following,
     layout,
     masks,
     measured,
@@ -54,6 +55,7 @@ def check_adapter(
     duplicates.check(context)
     profiles.check(context)
     blocks.check(context)
+    following.check(context)
     masks.check(context)
     measured.check(context)
     settings.check(context)

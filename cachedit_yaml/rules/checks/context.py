@@ -26,6 +26,11 @@ class BlockListAt(NamedTuple):
     path: KeyPath
     content: object
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """How a profile may call it."""
+        return self.name, f"{self.transformer}.{self.name}"
+
 
 class Context:
     """One adapter (or one mapping of settings) under examination."""

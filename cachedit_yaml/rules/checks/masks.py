@@ -21,7 +21,12 @@ def check(context: Context) -> None:
 def _nothing_decides(context: Context) -> None:
     """F = 0 without a static mask, as far as one file tells."""
     common = mapping(context.data.get("cache"))
+    following = [block for block in context.lists() if "follows" in mapping(block.content)]
+    elsewhere: set[KeyPath] = {(*block.path, "params") for block in following}
+    named = {name for block in following for name in block.names}
     for path, settings in context.layers():
+        if path in elsewhere or (path[-2:-1] == ("lists",) and path[-1] in named):
+            continue  # another list decides
         outer = common
         if path[0] == "transformers" and path[2:] != ("params",):
             own = mapping(context.named[str(path[1])].get("params"))

@@ -157,8 +157,8 @@ class _Checker:
             self.unknown.setdefault(cls.__name__, where)
             return
         for base, blocks in _layouts(path, declared, model):
-            for name, block_list in blocks.items():
-                self.lists.check(path, name, block_list, model, (*base, name), whole)
+            for name in blocks:
+                self.lists.check(path, name, blocks, model, (*base, name), whole)
 
 
 def _layouts(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
-from cachedit_yaml.compiler.loops import inspect_loop
+from cachedit_yaml.compiler.groups import grouped, leaders
+from cachedit_yaml.compiler.loops import inspect_loop, runs_after
 from cachedit_yaml.compiler.matching import class_matches
 from cachedit_yaml.compiler.paths import MISSING, explain_missing, follow
 from cachedit_yaml.compiler.returns import contradiction as contradicts_block
@@ -25,20 +28,20 @@ class ListChecker:
         self.context = context
 
     def check(
-        self, path: str, name: str, declared: BlockList, model: torch.nn.Module, here: KeyPath,
-        whole: bool,
+        self, path: str, name: str, layout: Mapping[str, BlockList], model: torch.nn.Module,
+        here: KeyPath, whole: bool,
     ) -> None:  # fmt: skip
         """One block list.
 
         Args:
             path: the transformer.
             name: the list, from the transformer.
-            declared: what the adapter says about it.
+            layout: what the adapter says about it and those beside it.
             model: the transformer, made.
             here: the keys that lead to it.
             whole: whether it has as many blocks as the class makes by default.
         """
-        cls = type(model).__name__
+        cls, declared = type(model).__name__, layout[name]
         try:
             holder = follow(model, name)
         except CompileError as error:
@@ -73,8 +76,14 @@ class ListChecker:
             return
         if self._order(name, model, blocks[0], pattern, binding, here):
             return
+        leader = leaders(layout, layout)[name]
+        if leader is not None and runs_after(model, leader, name):
+            self.context.report(
+                "follows-nothing", f"{cls} runs {leader!r} after {name!r}, which follows it",
+                (*here, "follows"), hint=f"let {leader!r} follow {name!r} instead",
+            )  # fmt: skip
         if whole:
-            self._settings(path, name, declared, len(blocks), f"{cls}.{name}", here)
+            self._settings(path, name, layout, len(blocks), f"{cls}.{name}", here)
         self._native(name, model, binding, here)
 
     def _order(
@@ -94,18 +103,22 @@ class ListChecker:
         return False
 
     def _settings(
-        self, path: str, name: str, declared: BlockList, count: int, where: str, here: KeyPath
-    ) -> None:
+        self, path: str, name: str, layout: Mapping[str, BlockList], count: int, where: str,
+        here: KeyPath,
+    ) -> None:  # fmt: skip
         """F and B of every profile and number of steps against the number of blocks."""
         for profile in (None, *self.spec.profiles):
-            layers = layers_for(self.spec, path, name, declared.params, profile=profile,
-                                cache_config=None)  # fmt: skip
-            for resolved in layers.cases():
+            own = {
+                each: layers_for(self.spec, path, each, declared.params, profile=profile,
+                                 cache_config=None)
+                for each, declared in layout.items()
+            }  # fmt: skip
+            for resolved in grouped(own, leaders(layout, layout))[name].cases():
                 if resolved.fn + resolved.bn > count:
                     self.context.report(
                         "too-few-blocks", f"{where} has {count} blocks, and F + B is "
                         f"{resolved.fn} + {resolved.bn}", here, key=True,
-                        hint=f"F comes from {_origin(resolved, 'Fn_compute_blocks')}, B from "
+                        hint=f"F: {_origin(resolved, 'Fn_compute_blocks')}; B: "
                         f"{_origin(resolved, 'Bn_compute_blocks')}",
                     )  # fmt: skip
                     return
