@@ -8,7 +8,7 @@ it is needed: ``files.py`` (:class:`~cachedit_yaml.engines.configs.ConfigFiles`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -150,6 +150,10 @@ class Engine:
         None where nobody can tell before it is made.
         """
         return None
+
+    def stages(self, pipeline: str) -> Sequence[str]:
+        """The parts of a pipeline class that hold its transformers and can run alone, by name."""
+        return ()
 
     def build(self, spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Subject:
         """Make what a recipe describes.

@@ -10,6 +10,7 @@ import pytest
 from diffusers import ModelMixin
 
 import cachedit_yaml
+from cachedit_yaml.engines.diffusers import modular
 from cachedit_yaml.engines.diffusers.denoisers import denoisers
 from cachedit_yaml.engines.diffusers.probe import build, find_pipeline
 from cachedit_yaml.probe.check import check_recipe
@@ -19,9 +20,10 @@ from cachedit_yaml.registry.matching import class_names
 from cachedit_yaml.registry.registry import Registry
 from tests import tiny
 
-ADAPTERS = 71
-PIPELINES = 178
-RECIPES = 323
+ADAPTERS = 77
+PIPELINES = 218
+MODULAR = 40
+RECIPES = 406
 INSTALLED = diffusers.__version__
 NEWEST = INSTALLED == "0.42.1"
 
@@ -169,10 +171,34 @@ def transformer_classes(adapter: str) -> list[str]:
     return list(names)
 
 
+@pytest.mark.parametrize("pipeline", sorted({name for _, name in DECLARED if "Modular" in name}))
+def test_a_denoise_block_alone_is_found(pipeline: str) -> None:
+    """A Modular pipeline's denoise block can be a pipeline of its own, of what class ever."""
+    if not hasattr(diffusers, pipeline):
+        pytest.skip(f"diffusers {INSTALLED} has no {pipeline}")
+    name, recipe = next(
+        (name, item) for name, item in MADE if item.pipeline == pipeline and item.stage
+    )
+    if lacking(recipe):
+        pytest.skip(f"{pipeline} needs {', '.join(recipe.needs)}")
+    built = build(SHIPPED[name], recipe)
+    assert {*built.target.blocks.sub_blocks} != {
+        *modular.default_blocks(type(built.target)).sub_blocks
+    }
+    assert cachedit_yaml.find_adapter(built.target).name == name
+
+
+def test_every_modular_pipeline_is_declared() -> None:
+    classes = (name for name in dir(diffusers) if name.endswith("ModularPipeline"))
+    found = {name for name in classes if name != "ModularPipeline"}
+    assert len(found) == MODULAR if NEWEST else len(found) > 10
+    assert found <= {pipeline for _, pipeline in DECLARED}
+
+
 def test_no_pipeline_is_left_out() -> None:
     """All pipelines of diffusers that hold a transformer denoiser have an adapter."""
     found = list(denoisers())
-    assert len(found) == 168 if NEWEST else len(found) > 120
+    assert len(found) == 207 if NEWEST else len(found) > 120
     named = {pipeline for _, pipeline in DECLARED}
     left = [item.pipeline for item in found if item.pipeline not in named]
     if not NEWEST:
