@@ -184,6 +184,10 @@ class Engine:
         found: Rival | None = self._own("against").compare(spec, recipe)
         return found
 
+    def components(self, pipeline: type) -> Iterable[tuple[str, type]]:
+        """The models that a pipeline class holds: names with classes, where that can be told."""
+        return ()
+
     def denoisers(self) -> Iterable[Denoiser]:
         """Its pipelines that hold a transformer which denoises, where that can be looked up."""
         return ()

@@ -70,9 +70,20 @@ class Schedule:
             if looped is not None:
                 begin = max(0, len(values) - looped)
             elif first is not None:
-                found = (values == first.largest).nonzero()
-                begin = int(found[0]) if len(found) else 0
+                begin = self._begins_at(values, first.largest)
             return values[begin or 0 :]
         # Where a schedule ends with its last timestep, the loop ends before it.
         ends = looped is not None and begin + looped == len(values) - 1
         return values[begin:-1] if ends else values[begin:]
+
+    def _begins_at(self, values: torch.Tensor, first: float) -> int:
+        """The index of the timestep that the first forward carries; 0 where it is none of them.
+
+        Loops may give the transformer a share of all timesteps, so that 1.0 is the first of a
+        thousand; a schedule may end at 1.0, too. Then the loop that has more steps is meant.
+        """
+        config = getattr(self._scheduler, "config", None) or {}
+        scaled = first * float(config.get("num_train_timesteps", 1000))
+        near = torch.isclose(values.double(), torch.tensor(scaled, dtype=torch.float64))
+        found = ((values == first) | near.to(values.device)).nonzero()
+        return int(found[0]) if len(found) else 0

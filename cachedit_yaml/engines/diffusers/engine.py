@@ -46,6 +46,12 @@ class Diffusers(Engine):
 
         return stages(find_pipeline(pipeline))
 
+    def components(self, pipeline: type) -> Iterable[tuple[str, type]]:
+        """What the constructor, or a Modular pipeline's blocks, say."""
+        from cachedit_yaml.engines.diffusers.denoisers import components
+
+        return components(pipeline)
+
     def denoisers(self) -> Iterable[Denoiser]:
         """By inspection."""
         from cachedit_yaml.engines.diffusers.denoisers import denoisers
