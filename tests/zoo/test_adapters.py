@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import pkgutil
 from pathlib import Path
 
 import diffusers
 import pytest
 from diffusers import ModelMixin
+from diffusers.models import transformers
 
 import cachedit_yaml
 from cachedit_yaml.engines.diffusers import modular
@@ -20,10 +23,10 @@ from cachedit_yaml.registry.matching import class_names
 from cachedit_yaml.registry.registry import Registry
 from tests import tiny
 
-ADAPTERS = 77
-PIPELINES = 218
+ADAPTERS = 79
+PIPELINES = 228
 MODULAR = 40
-RECIPES = 406
+RECIPES = 420
 INSTALLED = diffusers.__version__
 NEWEST = INSTALLED == "0.42.1"
 
@@ -193,6 +196,33 @@ def test_every_modular_pipeline_is_declared() -> None:
     found = {name for name in classes if name != "ModularPipeline"}
     assert len(found) == MODULAR if NEWEST else len(found) > 10
     assert found <= {pipeline for _, pipeline in DECLARED}
+
+
+#: Transformer classes of diffusers that denoise nothing by themselves, and why.
+NO_DENOISERS = {
+    "DreamLiteTransformer2DModel": "a part of DreamLite's U-Net, which has an adapter",
+    "MiniMaxMusic3RVQDepthDecoder": "writes codes one after the other, before anything is denoised",
+    "TransformerTemporalModel": "a part of video U-Nets, of one block",
+}
+
+
+def test_no_transformer_is_left_out() -> None:
+    """Each transformer class of diffusers has an adapter, or a reason to have none."""
+    left, found = set(), 0
+    for module in pkgutil.iter_modules(transformers.__path__):
+        try:
+            classes = vars(importlib.import_module(f"{transformers.__name__}.{module.name}"))
+        except ImportError:  # of a release that the installed transformers is too new for
+            continue
+        for name, cls in classes.items():
+            if not (isinstance(cls, type) and issubclass(cls, ModelMixin)):
+                continue
+            if cls.__module__ == f"{transformers.__name__}.{module.name}":
+                found += 1
+                if Registry.load().find_transformer(cls) is None:
+                    left.add(name)
+    assert found > 60
+    assert left == {*NO_DENOISERS} if NEWEST else left <= {*NO_DENOISERS}
 
 
 def test_no_pipeline_is_left_out() -> None:

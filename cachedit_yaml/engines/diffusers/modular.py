@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import ProbeError
 from cachedit_yaml.probe.pipelines import Built, quiet
-from cachedit_yaml.probe.tokenizers import WithVocabulary
 
 if TYPE_CHECKING:
     from cachedit_yaml.probe.recipe import Recipe
@@ -148,11 +147,7 @@ def _blocks_for(cls: Any, parts: Mapping[str, Any]) -> Any:
 def _with(pipeline: Any, parts: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     """A pipeline with those of some components and settings that it takes."""
     takes = {*pipeline.component_names, *pipeline._config_specs}
-    loaded = {name: part for name, part in parts.items() if part is not None}
-    for name, part in loaded.items():
-        if isinstance(part, WithVocabulary):  # which only engines read from files
-            loaded[name] = part.tokenizer
-    given = {**loaded, **config}
+    given = {**{name: part for name, part in parts.items() if part is not None}, **config}
     pipeline.update_components(**{name: value for name, value in given.items() if name in takes})
     return pipeline
 

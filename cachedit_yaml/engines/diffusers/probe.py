@@ -20,6 +20,7 @@ from cachedit_yaml.probe.classes import (
 from cachedit_yaml.probe.parts import build_part
 from cachedit_yaml.probe.pipelines import Built, quiet, silence
 from cachedit_yaml.probe.recipe import Recipe
+from cachedit_yaml.probe.tokenizers import WithVocabulary
 from cachedit_yaml.yaml.diagnostics import nearest
 
 #: What helps where a class is the user's own.
@@ -157,7 +158,9 @@ def _component(name: str, part: Part | None, seed: int, changes: Any) -> Any:
     if part is None:
         return None
     with quiet():
-        return build_part(part, name, seed=f"{seed}/{name}", **changes)
+        made = build_part(part, name, seed=f"{seed}/{name}", **changes)
+    # Engines read a tokenizer with its files.
+    return made.tokenizer if isinstance(made, WithVocabulary) else made
 
 
 def close() -> None:
