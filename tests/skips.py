@@ -14,6 +14,7 @@ SKIPS: dict[str, str] = {
     r"needs a CUDA device": "a GPU; `pytest -m gpu` is run on one by hand",
     r".*[Bb]oogu.*": "a package on no index; tests/zoo/test_boogu_image.py has the same loops",
     r"diffusers 0\.42\.1 cannot run it at all, .*": "a fault of diffusers (EasyAnimateControl)",
+    r"diffusers 0\.42\.1 has no pipeline of spectrogram-diffusion .*": "the same, and note_seq",
 }
 
 #: The same for vLLM-Omni's environment; the probes give these.

@@ -118,7 +118,7 @@ def diagnose(
         choice, match = choose(registry, pipeline, runs)
         if match is None:
             problems.append(choice.why)
-        else:
+        elif match.how != "held":  # which no name finds, and everybody who gives none
             # No name finds what only this call was told of.
             given = match.entry.kind == "argument"
             adapter = str(match.entry.path.resolve()) if given else match.entry.label
@@ -169,9 +169,10 @@ def choose(registry: Registry, pipeline: str, engine: Engine) -> tuple[Choice, M
         try:
             match = registry.match_pipeline(pipeline, engine.name)
         except AdapterNotFoundError:
-            # One for a base class may serve it, which only the class tells.
-            chain = _bases(pipeline)
-            match = registry.match_pipeline(chain, engine.name)
+            # One for a base class may serve it, or for what it holds, which only the class tells.
+            cls = _find_class(pipeline)
+            chain = class_names(cls or pipeline)
+            match = _by_class(registry, cls or pipeline, engine.name)
     except CacheditYamlError as error:
         choice.why = str(error)
     taken = match.entry if match is not None else None
@@ -182,7 +183,9 @@ def choose(registry: Registry, pipeline: str, engine: Engine) -> tuple[Choice, M
     if match is not None:
         choice.adapter, choice.file = match.entry.label, match.entry.shown
         choice.why = "it names the class"
-        if match.how != "exact":
+        if match.how == "held":
+            choice.why = match.held
+        elif match.how != "exact":
             what = "its base class" if match.how == "base" else "the pattern"
             choice.why = f"{what} {match.matched_name!r} fits"
         choice.why += engine.remark(match)
@@ -215,14 +218,29 @@ def _why_not(entry: Entry, taken: Entry | None, chain: Sequence[str], engine: st
     return "does not load"
 
 
-def _bases(pipeline: str) -> Sequence[str]:
-    """The names of a pipeline class and its bases, where diffusers has it."""
+def _find_class(pipeline: str) -> type | None:
+    """A pipeline class: the user's own, or diffusers'; None where there is none."""
     found: Any = find_own(pipeline)
     if found is None and installed_version("diffusers") is not None:
         import diffusers
 
         found = getattr(diffusers, pipeline, None)
-    return class_names(found) if isinstance(found, type) else [pipeline]
+    return found if isinstance(found, type) else None
+
+
+def _by_class(registry: Registry, pipeline: type | str, engine: str) -> Match:
+    """What serves a class by its bases, or by what it holds."""
+    try:
+        return registry.match_pipeline(pipeline, engine)
+    except AdapterNotFoundError:
+        if isinstance(pipeline, str):
+            raise
+        from cachedit_yaml.registry.held import match_held
+
+        match = match_held(registry, pipeline, engine)
+        if match is None:
+            raise
+        return match
 
 
 def look_at_plugin(plugin: Plugin) -> tuple[str, str | None]:

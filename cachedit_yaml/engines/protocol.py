@@ -8,7 +8,7 @@ it is needed: ``files.py`` (:class:`~cachedit_yaml.engines.configs.ConfigFiles`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -151,6 +151,10 @@ class Engine:
         """
         return None
 
+    def stages(self, pipeline: str) -> Sequence[str]:
+        """The parts of a pipeline class that hold its transformers and can run alone, by name."""
+        return ()
+
     def build(self, spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Subject:
         """Make what a recipe describes.
 
@@ -179,6 +183,10 @@ class Engine:
         """
         found: Rival | None = self._own("against").compare(spec, recipe)
         return found
+
+    def components(self, pipeline: type) -> Iterable[tuple[str, type]]:
+        """The models that a pipeline class holds: names with classes, where that can be told."""
+        return ()
 
     def denoisers(self) -> Iterable[Denoiser]:
         """Its pipelines that hold a transformer which denoises, where that can be looked up."""

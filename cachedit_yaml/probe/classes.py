@@ -25,7 +25,9 @@ from cachedit_yaml.engines import engines
 #: The packages whose classes are parts by their kind.
 _LIBRARIES: Final = {"diffusers", "transformers"}
 #: Where in them the classes of models are.
-_ROOMS: Final = {"models", "schedulers", "guiders", "pipelines"}
+_ROOMS: Final = {"models", "schedulers", "guiders", "pipelines", "modular_pipelines"}
+#: Where the dataclasses are that hold inputs of pipelines.
+_INPUTS: Final = ("diffusers.pipelines.", "diffusers.modular_pipelines.")
 #: Settings that name code, a place or a hub, or start what does.
 _PLACES: Final = re.compile(
     r"^_|pretrained|trust_remote_code|auto_map|attn_implementation|use_kernels|quantization"
@@ -65,7 +67,7 @@ def find_dataclass(path: str) -> Callable[..., Any]:
     cls = find_own(path) or _by_path(path)
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
         raise ProbeError(f"{path} is no dataclass")
-    if not (cls.__module__.startswith("diffusers.pipelines.") or _is_engines(cls) or is_own(cls)):
+    if not (cls.__module__.startswith(_INPUTS) or _is_engines(cls) or is_own(cls)):
         raise ProbeError(f"{path} holds no inputs of a pipeline")
     return cls
 

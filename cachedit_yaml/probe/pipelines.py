@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import PIL.Image
@@ -42,19 +42,23 @@ class Built:
         target: the pipeline or the transformer, to enable caching on.
     """
 
+    #: What a pipeline is asked for that can be.
+    OUTPUT: ClassVar[str] = "latent"
+
     def __init__(self, spec: AdapterSpec, recipe: Recipe, target: Any) -> None:
         self.spec = spec
         self.recipe = recipe
         self.target = target
-        self._parameters = inspect.signature(self._call).parameters
+        self._parameters = self._takes()
 
-    @property
-    def _call(self) -> Any:
-        return self.target.forward if not self.recipe.pipeline else type(self.target).__call__
+    def _takes(self) -> Collection[str]:
+        """The arguments of its call."""
+        call: Any = type(self.target).__call__ if self.recipe.pipeline else self.target.forward
+        return inspect.signature(call).parameters
 
     def begin(self, handle: Handle, steps: int = STEPS) -> None:
-        """Tell a handle how many steps come: no scheduler tells a transformer alone."""
-        if not self.recipe.pipeline:
+        """Tell a handle how many steps come, where no scheduler tells it."""
+        if not self.recipe.pipeline or handle.plan.scheduler is None:
             handle.refresh(steps)
 
     def config(self) -> Mapping[str, Any]:
@@ -92,7 +96,7 @@ class Built:
             return made
         usual = {
             self.recipe.steps: steps,
-            "output_type": "latent",
+            "output_type": self.OUTPUT,
             "generator": torch.Generator().manual_seed(0),
         }
         return {
@@ -116,8 +120,12 @@ class Built:
             # Some pipelines sample from the VAE without the generator they were given.
             torch.manual_seed(0)
             if self.recipe.pipeline:
-                return tensor_of(self.target(**{**self.arguments(case, steps), **more}))
+                return tensor_of(self._call({**self.arguments(case, steps), **more}))
             return self._run_alone(case, steps, more)
+
+    def _call(self, arguments: Mapping[str, Any]) -> Any:
+        """Call the pipeline once; everything that it returns."""
+        return self.target(**arguments)
 
     def _run_alone(self, case: str, steps: int, more: dict[str, Any]) -> torch.Tensor:
         """Call the transformer in every step, with a timestep that falls."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cachedit_yaml.engines import find_engine
@@ -39,6 +39,7 @@ class Recipe:
         engine: whose pipeline it is.
         twice: the cases that call the transformer twice a step.
         files: more files of the checkpoint, for an engine.
+        stage: the only part of the pipeline that is tried; None for the whole.
     """
 
     pipeline: str
@@ -54,6 +55,7 @@ class Recipe:
     engine: str = "diffusers"
     files: Mapping[str, Any] = field(default_factory=dict)
     twice: tuple[str, ...] = ()
+    stage: str | None = None
 
     def branches(self, case: str) -> int:
         """How many forwards a step of a transformer alone has."""
@@ -149,6 +151,9 @@ def recipes(spec: AdapterSpec) -> Iterator[Recipe]:
         if "*" not in pipeline:
             for variant in (None, *variants(spec, pipeline)):
                 yield recipe(spec, pipeline, variant)
+            plain = recipe(spec, pipeline)
+            for stage in _engine(spec).stages(pipeline):
+                yield replace(plain, variant=stage, stage=stage)
     if spec.probe.forward is not None:
         yield recipe(spec, "")
     for pipeline, own in (spec.probe.pipelines or {}).items():

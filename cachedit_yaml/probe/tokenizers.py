@@ -65,7 +65,7 @@ def word_tokenizer(special: Sequence[str] = (), **settings: Any) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **given)
 
 
-class _WithVocabulary:
+class WithVocabulary:
     """A tokenizer that is saved with its vocabulary in files of its own too.
 
     Args:
@@ -108,7 +108,7 @@ def clip_tokenizer(model_max_length: int = 77) -> Any:
         pad_token=end,
         model_max_length=model_max_length,
     )
-    return _WithVocabulary(made, words)
+    return WithVocabulary(made, words)
 
 
 def t5_tokenizer(model_max_length: int = 512) -> Any:
@@ -169,7 +169,7 @@ def bytes_tokenizer(
             **settings,
         },
     )
-    return _WithVocabulary(made, letters)
+    return WithVocabulary(made, letters)
 
 
 def qwen2_vl_processor(smallest: int = 784, largest: int = 12544) -> Any:

@@ -11,7 +11,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, Literal, TypeAlias
 
 from cachedit_yaml.errors import AdapterConflictError, AdapterError
@@ -24,7 +24,7 @@ from cachedit_yaml.registry.search_path import Source
 from cachedit_yaml.rules.adapter import Claim
 from cachedit_yaml.yaml.diagnostics import Span
 
-How: TypeAlias = Literal["exact", "base", "pattern"]
+How: TypeAlias = Literal["exact", "base", "pattern", "held"]
 #: A class or names of classes, the most derived one first.
 ClassLike: TypeAlias = type | str | Sequence[str]
 
@@ -35,12 +35,13 @@ class Match:
 
     Attributes:
         spec: the adapter.
-        how: by the class's own name, by a base class or by a pattern.
+        how: by the class's own name, by a base class, by a pattern, or by what a pipeline holds.
         matched_name: the name or pattern in the adapter.
         entry: the file.
         asked: the engine that asked.
         alike: adapters that serve a transformer's class in the same way.
         overridden: adapters of weaker sources that say the same name.
+        held: for a pipeline that is served by what it holds, what that is.
     """
 
     spec: AdapterSpec
@@ -50,6 +51,7 @@ class Match:
     asked: str = HOME[0]
     alike: list[Entry] = field(default_factory=list)
     overridden: list[Entry] = field(default_factory=list)
+    held: str = ""
 
     @property
     def engine(self) -> str:
@@ -62,7 +64,9 @@ class Match:
         notes = []
         if self.engine != self.asked:
             notes.append(f"{self.entry.name} is made for {self.engine}, not for {self.asked}")
-        if self.how != "exact":
+        if self.held:
+            notes.append(self.held)
+        elif self.how != "exact":
             by = "its base class" if self.how == "base" else "the pattern"
             notes.append(f"matched by {by} {self.matched_name!r}")
         if self.alike:
@@ -204,15 +208,30 @@ class ByClass:
             AdapterConflictError: two adapters name it with the same right.
             AdapterError: the adapter that names it is wrong.
         """
+        found = self.find(what, target, engine)
+        if found is None:
+            asking = engine or HOME[0]
+            every = partial(self._claims, what, asking, self._entries)
+            raise self._no_match(what, class_names(target), asking, every)
+        return found
+
+    @staticmethod
+    def _claims(what: str, engine: str, entries: Iterable[Entry]) -> list[tuple[Entry, Claim]]:
+        return [
+            (entry, claim)
+            for entry in dict.fromkeys(entries)
+            for claim in entry.claims(what, engine)
+        ]
+
+    def find(self, what: str, target: ClassLike, engine: str | None) -> Match | None:
+        """Find the adapter for a class as :meth:`match` does; None where no adapter names it.
+
+        Raises:
+            AdapterConflictError: two adapters name it with the same right.
+            AdapterError: the adapter that names it is wrong.
+        """
         asking = engine or HOME[0]
-
-        def claims(entries: Iterable[Entry]) -> list[tuple[Entry, Claim]]:
-            return [
-                (entry, claim)
-                for entry in dict.fromkeys(entries)
-                for claim in entry.claims(what, asking)
-            ]
-
+        claims = partial(self._claims, what, asking)
         chain = class_names(target)
         how: How = "exact"
         for name in chain:
@@ -230,7 +249,7 @@ class ByClass:
             longest = max((literal_length(c.name) for _, c in found), default=0)
             found = [(e, c) for e, c in found if literal_length(c.name) == longest]
             if not found:
-                raise self._no_match(what, chain, asking, lambda: claims(self._entries))
+                return None
         # Of several claims of one file the first counts.
         own = dict(reversed(found))
         best, overridden = strongest(list(dict.fromkeys(e for e, _ in found)), asking)

@@ -263,6 +263,19 @@ class Registry:
         """
         return self._classes.match("transformer", transformer, engine)
 
+    def find_transformer(self, transformer: ClassLike, engine: str | None = None) -> Match | None:
+        """Find the adapter for a transformer class, or None.
+
+        Args:
+            transformer: as for :meth:`match_pipeline`.
+            engine: as for :meth:`match_pipeline`.
+
+        Raises:
+            AdapterConflictError: two adapters name it with the same right.
+            AdapterError: the adapter that names it is wrong.
+        """
+        return self._classes.find("transformer", transformer, engine)
+
     def conflicts(self, entries: Iterable[Entry] | None = None) -> list[Diagnostic]:
         """What :mod:`~cachedit_yaml.registry.conflicts` finds among some entries, or all."""
         return conflicts(self.entries if entries is None else entries)

@@ -71,8 +71,9 @@ class Patch:
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:
-        # `inspect.signature` follows it to the real signature.
-        return self.inner
+        # `inspect.signature` follows it to the real signature, which cache-dit's forward hides:
+        # Modular pipelines pass only the arguments that it names.
+        return self._plain or self.inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner(*args, **kwargs)

@@ -39,20 +39,6 @@ class Schedule:
         """Whether the scheduler has other timesteps than when the last generation began."""
         return getattr(self._scheduler, "timesteps", None) is not self._seen
 
-    def _place(self, values: torch.Tensor, value: float) -> int:
-        """Where among the timesteps a loop begins that calls its transformer with a value.
-
-        That may be scaled to at most 1, and so be another timestep by chance: of two places the
-        first counts, until the first step tells.
-        """
-        config = getattr(self._scheduler, "config", None)
-        scale = getattr(config, "num_train_timesteps", None) or 1000
-        found = values == value
-        if value <= 1:
-            found |= torch.isclose(values.double(), torch.tensor(value * scale).double())
-        places = found.nonzero()
-        return int(places[0]) if len(places) else 0
-
     def put_in(self, reading: Reading) -> torch.Tensor | None:
         """The timesteps that a pipeline has put into its scheduler without ``set_timesteps``.
 
@@ -87,8 +73,20 @@ class Schedule:
             if looped is not None:
                 begin = max(0, len(values) - looped)
             elif first is not None:
-                begin = self._place(values, first.largest)
+                begin = self._begins_at(values, first.largest)
             return values[begin or 0 :]
         # Where a schedule ends with its last timestep, the loop ends before it.
         ends = looped is not None and begin + looped == len(values) - 1
         return values[begin:-1] if ends else values[begin:]
+
+    def _begins_at(self, values: torch.Tensor, first: float) -> int:
+        """The index of the timestep that the first forward carries; 0 where it is none of them.
+
+        Loops may give the transformer a share of all timesteps, so that 1.0 is the first of a
+        thousand; a schedule may end at 1.0, too. Then the loop that has more steps is meant.
+        """
+        config = getattr(self._scheduler, "config", None) or {}
+        scaled = first * float(config.get("num_train_timesteps", 1000))
+        near = torch.isclose(values.double(), torch.tensor(scaled, dtype=torch.float64))
+        found = ((values == first) | near.to(values.device)).nonzero()
+        return int(found[0]) if len(found) else 0

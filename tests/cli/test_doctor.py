@@ -109,7 +109,7 @@ def test_a_class_that_nobody_serves_and_a_file_that_does_not_load(
 
 
 def test_an_adapter_that_is_made_for_another_engine(capsys: pytest.CaptureFixture[str]) -> None:
-    found = as_json(capsys, "--pipeline", "StableDiffusionXLPipeline")
+    found = as_json(capsys, "--pipeline", "LTX2TwoStagesPipeline")
     assert found["choice"]["why"] == (
         "it names the class; it is made for vllm_omni, whose class of this name may be another"
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, guiders
-from diffusers.hooks import LayerSkipConfig
+from diffusers.hooks import LayerSkipConfig, SmoothedEnergyGuidanceConfig
 
 from cachedit_yaml import enable
 from tests.runtime.models import ALWAYS, NEVER
@@ -44,6 +44,21 @@ GUIDERS: dict[str, tuple[Callable[[], Any], dict[str, tuple[int, ...]]]] = {
     "adaptive projected": (
         lambda: guiders.AdaptiveProjectedGuidance(guidance_scale=3.0),
         {"pred_cond": CACHED, "pred_uncond": CACHED},
+    ),
+    "adaptive projected mix": (
+        lambda: guiders.AdaptiveProjectedMixGuidance(guidance_scale=3.0),
+        {"pred_cond": CACHED, "pred_uncond": CACHED},
+    ),
+    "zero star": (
+        lambda: guiders.ClassifierFreeZeroStarGuidance(guidance_scale=3.0),
+        {"pred_cond": CACHED, "pred_uncond": CACHED},
+    ),
+    "smoothed energy": (
+        lambda: guiders.SmoothedEnergyGuidance(
+            guidance_scale=3.0, seg_guidance_start=0.2, seg_guidance_stop=0.7,
+            seg_guidance_config=SmoothedEnergyGuidanceConfig(indices=[1], fqn="blocks"),
+        ),
+        {"pred_cond": CACHED, "pred_uncond": CACHED, "pred_cond_seg": (4, 6)},
     ),
     "tangential": (
         lambda: guiders.TangentialClassifierFreeGuidance(guidance_scale=3.0),

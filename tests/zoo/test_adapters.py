@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import pkgutil
 from pathlib import Path
 
 import diffusers
 import pytest
 from diffusers import ModelMixin
+from diffusers.models import transformers
 
 import cachedit_yaml
+from cachedit_yaml.engines.diffusers import modular
 from cachedit_yaml.engines.diffusers.denoisers import denoisers
 from cachedit_yaml.engines.diffusers.probe import build, find_pipeline
 from cachedit_yaml.probe.check import check_recipe
@@ -19,9 +23,10 @@ from cachedit_yaml.registry.matching import class_names
 from cachedit_yaml.registry.registry import Registry
 from tests import tiny
 
-ADAPTERS = 71
-PIPELINES = 178
-RECIPES = 323
+ADAPTERS = 79
+PIPELINES = 228
+MODULAR = 40
+RECIPES = 420
 INSTALLED = diffusers.__version__
 NEWEST = INSTALLED == "0.42.1"
 
@@ -170,10 +175,61 @@ def transformer_classes(adapter: str) -> list[str]:
     return list(names)
 
 
+@pytest.mark.parametrize("pipeline", sorted({name for _, name in DECLARED if "Modular" in name}))
+def test_a_denoise_block_alone_is_found(pipeline: str) -> None:
+    """A Modular pipeline's denoise block can be a pipeline of its own, of what class ever."""
+    if not hasattr(diffusers, pipeline):
+        pytest.skip(f"diffusers {INSTALLED} has no {pipeline}")
+    name, recipe = next(
+        (name, item) for name, item in MADE if item.pipeline == pipeline and item.stage
+    )
+    if lacking(recipe):
+        pytest.skip(f"{pipeline} needs {', '.join(recipe.needs)}")
+    built = build(SHIPPED[name], recipe)
+    assert {*built.target.blocks.sub_blocks} != {
+        *modular.default_blocks(type(built.target)).sub_blocks
+    }
+    assert cachedit_yaml.find_adapter(built.target).name == name
+
+
+def test_every_modular_pipeline_is_declared() -> None:
+    classes = (name for name in dir(diffusers) if name.endswith("ModularPipeline"))
+    found = {name for name in classes if name != "ModularPipeline"}
+    assert len(found) == MODULAR if NEWEST else len(found) > 10
+    assert found <= {pipeline for _, pipeline in DECLARED}
+
+
+#: Transformer classes of diffusers that denoise nothing by themselves, and why.
+NO_DENOISERS = {
+    "DreamLiteTransformer2DModel": "a part of DreamLite's U-Net, which has an adapter",
+    "MiniMaxMusic3RVQDepthDecoder": "writes codes one after the other, before anything is denoised",
+    "TransformerTemporalModel": "a part of video U-Nets, of one block",
+}
+
+
+def test_no_transformer_is_left_out() -> None:
+    """Each transformer class of diffusers has an adapter, or a reason to have none."""
+    left, found = set(), 0
+    for module in pkgutil.iter_modules(transformers.__path__):
+        try:
+            classes = vars(importlib.import_module(f"{transformers.__name__}.{module.name}"))
+        except ImportError:  # of a release that the installed transformers is too new for
+            continue
+        for name, cls in classes.items():
+            if not (isinstance(cls, type) and issubclass(cls, ModelMixin)):
+                continue
+            if cls.__module__ == f"{transformers.__name__}.{module.name}":
+                found += 1
+                if Registry.load().find_transformer(cls) is None:
+                    left.add(name)
+    assert found > 60
+    assert left == {*NO_DENOISERS} if NEWEST else left <= {*NO_DENOISERS}
+
+
 def test_no_pipeline_is_left_out() -> None:
     """All pipelines of diffusers that hold a transformer denoiser have an adapter."""
     found = list(denoisers())
-    assert len(found) == 168 if NEWEST else len(found) > 120
+    assert len(found) == 207 if NEWEST else len(found) > 120
     named = {pipeline for _, pipeline in DECLARED}
     left = [item.pipeline for item in found if item.pipeline not in named]
     if not NEWEST:

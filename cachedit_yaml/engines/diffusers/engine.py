@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.engines.protocol import Engine
@@ -38,6 +38,19 @@ class Diffusers(Engine):
         from cachedit_yaml.engines.diffusers.probe import takes
 
         return takes(pipeline)
+
+    def stages(self, pipeline: str) -> Sequence[str]:
+        """The denoise block of a Modular pipeline."""
+        from cachedit_yaml.engines.diffusers.modular import stages
+        from cachedit_yaml.engines.diffusers.probe import find_pipeline
+
+        return stages(find_pipeline(pipeline))
+
+    def components(self, pipeline: type) -> Iterable[tuple[str, type]]:
+        """What the constructor, or a Modular pipeline's blocks, say."""
+        from cachedit_yaml.engines.diffusers.denoisers import components
+
+        return components(pipeline)
 
     def denoisers(self) -> Iterable[Denoiser]:
         """By inspection."""

@@ -109,6 +109,7 @@ def _by_class(where: str, cls: Any) -> AdapterSpec | None:
     """The adapter of the class that will be loaded, where that can be told."""
     import diffusers
 
+    from cachedit_yaml.registry.live import match_live
     from cachedit_yaml.registry.registry import Registry
 
     if cls is None:
@@ -121,4 +122,4 @@ def _by_class(where: str, cls: Any) -> AdapterSpec | None:
     # AutoPipeline picks a class when it sees the model.
     if not isinstance(cls, type) or not issubclass(cls, diffusers.DiffusionPipeline):
         return None
-    return Registry.load().match_pipeline(cls, "diffusers").spec
+    return match_live(Registry.load(), cls).spec

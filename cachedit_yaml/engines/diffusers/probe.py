@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cachedit_yaml.compiler.own import find_own, is_own, own_names
+from cachedit_yaml.engines.diffusers import modular
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import (
@@ -19,6 +20,7 @@ from cachedit_yaml.probe.classes import (
 from cachedit_yaml.probe.parts import build_part
 from cachedit_yaml.probe.pipelines import Built, quiet, silence
 from cachedit_yaml.probe.recipe import Recipe
+from cachedit_yaml.probe.tokenizers import WithVocabulary
 from cachedit_yaml.yaml.diagnostics import nearest
 
 #: What helps where a class is the user's own.
@@ -68,6 +70,8 @@ def takes(pipeline: str) -> tuple[set[str], set[str]] | None:
     cls = find_pipeline(pipeline)
     if cls is None:
         return None
+    if modular.is_modular(cls):
+        return modular.takes(cls)
     call: Any = cls.__call__
     return set(inspect.signature(cls).parameters), set(inspect.signature(call).parameters)
 
@@ -103,6 +107,8 @@ def build(
     made: dict[str, Any] = {}
     for name, part in recipe.parts.items():
         made[name] = _component(name, part, seed, changes.pop(name, {}))
+    if modular.is_modular(cls):
+        return modular.build(spec, recipe, cls, {**made, **changes})
     for name, parameter in inspect.signature(cls).parameters.items():
         # Text encoders, tokenizers and the like that the probe leaves out are absent.
         if parameter.default is inspect.Parameter.empty and parameter.kind not in (
@@ -131,9 +137,10 @@ def _refuse(cls: type, recipe: Recipe) -> None:
     """
     from diffusers import DiffusionPipeline
 
-    if not issubclass(cls, DiffusionPipeline) and not is_own(cls):
+    if not (issubclass(cls, DiffusionPipeline) or modular.is_modular(cls) or is_own(cls)):
         raise ProbeError(f"{recipe.pipeline} is no pipeline that is made from its parts")
-    refuse_settings(recipe.config, "config", known=named_settings(cls))
+    known = () if modular.is_modular(cls) else named_settings(cls)
+    refuse_settings(recipe.config, "config", known=known)
     refuse_settings(recipe.attributes, "attributes")
 
 
@@ -151,7 +158,9 @@ def _component(name: str, part: Part | None, seed: int, changes: Any) -> Any:
     if part is None:
         return None
     with quiet():
-        return build_part(part, name, seed=f"{seed}/{name}", **changes)
+        made = build_part(part, name, seed=f"{seed}/{name}", **changes)
+    # Engines read a tokenizer with its files.
+    return made.tokenizer if isinstance(made, WithVocabulary) else made
 
 
 def close() -> None:
