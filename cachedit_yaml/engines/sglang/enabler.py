@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.api import handle_of
+from cachedit_yaml.engines.door import compile_for, stays_with_the_engine
 from cachedit_yaml.engines.request import ENGINE
 from cachedit_yaml.engines.sglang.settings import (
     NAME,
     Asked,
+    RequestError,
     check_request,
     read,
     split_request,
@@ -131,7 +133,7 @@ def _serve(inner: Inner, pairs: list[tuple[Any, Any]], given: Mapping[str, Any])
                 _enable(pairs, asked, spec, given, _ranks(inner, given))
                 return True
     except Exception as error:
-        if named or asked[0].adapter is not None or isinstance(error, ConfigError):
+        if not stays_with_the_engine(error, named=named or asked[0].adapter is not None):
             raise
         # Nobody asked for us: the model runs as it would without this package.
         if not isinstance(error, CacheditYamlError):
@@ -217,7 +219,6 @@ def _enable(
 ) -> None:
     """Cache all of the transformers, or none."""
     from cachedit_yaml.api import start
-    from cachedit_yaml.compiler.compile import compile_adapter
 
     names = list(spec.transformers)
     plans = []
@@ -227,13 +228,17 @@ def _enable(
         if len(pairs) > 1:
             name = names[min(index, len(names) - 1)]
             own = dataclasses.replace(own, transformers={name: spec.transformers[name]})
-        plan = compile_adapter(
-            own,
-            None,
-            transformer=module,
-            profile=wish.profile,
-            cache_config=wish.settings,
-        )
+        try:
+            plan = compile_for(
+                own,
+                None,
+                transformer=module,
+                profile=wish.profile,
+                settings=wish.settings,
+                where="cache_dit_params",
+            )
+        except ConfigError as error:
+            raise RequestError(str(error)) from error
         separate = plan.separate_cfg
         if separate is None:
             separate = bool(given.get("has_separate_cfg"))
