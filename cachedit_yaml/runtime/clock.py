@@ -111,8 +111,8 @@ class Clock:
         for runs in self._schedulers:
             runs.free(request)
 
-    def end_request(self, request: str, why: str) -> None:
-        """A request is over, whatever was left of its generation."""
+    def end_request(self, request: str | None, why: str) -> None:
+        """A request is over, whatever was left of its generation; None: what this thread runs."""
         for runs in self._schedulers:
             runs.end(request, why)
 

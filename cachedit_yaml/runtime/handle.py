@@ -144,6 +144,17 @@ class Handle:
             self._clock.end_request(name, "its request raised")
             raise
 
+    def finish(self, why: str = "its call ended") -> None:
+        """What this thread has begun is over, however far it came: every cached tensor goes.
+
+        For engines that know when a call has ended or raised; with pipelines of diffusers this
+        happens by itself.
+
+        Args:
+            why: what `stats` says of its end.
+        """
+        self._clock.end_request(None, why)
+
     def release(self, request: str | None = None) -> None:
         """Free what is cached, now. What goes on afterwards begins with a computed step.
 

@@ -1,4 +1,4 @@
-"""Say after each request what the cache did."""
+"""What is done around each request: its wishes before, and after it the end and the statistics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ class Report(Patch):
         if getattr(self.owner, "boundary_ratio", None) is None:
             # The engine's own config wins over the request.
             self._handle.boundary_ratio = asked_ratio(args)
-        output = self.inner(*args, **kwargs)
+        try:
+            output = self.inner(*args, **kwargs)
+        except BaseException:
+            # Aborted, or failed between two forwards: nobody goes on with it.
+            self._handle.finish("its call raised")
+            raise
+        self._handle.finish()
         if not self._handle.enabled:
             self.remove()
         elif self.active and not is_warm_up(args):
