@@ -27,6 +27,7 @@ from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError, Config
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.matching import Match
 from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.runtime.masks import preset_mask
 
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.parallel import Ranks
@@ -97,6 +98,35 @@ def disable_cache_on_transformer(inner: Inner, transformer: Any) -> Any:
     logger.info("cache of the last request: %s", handle.stats())
     handle.disable()
     return transformer
+
+
+def get_scm_mask(inner: Inner, *args: Any, **kwargs: Any) -> Any:
+    """The mask of a preset for any number of steps; cache-dit asserts that it knows the number.
+
+    The engine asks for one before it asks who caches the transformer.
+    """
+    try:
+        return inner(*args, **kwargs)
+    except AssertionError:
+        given = inspect.signature(inner).bind(*args, **kwargs).arguments
+        if given.get("compute_bins") and given.get("cache_bins"):
+            raise
+        return preset_mask(given["preset"], given["num_inference_steps"])
+
+
+def call_stage(inner: Inner, stage: Any, *args: Any, **kwargs: Any) -> Any:
+    """Around a denoising stage: what is left of a generation ends with it, raised or not."""
+    why = "its call raised"
+    try:
+        output = inner(stage, *args, **kwargs)
+        why = "its call ended"
+        return output
+    finally:
+        for name in ("transformer", "transformer_2"):
+            module = getattr(stage, name, None)
+            handle = None if module is None else handle_of(module)
+            if handle is not None:
+                handle.finish(why)
 
 
 def resolve_cache_dit_request_overrides(inner: Inner, raw: Any) -> Any:

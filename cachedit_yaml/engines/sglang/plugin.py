@@ -51,6 +51,7 @@ def _hook_functions(module: ModuleType) -> None:
         enabler.refresh_context_on_transformer,
         enabler.refresh_context_on_dual_transformer,
         enabler.disable_cache_on_transformer,
+        enabler.get_scm_mask,
         enabler.resolve_cache_dit_request_overrides,
     ):
         around(module, hook.__name__, hook)
@@ -58,8 +59,10 @@ def _hook_functions(module: ModuleType) -> None:
 
 
 def _hook_stage(module: ModuleType) -> None:
+    from cachedit_yaml.engines.sglang.enabler import call_stage
     from cachedit_yaml.engines.sglang.settings import remember_what_is_given
 
+    wrap(module.DenoisingStage, "__call__", call_stage)
     wrap(module.DenoisingStage, "_build_cache_dit_config", remember_what_is_given)
 
 
