@@ -131,6 +131,13 @@ def adapter_for(pipeline: Any, request: Request) -> AdapterSpec:
     return match.spec
 
 
+def adopts(pipeline: Any) -> bool:
+    """Whether a pipeline switches the engine's cache for each request itself."""
+    from vllm_omni.diffusion.models.interface import SupportsRequestScopedCacheDiT
+
+    return isinstance(pipeline, SupportsRequestScopedCacheDiT)
+
+
 def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     """Cache a pipeline as its adapter and the engine's config say.
 
@@ -145,7 +152,9 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     from cachedit_yaml.api import start
     from cachedit_yaml.engines.vllm_omni.ranks import ranks_of_one_forward
     from cachedit_yaml.engines.vllm_omni.report import Report
+    from cachedit_yaml.engines.vllm_omni.stepwise import patches_for
     from cachedit_yaml.engines.vllm_omni.target import targets_of
+    from cachedit_yaml.engines.vllm_omni.wishes import Wishes
 
     request = read(config)
     settings = request.settings()
@@ -163,15 +172,20 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     plan = dataclasses.replace(plan, together=ranks_of_one_forward())
     text = plan.describe()
     handle = start(plan, request.execution)
-    report = Report(handle)
-    report.install()
+    wishes = Wishes(plan, request, own_quality=adopts(pipeline))
+    patches = [Report(handle, wishes), *patches_for(pipeline, handle, wishes)]
+    for patch in patches:
+        patch.install()
     logger.info("%s is cached by cachedit-yaml:\n%s", type(pipeline).__name__, text)
+    if len(patches) > 1:
+        logger.info("with step execution, each request has a cache of its own")
 
     def refresh(pipeline: Any, num_inference_steps: int | None, verbose: bool = True) -> None:
         handle.refresh(num_inference_steps or None)
 
     def disable() -> None:
         handle.disable()
-        report.remove()
+        for patch in patches:
+            patch.remove()
 
     return result(refresh=refresh, targets=targets_of(handle, disable))

@@ -10,7 +10,7 @@ import logging
 from types import ModuleType
 from typing import Final
 
-from cachedit_yaml.engines.late import when_imported, wrap
+from cachedit_yaml.engines.late import around, when_imported, wrap
 from cachedit_yaml.engines.vllm_omni.given import refuse_broken_text, remember_what_is_given
 
 #: Below the engine's own logger, so that the engine's handlers and levels apply.
@@ -19,6 +19,8 @@ logger = logging.getLogger("vllm_omni.cachedit_yaml")
 BACKEND: Final = "vllm_omni.diffusion.cache.cachedit"
 CONFIG: Final = "vllm_omni.diffusion.data"
 ENGINE: Final = "vllm_omni.engine.omni_engine_base"
+RUNNER: Final = "vllm_omni.diffusion.worker.diffusion_model_runner"
+SCHEDULER: Final = "vllm_omni.diffusion.sched.request_scheduler"
 LOADER: Final = "vllm_omni.diffusion.model_loader.diffusers_loader"
 
 _watching = _registered = False
@@ -33,6 +35,8 @@ def register() -> None:
     watch()
     when_imported(BACKEND, _fill_table)
     when_imported(LOADER, _look_at_new_models)
+    when_imported(RUNNER, _serve_step_execution)
+    when_imported(SCHEDULER, _batch_by_wishes)
 
 
 def watch() -> None:
@@ -59,3 +63,15 @@ def _look_at_new_models(module: ModuleType) -> None:
     from cachedit_yaml.engines.vllm_omni.early import check_new_model
 
     wrap(module.DiffusersPipelineLoader, "_init_from_load_format", check_new_model)
+
+
+def _serve_step_execution(module: ModuleType) -> None:
+    from cachedit_yaml.engines.vllm_omni.stepwise import run_step
+
+    wrap(module.DiffusionModelRunner, "_execute_stepwise", run_step)
+
+
+def _batch_by_wishes(module: ModuleType) -> None:
+    from cachedit_yaml.engines.vllm_omni.wishes import batch_by_wishes
+
+    around(module, "build_request_batch_sampling_params_key", batch_by_wishes)
