@@ -87,8 +87,6 @@ def run(runner: Any, asks: Mapping[str, Ask], *, together: int = 4) -> dict[str,
         for name in planned.scheduled_request_ids:
             waves[name].append(len(planned.scheduled_request_ids))
         found = runner.execute_stepwise(planned) if planned.num_scheduled_reqs else None
-        if found is None and planned.finished_req_ids:
-            runner._cleanup_finished_step_requests(planned)
         for item in found.runner_outputs if found is not None else ():
             if item.result is not None and item.result.error is not None:
                 errors[item.request_id] = item.result.error

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from cachedit_yaml.api import handle_of
@@ -55,6 +56,21 @@ class Denoise(Patch):
     handle: Handle
     wishes: Wishes
 
+    def __init__(self, owner: Any, name: str) -> None:
+        super().__init__(owner, name)
+        self._going: dict[str, weakref.ref[Stepwise]] = {}
+
+    def sweep(self, states: Collection[str]) -> None:
+        """End what belongs to requests that the runner has forgotten: its last batch holds them.
+
+        Args:
+            states: the requests that the runner knows.
+        """
+        for name in [name for name in self._going if name not in states]:
+            stepwise = self._going.pop(name)()
+            if stepwise is not None:
+                stepwise.end("its request is gone")
+
     def __call__(self, input_batch: Any, states: Sequence[Any] | None = None, **kwargs: Any) -> Any:
         batch = list(input_batch.states if states is None else states)
         if not (self.active and self.handle.enabled and batch):
@@ -94,6 +110,7 @@ class Denoise(Patch):
         left = max(1, state.total_steps - state.step_index)
         stepwise = self.handle.stepwise(left, name=state.request_id)
         found = state.extra[KEY] = _Current(self.handle, stepwise, state)
+        self._going[state.request_id] = weakref.ref(stepwise)
         return found
 
 
@@ -135,3 +152,6 @@ def run_step(inner: Callable[..., Any], runner: Any, *args: Any, **kwargs: Any) 
         return inner(runner, *args, **kwargs)
     finally:
         runner.od_config = config
+        denoise = vars(runner.pipeline).get("denoise_step")
+        if isinstance(denoise, Denoise):
+            denoise.sweep(runner.state_cache)
