@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from vllm_omni.diffusion.registry import get_diffusion_pre_process_func
 from vllm_omni.diffusion.request import OmniDiffusionRequest
 from vllm_omni.diffusion.sched.interface import DiffusionRequestStatus
 from vllm_omni.diffusion.sched.step_scheduler import StepScheduler
 from vllm_omni.inputs.data import OmniDiffusionSamplingParams
 
+from cachedit_yaml import handle_of
 from cachedit_yaml.runtime.stats import Stats
 
 
@@ -66,8 +69,9 @@ def run(runner: Any, asks: Mapping[str, Ask], *, together: int = 4) -> dict[str,
         asks: the requests, by name.
         together: as many as may share a batch.
     """
-    from cachedit_yaml import handle_of
-
+    handle = handle_of(runner.pipeline)
+    if handle is not None:
+        handle._clock.history.clear()
     scheduler = StepScheduler()
     scheduler.initialize(runner.od_config)
     scheduler.max_num_running_reqs = together
@@ -95,7 +99,6 @@ def run(runner: Any, asks: Mapping[str, Ask], *, together: int = 4) -> dict[str,
         if found is not None:
             scheduler.update_from_output(planned, found)
         wave += 1
-    handle = handle_of(runner.pipeline)
     history = () if handle is None else handle.history
     return {
         name: Result(
@@ -116,6 +119,8 @@ def tensors_of(output: Any) -> list[torch.Tensor]:
         item = queue.pop(0)
         if isinstance(item, torch.Tensor):
             found.append(item.clone())
+        elif isinstance(item, Image.Image):
+            found.append(torch.from_numpy(np.array(item)))
         elif isinstance(item, Mapping):
             queue += item.values()
         elif isinstance(item, (list, tuple)):

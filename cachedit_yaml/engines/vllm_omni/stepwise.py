@@ -7,13 +7,11 @@ has a generation of its own, which stands in its state and goes with it. Forward
 
 from __future__ import annotations
 
-import copy
 import logging
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
-from cachedit_yaml.api import handle_of
 from cachedit_yaml.engines.vllm_omni.wishes import Wishes
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.patching import Patch
@@ -138,20 +136,19 @@ def patches_for(pipeline: Any, handle: Handle, wishes: Wishes) -> list[Patch]:
 
 
 def run_step(inner: Callable[..., Any], runner: Any, *args: Any, **kwargs: Any) -> Any:
-    """Around ``DiffusionModelRunner._execute_stepwise``, which refuses a backend by its name.
+    """Around ``DiffusionModelRunner._execute_stepwise``.
 
-    Ours serves step execution. Any other backend, and what the engine's own code caches, meets the
+    The runner refuses a backend by its name, and so do pipelines, which hold the same config. Ours
+    serves step execution; any other backend, and what the engine's own code caches, meets the
     refusal as before.
     """
     config = runner.od_config
-    if config.cache_backend != "cache_dit" or handle_of(runner.pipeline) is None:
+    denoise = vars(runner.pipeline).get("denoise_step")
+    if config.cache_backend != "cache_dit" or not isinstance(denoise, Denoise):
         return inner(runner, *args, **kwargs)
-    runner.od_config = copy.copy(config)
-    runner.od_config.cache_backend = None
+    config.cache_backend = None
     try:
         return inner(runner, *args, **kwargs)
     finally:
-        runner.od_config = config
-        denoise = vars(runner.pipeline).get("denoise_step")
-        if isinstance(denoise, Denoise):
-            denoise.sweep(runner.state_cache)
+        config.cache_backend = "cache_dit"
+        denoise.sweep(runner.state_cache)
