@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cachedit_yaml
 from cachedit_yaml.engines.vllm_omni import probe, register
+from cachedit_yaml.engines.vllm_omni.engine import STEP_EXECUTION
 from cachedit_yaml.probe import recipe as recipes
 from tests.engines.steps import Ask, Result, run, same
 
@@ -148,3 +150,27 @@ def test_each_request_is_as_if_it_were_alone(name: str) -> None:
                 # A chunk, and a resolution of a pyramid, is a generation.
                 assert len(result.stats) == GENERATIONS.get(key, 1), key
         assert same(alone()["one"].output, plain["one"].output)
+
+
+def test_every_pipeline_that_has_it_is_named() -> None:
+    """By ``doctor`` and on the page, whichever of them is cached."""
+    from vllm_omni.diffusion.registry import DiffusionModelRegistry
+
+    names = {model.class_name for model in DiffusionModelRegistry.models.values() if steps(model)}
+    assert names == set(STEP_EXECUTION)
+    page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text(encoding="utf-8")
+    for name, text in STEP_EXECUTION.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+        assert text in row.replace("`", "")
+
+
+def steps(model: Any) -> bool:
+    """Whether a class has the methods; some modules import what is not installed."""
+    try:
+        cls = model.load_model_cls()
+    except (ImportError, OSError, RuntimeError):
+        return False
+    methods = ("prepare_encode", "denoise_step", "step_scheduler", "post_decode")
+    return bool(getattr(cls, "supports_step_execution", False)) and all(
+        callable(getattr(cls, name, None)) for name in methods
+    )

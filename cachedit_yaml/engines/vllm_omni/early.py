@@ -8,7 +8,7 @@ from typing import Any
 from cachedit_yaml.engines.door import compile_for, stays_with_the_engine
 from cachedit_yaml.engines.vllm_omni.enabler import adapter_for, serves
 from cachedit_yaml.engines.vllm_omni.settings import read
-from cachedit_yaml.errors import CompileError
+from cachedit_yaml.errors import CompileError, ConfigError
 
 
 def check_new_model(inner: Callable[..., Any], loader: Any, *args: Any, **kwargs: Any) -> Any:
@@ -31,6 +31,11 @@ def _check(pipeline: Any, config: Any) -> None:
     try:
         if not serves(pipeline, request):
             return
+        if config.step_execution and request.execution != "loop":
+            raise ConfigError(
+                f"execution {request.execution!r} has one cache for all requests, and with "
+                "step_execution each needs its own; leave it out, or write 'loop'"
+            )
         spec = adapter_for(pipeline, request)
         # Some pipelines make their transformers while they load them.
         declared = spec.transformers.items()
