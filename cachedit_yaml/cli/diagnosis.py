@@ -51,6 +51,7 @@ class Choice:
 
     Attributes:
         settings: where its settings come from.
+        modes: what the engine's other ways of running it do with a cache.
     """
 
     pipeline: str
@@ -58,6 +59,7 @@ class Choice:
     file: str | None = None
     why: str = ""
     settings: str = ""
+    modes: str = ""
     others: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -193,6 +195,7 @@ def choose(registry: Registry, pipeline: str, engine: Engine) -> tuple[Choice, M
             choice.why += f"; it refuses to be cached: {match.spec.refuse}"
         else:
             choice.settings = measured(match.spec)
+            choice.modes = engine.modes(pipeline)
     for entry in registry.adapters():
         if entry is not taken and (why := _why_not(entry, taken, chain, engine.name)) is not None:
             choice.others.append((entry.label, why))

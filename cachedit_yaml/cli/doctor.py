@@ -63,6 +63,7 @@ def render(found: Diagnosis) -> str:
             lines.append(f"{choice.adapter} serves it: {choice.why}")
             lines.append(f"file: {choice.file}")
             lines += [f"settings: {choice.settings}"] if choice.settings else []
+            lines += [choice.modes] if choice.modes else []
         else:
             lines += choice.why.splitlines()
         lines += [f"not {name}: {why}" for name, why in choice.others]

@@ -54,6 +54,27 @@ def wrap(holder: Any, name: str, hook: Callable[..., Any]) -> Callable[..., Any]
     return wrapper
 
 
+def around(module: ModuleType, name: str, hook: Callable[..., Any]) -> None:
+    """Put a function around one of the engine's, wherever the engine holds it.
+
+    Args:
+        module: where it is defined.
+        name: its name.
+        hook: gets the engine's own function first, then the arguments.
+    """
+    inner = getattr(module, name)
+    wrapper = wrap(module, name, hook)
+    package = module.__name__.partition(".")[0]
+    for held_by in [item for key, item in list(sys.modules.items()) if _is_in(key, package)]:
+        for key, value in list(vars(held_by).items()):
+            if value is inner:
+                setattr(held_by, key, wrapper)
+
+
+def _is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
 def _call(callback: Callback, module: ModuleType) -> None:
     try:
         callback(module)

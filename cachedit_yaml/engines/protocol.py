@@ -142,6 +142,10 @@ class Engine:
             return ""
         return f"; it is made for {match.engine}, whose class of this name may be another"
 
+    def modes(self, pipeline: str) -> str:
+        """What caching does where the engine can run a pipeline class in another way; or empty."""
+        return ""
+
     # --- small models, to prove adapters on ---
 
     def takes(self, pipeline: str) -> tuple[set[str], set[str]] | None:

@@ -13,6 +13,9 @@ of its scheduler, the timestep that the transformer is called with is the clock,
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +24,7 @@ from cachedit_yaml.compiler.plan import Plan, TransformerPlan
 from cachedit_yaml.runtime.branches import Forward
 from cachedit_yaml.runtime.callers import Caller, caller_of
 from cachedit_yaml.runtime.calls import Calls
+from cachedit_yaml.runtime.choice import Choice
 from cachedit_yaml.runtime.generation import Generation, share_steps
 from cachedit_yaml.runtime.history import History
 from cachedit_yaml.runtime.requests import current_request
@@ -28,6 +32,7 @@ from cachedit_yaml.runtime.run import Run
 from cachedit_yaml.runtime.runs import MIXED, Runs
 from cachedit_yaml.runtime.schedule import Schedule
 from cachedit_yaml.runtime.schedulers import Schedulers
+from cachedit_yaml.runtime.steps import Stepwise
 from cachedit_yaml.runtime.timesteps import Event, moment
 from cachedit_yaml.runtime.told import Told
 
@@ -40,12 +45,15 @@ class Clock:
 
     Attributes:
         ratio: boundary ratio of the generations to come; None for the pipeline's.
+        choice: what is wanted for the generations to come; None for what the plan says.
         history: the last generations, the newest last.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.ratio: float | None = None
+        self.choice: Choice | None = None
+        self._driven = threading.local()
         self.history = History()
         self._forwards = {None: 0, False: 1, True: 2}[plan.separate_cfg]
         self._leaves = [path.rpartition(".")[2] for path in plan.schedulers]
@@ -91,8 +99,8 @@ class Clock:
         for runs in self._schedulers:
             runs.free(request)
 
-    def end_request(self, request: str, why: str) -> None:
-        """A request is over, whatever was left of its generation."""
+    def end_request(self, request: str | None, why: str) -> None:
+        """A request is over, whatever was left of its generation; None: what this thread runs."""
         for runs in self._schedulers:
             runs.end(request, why)
 
@@ -113,8 +121,28 @@ class Clock:
         """
         self._told.tell(total)
 
+    def begin(self, total: int, timesteps: torch.Tensor | None, what: str) -> Stepwise:
+        """Begin a generation whose steps the caller counts; see :meth:`Handle.stepwise`."""
+        generation = Generation(total, self.share(timesteps, total), by_scheduler=False)
+        generation.choice, generation.what = self.choice, what
+        self.history.append(generation)
+        return Stepwise(self, generation)
+
+    @contextmanager
+    def driven_by(self, generation: Generation) -> Iterator[None]:
+        """This thread's forwards belong to a generation whose steps the caller counts."""
+        before = getattr(self._driven, "generation", None)
+        self._driven.generation = generation
+        try:
+            yield
+        finally:
+            self._driven.generation = before
+
     def generation(self, forward: Forward, caller: Caller) -> Generation:
         """The generation that a forward belongs to."""
+        driven: Generation | None = getattr(self._driven, "generation", None)
+        if driven is not None:
+            return driven
         scheduler = caller.scheduler
         first = scheduler is not None and not self._schedulers.knows(scheduler)
         runs = self._schedulers.runs_of(scheduler)
@@ -241,6 +269,7 @@ class Clock:
         runs.seen = getattr(runs.scheduler, "timesteps", None)
         shares = self.share(timesteps, total, schedule.pipeline)
         generation = Generation(total, shares, by_scheduler)
+        generation.choice = self.choice
         if timesteps is not None:
             # A number is read where that waits for nothing.
             first = timesteps[0]

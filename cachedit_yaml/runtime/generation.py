@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.compiler.plan import ListPlan, Plan
+    from cachedit_yaml.compiler.settings import Layers
+    from cachedit_yaml.runtime.choice import Choice
+
+#: Why nothing of a generation is cached whose request says so.
+OFF = "its request wants no cache"
 
 
 class Generation:
@@ -26,6 +31,7 @@ class Generation:
         first: the first of its timesteps, where they are known.
         after: it began with a forward after the last step of another, without its scheduler.
         cut_unknown: nobody has told where among the scheduler's timesteps its loop begins.
+        choice: what its request wants of the cache; None for what the plan says.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Generation:
         self.first: torch.Tensor | float | None = None
         self.after = False
         self.cut_unknown = False
+        self.choice: Choice | None = None
 
     @property
     def over(self) -> bool:
@@ -74,6 +81,8 @@ class Generation:
         """
         if self.failed is not None:
             return self.failed
+        if self.choice is not None and self.choice.off:
+            return OFF
         if self.blind:
             return (
                 "nothing tells its steps: name the argument that carries the timestep in the "
@@ -85,6 +94,11 @@ class Generation:
         if share is not None and step >= share:
             return "it is called in more steps than the adapter's step_split says"
         return None
+
+    def layers(self, path: str, plan: ListPlan) -> Layers:
+        """The settings of a block list of a transformer."""
+        found = None if self.choice is None else self.choice.layers.get((path, plan.path))
+        return plan.layers if found is None else found
 
     def forget(self) -> None:
         """Drop what is cached; what is left of it begins with a computed step."""

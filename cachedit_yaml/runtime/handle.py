@@ -12,13 +12,15 @@ from typing import Any, Protocol
 import torch
 
 from cachedit_yaml.compiler.plan import Plan
-from cachedit_yaml.errors import CacheRuntimeError, CompileError
+from cachedit_yaml.errors import CacheRuntimeError, CompileError, ConfigError
 from cachedit_yaml.runtime.changes import changes_of
+from cachedit_yaml.runtime.choice import Choice
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.requests import within
 from cachedit_yaml.runtime.stats import BranchStats, Stats, warnings_about
+from cachedit_yaml.runtime.steps import Stepwise
 
 _ABSENT = object()
 # A hook of somebody else's (offloading) may hide ours, so cached transformers are listed too. Their
@@ -132,6 +134,43 @@ class Handle:
     def boundary_ratio(self, ratio: float | None) -> None:
         self._clock.ratio = ratio
 
+    @property
+    def choice(self) -> Choice | None:
+        """What is wanted for the generations to come, in place of the plan's settings.
+
+        Only the hooked loop decides by generation.
+        """
+        return self._clock.choice
+
+    @choice.setter
+    def choice(self, choice: Choice | None) -> None:
+        if choice is not None and self.execution != "loop":
+            raise ConfigError(
+                f"execution {self.execution!r} caches every request in the same way; only 'loop' "
+                "lets a request choose its settings"
+            )
+        self._clock.choice = choice
+
+    def stepwise(
+        self, total: int, timesteps: torch.Tensor | None = None, *, name: str = ""
+    ) -> Stepwise:
+        """Begin a generation whose steps the caller counts: for engines that run step by step.
+
+        Several may be under way, each with steps of its own; ``with stepwise.step():`` goes around
+        the forwards of one. What else calls the transformers is no part of them.
+
+        Args:
+            total: the steps that it executes.
+            timesteps: theirs ``[total]``, where a boundary divides the steps.
+            name: whose it is, for `history`.
+
+        Raises:
+            CacheRuntimeError: the handle was disabled.
+        """
+        if not self.enabled:
+            raise CacheRuntimeError("caching is off: this handle was disabled")
+        return self._clock.begin(total, timesteps, name)
+
     @contextmanager
     def request(self, name: str) -> Iterator[None]:
         """Whatever runs here belongs to one request: for loops that nothing else tells apart.
@@ -148,6 +187,17 @@ class Handle:
             self._clock.end_request(name, "its request raised")
             raise
 
+    def finish(self, why: str = "its call ended") -> None:
+        """What this thread has begun is over, however far it came: every cached tensor goes.
+
+        For engines that know when a call has ended or raised; with pipelines of diffusers this
+        happens by itself.
+
+        Args:
+            why: what `stats` says of its end.
+        """
+        self._clock.end_request(None, why)
+
     def release(self, request: str | None = None) -> None:
         """Free what is cached, now. What goes on afterwards begins with a computed step.
 
@@ -161,7 +211,7 @@ class Handle:
     @property
     def history(self) -> tuple[Stats, ...]:
         """What the last generations did (chunks, stages, requests), the newest last."""
-        return tuple(self._stats_of(item) for item in self._clock.history.shown)
+        return tuple(self.stats_of(item) for item in self._clock.history.shown)
 
     def stats(self) -> Stats:
         """What the last generation did, by transformer, block list and guidance branch.
@@ -173,9 +223,10 @@ class Handle:
             nothing = "no generation has run since caching was enabled"
             changed = changes_of(self.plan) if self.enabled else []
             return Stats(self.plan.spec.name, self.execution, None, (), (nothing, *changed))
-        return self._stats_of(generation)
+        return self.stats_of(generation)
 
-    def _stats_of(self, generation: Generation) -> Stats:
+    def stats_of(self, generation: Generation) -> Stats:
+        """What one generation did."""
         name = self.plan.spec.name
         branches = self._execution.branch_stats(generation)
         warnings = [*warnings_about(branches), *self._execution.remarks(generation)]

@@ -118,7 +118,7 @@ class NativeTransformer:
             )
             state = generation.transformers.get(self.plan.path)
             early = state is None and clock.may_announce(generation)
-            if early and needs_steps(self.plan):
+            if early and needs_steps(self.plan, generation):
                 return self._plain(*args, **kwargs)
             if state is None:
                 state = generation.transformers[self.plan.path] = self._begin(generation)

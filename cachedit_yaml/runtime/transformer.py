@@ -180,7 +180,8 @@ class TransformerRunner:
                 reason = "too many forwards in one step"
             if reason is None and needs_gradients(self.plan.module, args, kwargs):
                 reason = "gradients are on"
-            if reason is None and self.clock.may_announce(generation) and needs_steps(self.plan):
+            early = reason is None and self.clock.may_announce(generation)
+            if early and needs_steps(self.plan, generation):
                 reason = UNTOLD
             if reason is not None:
                 state.skip(reason)
@@ -236,7 +237,7 @@ class TransformerRunner:
         if found is not None and found.num_steps != steps:
             found.expect(steps, build_mask(found.resolved.scm, steps, runner.plan.where))
         if found is None:
-            resolved = runner.plan.layers.resolve(generation.total)
+            resolved = generation.layers(self.plan.path, runner.plan).resolve(generation.total)
             mask = build_mask(resolved.scm, steps, runner.plan.where)
             found = BranchState(path, resolved, steps, mask)
             state.branches[key] = found
@@ -244,9 +245,10 @@ class TransformerRunner:
         return found, state.branches[path, primary, turn]
 
 
-def needs_steps(plan: TransformerPlan) -> bool:
+def needs_steps(plan: TransformerPlan, generation: Generation) -> bool:
     """Whether a list has a step computation mask, which is made for a number of steps."""
-    return any(item.layers.resolve(None).scm is not None for item in plan.lists)
+    found = (generation.layers(plan.path, item) for item in plan.lists)
+    return any(item.resolve(None).scm is not None for item in found)
 
 
 def is_recorded() -> bool:

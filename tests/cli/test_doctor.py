@@ -138,6 +138,9 @@ def test_vllm_omni(
     assert found["choice"]["adapter"] == "wan"
     assert f"vllm-omni serve {tmp_path} --omni --cache-backend cache_dit" in found["snippet"]
     assert '{"adapter": "wan"}' in found["snippet"]
+    assert found["choice"]["modes"] == "step execution: the engine has none for this pipeline"
+    found = as_json(capsys, "--pipeline", "BagelPipeline", "--engine", "vllm-omni")
+    assert "each request has a cache of its own" in found["choice"]["modes"]
     # For diffusers' own class nobody has tried it on the engine's.
     found = as_json(capsys, "--pipeline", "HunyuanVideoPipeline", "--engine", "vllm-omni")
     assert found["choice"]["adapter"] is None

@@ -29,6 +29,7 @@ SNIPPETS = {
 ENGINE_ONLY = {
     ("vLLM-Omni", "python"),
     ("vLLM-Omni", "sh"),
+    ("vLLM-Omni", "json"),
     ("SGLang diffusion", "sh"),
     ("SGLang diffusion", "json"),
     ("SGLang diffusion", "yaml"),

@@ -95,7 +95,7 @@ class Engine:
         from vllm_omni import Omni
 
         given = {"dtype": "float32", **ARGUMENTS.get(name, {}), **arguments}
-        return cls(name, lambda: Omni(model=str(model), enforce_eager=True, **given))
+        return cls(name, lambda: Omni(model=str(model), **{"enforce_eager": True, **given}))
 
     @property
     def pipeline(self) -> Any:

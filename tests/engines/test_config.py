@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -199,17 +201,21 @@ def test_a_model_without_an_adapter_starts_as_without_us(
             assert not hasattr(engine.pipeline._cache_dit_targets[0], "handle")
 
 
-def test_config_objects_that_were_not_made_from_a_mapping() -> None:
-    """What differs from the engine's defaults counts as given then."""
+def test_config_objects_remember_what_was_given() -> None:
+    """A default given on purpose, however the object was made, and in whatever copies it."""
     from vllm_omni.diffusion.data import DiffusionCacheConfig
 
     from cachedit_yaml.engines.vllm_omni.settings import given_fields, read
 
-    assert given_fields(DiffusionCacheConfig(max_warmup_steps=4, Fn_compute_blocks=2)) == {
-        "Fn_compute_blocks": 2
-    }
+    given = {"max_warmup_steps": 4, "Fn_compute_blocks": 2}
+    assert given_fields(DiffusionCacheConfig(**given)) == given
     made = DiffusionCacheConfig.from_dict(json.loads('{"max_warmup_steps": 4, "adapter": "a"}'))
     assert given_fields(made) == {"max_warmup_steps": 4, "adapter": "a"}
+    for same in (copy.deepcopy(made), pickle.loads(pickle.dumps(made)), dataclasses.replace(made)):
+        assert given_fields(same) == {"max_warmup_steps": 4, "adapter": "a"}
+    changed = dataclasses.replace(made, force_refresh_step_hint=3)
+    assert given_fields(changed) == {**given_fields(made), "force_refresh_step_hint": 3}
+    assert given_fields(dataclasses.replace(changed)) == given_fields(changed)
     request = read(DiffusionCacheConfig.from_dict({"rel_l1_thresh": 0.1, "nonsense": 1}))
     assert (request.others, request.unknown) == (("rel_l1_thresh",), ("nonsense",))
 
@@ -222,3 +228,83 @@ def test_every_field_of_the_engine_is_known() -> None:
     assert len(public) >= 20
     assert public <= set(SETTINGS.schema["properties"])
     assert set(SETTINGS.others) <= public
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pipelines whose weights the engine has begun to load."""
+    from vllm_omni.diffusion.model_loader.diffusers_loader import DiffusersPipelineLoader
+
+    found: list[str] = []
+    inner = DiffusersPipelineLoader.load_weights
+
+    def load_weights(self: Any, model: Any, **more: Any) -> None:
+        found.append(type(model).__name__)
+        inner(self, model, **more)
+
+    monkeypatch.setattr(DiffusersPipelineLoader, "load_weights", load_weights)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"Fn_compute_blocks": 99}, "write at most 4 together"),
+        ({"adapter": "wan"}, "does not fit FluxPipeline"),
+        ({"residual_dif_threshold": 0.2}, "did you mean 'residual_diff_threshold'"),
+        ('{"profile": "fast"', "cache_config is no JSON"),
+        ('["fast"]', "cache_config is no mapping"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_weights_are_loaded(
+    model: Path, loads: list[str], config: Any, message: str
+) -> None:
+    with pytest.raises(Exception, match=r"(?s).") as caught:
+        running("flux", model, cache_backend="cache_dit", cache_config=config).__enter__()
+    text = f"{caught.value} {caught.value.__cause__ or caught.value.__context__}"
+    assert message in text
+    assert loads == []
+
+
+def test_one_graph_of_the_whole_transformer(
+    model: Path,
+    loads: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No block of it can be skipped; the server starts as it would without this package."""
+    from vllm_omni.platforms import current_omni_platform
+
+    monkeypatch.setattr(type(current_omni_platform), "supports_torch_inductor", lambda _: True)
+    compiled = {
+        "enforce_eager": False,
+        "diffusion_compile_granularity": "full",
+        "cache_backend": "cache_dit",
+    }
+    logging.getLogger("vllm_omni").propagate = True
+    caplog.set_level(logging.ERROR, logger="vllm_omni")
+    with running("flux", model, **compiled) as engine:
+        assert loads == ["FluxPipeline"]
+        assert not hasattr(engine.pipeline._cache_dit_targets[0], "handle")
+        engine.generate()
+    assert "compiled as a whole" in caplog.text
+    assert "own cache code serves it instead" in caplog.text
+    loads.clear()
+    with pytest.raises(RuntimeError, match="diffusion_compile_granularity='full' makes one graph"):
+        running("flux", model, **compiled, cache_config={"adapter": "flux"}).__enter__()
+    assert loads == []
+
+
+def test_whatever_fails_of_ours_leaves_the_model_to_the_engine(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of this package's own, after everything was checked."""
+    from cachedit_yaml.runtime import handle
+
+    def fail(self: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(handle.Clock, "install", fail)
+    with running("flux", model, cache_backend="cache_dit") as engine:
+        assert not hasattr(engine.pipeline._cache_dit_targets[0], "handle")
+        engine.generate()

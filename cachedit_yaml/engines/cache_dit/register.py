@@ -134,8 +134,8 @@ class _Table:
             # A longer name that begins like one of ours.
             if own is None:
                 raise
-        except CompileError as error:
-            if own is None:
+        except Exception as error:
+            if own is None or isinstance(error, RefusedError):
                 raise
             say("left to cache-dit's own adapter: %s", error)
         return own(pipe, **kwargs)

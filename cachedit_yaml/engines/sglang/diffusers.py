@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from cachedit_yaml.errors import AdapterNotFoundError, CompileError
+from cachedit_yaml.engines.door import stays_with_the_engine
+from cachedit_yaml.errors import CacheditYamlError
 
 logger = logging.getLogger("sglang.multimodal_gen.cachedit_yaml")
 
@@ -32,11 +33,13 @@ def apply_cache_dit(inner: Callable[..., Any], owner: Any, pipe: Any, server_arg
     profile = os.environ.get("CACHEDIT_YAML_PROFILE") or None
     try:
         handle = cachedit_yaml.enable(pipe, os.fspath(source), profile=profile)
-    except (AdapterNotFoundError, CompileError) as error:
-        if config is None or config.adapter is not None:
+    except Exception as error:
+        if not stays_with_the_engine(error, named=config is None or config.adapter is not None):
             raise
-        # Nobody asked for us: cache-dit enables it in its own way, with the file's settings.
-        logger.warning("cache-dit's own code serves %s: %s", type(pipe).__name__, error)
+        # cache-dit enables it in its own way, with the file's settings.
+        if not isinstance(error, CacheditYamlError):
+            logger.exception("cachedit-yaml could not cache %s", type(pipe).__name__)
+        logger.error("cache-dit's own code serves %s: %s", type(pipe).__name__, error)
         return inner(owner, pipe, server_args)
     logger.info("%s is cached by cachedit-yaml:\n%s", type(pipe).__name__, handle.explain())
     owner._cache_dit_enabled = True

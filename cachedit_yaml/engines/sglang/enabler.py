@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cachedit_yaml.api import handle_of
+from cachedit_yaml.engines.door import compile_for, stays_with_the_engine
 from cachedit_yaml.engines.request import ENGINE
 from cachedit_yaml.engines.sglang.settings import (
     NAME,
     Asked,
+    RequestError,
     check_request,
     read,
     split_request,
@@ -25,6 +27,7 @@ from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError, Config
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.matching import Match
 from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.runtime.masks import preset_mask
 
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.parallel import Ranks
@@ -97,6 +100,35 @@ def disable_cache_on_transformer(inner: Inner, transformer: Any) -> Any:
     return transformer
 
 
+def get_scm_mask(inner: Inner, *args: Any, **kwargs: Any) -> Any:
+    """The mask of a preset for any number of steps; cache-dit asserts that it knows the number.
+
+    The engine asks for one before it asks who caches the transformer.
+    """
+    try:
+        return inner(*args, **kwargs)
+    except AssertionError:
+        given = inspect.signature(inner).bind(*args, **kwargs).arguments
+        if given.get("compute_bins") and given.get("cache_bins"):
+            raise
+        return preset_mask(given["preset"], given["num_inference_steps"])
+
+
+def call_stage(inner: Inner, stage: Any, *args: Any, **kwargs: Any) -> Any:
+    """Around a denoising stage: what is left of a generation ends with it, raised or not."""
+    why = "its call raised"
+    try:
+        output = inner(stage, *args, **kwargs)
+        why = "its call ended"
+        return output
+    finally:
+        for name in ("transformer", "transformer_2"):
+            module = getattr(stage, name, None)
+            handle = None if module is None else handle_of(module)
+            if handle is not None:
+                handle.finish(why)
+
+
 def resolve_cache_dit_request_overrides(inner: Inner, raw: Any) -> Any:
     """Let ``cache_dit_params`` name an adapter, a profile and every setting of the language.
 
@@ -131,7 +163,7 @@ def _serve(inner: Inner, pairs: list[tuple[Any, Any]], given: Mapping[str, Any])
                 _enable(pairs, asked, spec, given, _ranks(inner, given))
                 return True
     except Exception as error:
-        if named or asked[0].adapter is not None or isinstance(error, ConfigError):
+        if not stays_with_the_engine(error, named=named or asked[0].adapter is not None):
             raise
         # Nobody asked for us: the model runs as it would without this package.
         if not isinstance(error, CacheditYamlError):
@@ -217,7 +249,6 @@ def _enable(
 ) -> None:
     """Cache all of the transformers, or none."""
     from cachedit_yaml.api import start
-    from cachedit_yaml.compiler.compile import compile_adapter
 
     names = list(spec.transformers)
     plans = []
@@ -227,13 +258,17 @@ def _enable(
         if len(pairs) > 1:
             name = names[min(index, len(names) - 1)]
             own = dataclasses.replace(own, transformers={name: spec.transformers[name]})
-        plan = compile_adapter(
-            own,
-            None,
-            transformer=module,
-            profile=wish.profile,
-            cache_config=wish.settings,
-        )
+        try:
+            plan = compile_for(
+                own,
+                None,
+                transformer=module,
+                profile=wish.profile,
+                settings=wish.settings,
+                where="cache_dit_params",
+            )
+        except ConfigError as error:
+            raise RequestError(str(error)) from error
         separate = plan.separate_cfg
         if separate is None:
             separate = bool(given.get("has_separate_cfg"))

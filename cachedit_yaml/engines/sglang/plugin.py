@@ -9,12 +9,10 @@ registry of hooks does; that registry would import what it hooks in every proces
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
-from cachedit_yaml.engines.late import when_imported, wrap
+from cachedit_yaml.engines.late import around, when_imported, wrap
 
 #: Below the engine's own logger, so that the engine's handlers and levels apply.
 logger = logging.getLogger("sglang.multimodal_gen.cachedit_yaml")
@@ -51,6 +49,7 @@ def _hook_functions(module: ModuleType) -> None:
         enabler.refresh_context_on_transformer,
         enabler.refresh_context_on_dual_transformer,
         enabler.disable_cache_on_transformer,
+        enabler.get_scm_mask,
         enabler.resolve_cache_dit_request_overrides,
     ):
         around(module, hook.__name__, hook)
@@ -58,8 +57,10 @@ def _hook_functions(module: ModuleType) -> None:
 
 
 def _hook_stage(module: ModuleType) -> None:
+    from cachedit_yaml.engines.sglang.enabler import call_stage
     from cachedit_yaml.engines.sglang.settings import remember_what_is_given
 
+    wrap(module.DenoisingStage, "__call__", call_stage)
     wrap(module.DenoisingStage, "_build_cache_dit_config", remember_what_is_given)
 
 
@@ -67,24 +68,3 @@ def _hook_diffusers(module: ModuleType) -> None:
     from cachedit_yaml.engines.sglang.diffusers import apply_cache_dit
 
     wrap(module.DiffusersPipeline, "_apply_cache_dit", apply_cache_dit)
-
-
-def around(module: ModuleType, name: str, hook: Callable[..., Any]) -> None:
-    """Put a function around one of the engine's, wherever the engine holds it.
-
-    Args:
-        module: where it is defined.
-        name: its name.
-        hook: gets the engine's own function first, then the arguments.
-    """
-    inner = getattr(module, name)
-    wrapper = wrap(module, name, hook)
-    package = module.__name__.partition(".")[0]
-    for held_by in [item for key, item in list(sys.modules.items()) if _is_in(key, package)]:
-        for key, value in list(vars(held_by).items()):
-            if value is inner:
-                setattr(held_by, key, wrapper)
-
-
-def _is_in(name: str, package: str) -> bool:
-    return name == package or name.startswith(f"{package}.")

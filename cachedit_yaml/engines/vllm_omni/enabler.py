@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final
 
+from cachedit_yaml.engines.door import compile_for, stays_with_the_engine
 from cachedit_yaml.engines.late import wrap
 from cachedit_yaml.engines.request import ENGINE
 from cachedit_yaml.engines.vllm_omni.settings import Request, read
-from cachedit_yaml.errors import AdapterNotFoundError, CompileError
+from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.registry import Entry, Registry
 
@@ -22,10 +23,6 @@ logger = logging.getLogger("vllm_omni.cachedit_yaml")
 
 NAME: Final = "vllm_omni"
 _table_lock = threading.RLock()
-
-
-class DoesNotFitError(CompileError):
-    """The adapter does not fit the pipeline. Nothing was touched."""
 
 
 def install(package: ModuleType) -> list[str]:
@@ -55,19 +52,22 @@ def install(package: ModuleType) -> list[str]:
     table.update(dict.fromkeys(names, enabler))
 
     def enable_backend(inner: Callable[..., None], self: Any, pipeline: Any) -> None:
-        served = serves(pipeline, self.config)
         name = type(pipeline).__name__
         without_us = own[name] if name in own else table.get(name)
+        request, served = read(self.config), True
         try:
+            served = serves(pipeline, request)
             with _entry(table, name, enabler if served else without_us):
                 inner(self, pipeline)
-        except DoesNotFitError as error:
-            if read(self.config).adapter is not None:
+            return
+        except Exception as error:
+            if not served or not stays_with_the_engine(error, named=request.named):
                 raise
-            # Nobody asked for us: the model starts as it would without this package.
+            if not isinstance(error, CacheditYamlError):
+                logger.exception("cachedit-yaml could not cache %s", name)
             logger.error("%s\nThe engine's own cache code serves it instead.", error)
-            with _entry(table, name, without_us):
-                inner(self, pipeline)
+        with _entry(table, name, without_us):
+            inner(self, pipeline)
 
     wrap(package.CacheDiTBackend, "enable", enable_backend)
     return names
@@ -97,9 +97,8 @@ def _entry(table: dict[str, Any], name: str, enabler: Any) -> Iterator[None]:
                 table[name] = before
 
 
-def serves(pipeline: Any, config: Any) -> bool:
+def serves(pipeline: Any, request: Request) -> bool:
     """Whether a pipeline is ours: it has an adapter, and is not left to the engine."""
-    request = read(config)
     if request.adapter == ENGINE:
         return False
     if request.adapter is not None:
@@ -132,6 +131,13 @@ def adapter_for(pipeline: Any, request: Request) -> AdapterSpec:
     return match.spec
 
 
+def adopts(pipeline: Any) -> bool:
+    """Whether a pipeline switches the engine's cache for each request itself."""
+    from vllm_omni.diffusion.models.interface import SupportsRequestScopedCacheDiT
+
+    return isinstance(pipeline, SupportsRequestScopedCacheDiT)
+
+
 def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     """Cache a pipeline as its adapter and the engine's config say.
 
@@ -144,10 +150,11 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
     from cachedit_yaml.api import start
-    from cachedit_yaml.compiler.compile import compile_adapter
     from cachedit_yaml.engines.vllm_omni.ranks import ranks_of_one_forward
     from cachedit_yaml.engines.vllm_omni.report import Report
+    from cachedit_yaml.engines.vllm_omni.stepwise import patches_for
     from cachedit_yaml.engines.vllm_omni.target import targets_of
+    from cachedit_yaml.engines.vllm_omni.wishes import Wishes
 
     request = read(config)
     settings = request.settings()
@@ -155,28 +162,30 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
         logger.warning(
             "cache_config: %s: for another cache backend, no use here", ", ".join(request.others)
         )
-    spec = adapter_for(pipeline, request)
-    try:
-        plan = compile_adapter(
-            spec,
-            pipeline,
-            profile=request.profile,
-            cache_config=settings,
-        )
-    except CompileError as error:
-        message, *_ = str(error).splitlines()
-        raise DoesNotFitError(message, error.problems) from error
+    plan = compile_for(
+        adapter_for(pipeline, request),
+        pipeline,
+        profile=request.profile,
+        settings=settings,
+        where="cache_config",
+    )
     plan = dataclasses.replace(plan, together=ranks_of_one_forward())
+    text = plan.describe()
     handle = start(plan, request.execution)
-    logger.info("%s is cached by cachedit-yaml:\n%s", type(pipeline).__name__, handle.explain())
-    report = Report(handle)
-    report.install()
+    wishes = Wishes(plan, request, own_quality=adopts(pipeline))
+    patches = [Report(handle, wishes), *patches_for(pipeline, handle, wishes)]
+    for patch in patches:
+        patch.install()
+    logger.info("%s is cached by cachedit-yaml:\n%s", type(pipeline).__name__, text)
+    if len(patches) > 1:
+        logger.info("with step execution, each request has a cache of its own")
 
     def refresh(pipeline: Any, num_inference_steps: int | None, verbose: bool = True) -> None:
         handle.refresh(num_inference_steps or None)
 
     def disable() -> None:
         handle.disable()
-        report.remove()
+        for patch in patches:
+            patch.remove()
 
     return result(refresh=refresh, targets=targets_of(handle, disable))

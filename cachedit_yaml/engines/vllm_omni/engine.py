@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.engines.protocol import Engine, Plugin
 
 if TYPE_CHECKING:
     from cachedit_yaml.registry.matching import Match
+
+
+_EACH: Final = "each request has a cache of its own, in one forward a request"
+#: What a cache does under step execution, by the pipeline classes that have it.
+STEP_EXECUTION: Final[Mapping[str, str]] = {
+    "QwenImagePipeline": _EACH,
+    "QwenImageDMD2Pipeline": f"{_EACH}; without step execution it does not run at all",
+    "BagelPipeline": _EACH,
+    "HunyuanImage3Pipeline": (
+        f"{_EACH}; with a cache or without, its layers take the position embedding of the prompt "
+        "that came last, so prompts of different lengths have to run one at a time "
+        "(max_num_seqs: 1)"
+    ),
+    "HeliosPipeline": "each chunk, and each resolution of a pyramid, is a generation of its own",
+    "MiniMaxH3Pipeline": f"{_EACH}; not tried, because its checkpoint brings Python of its own",
+    "LingBotWorldCausalDMDPipeline": "none: the engine switches every cache back end off for it",
+    "OmniVoicePipeline": "none: its adapter refuses",
+}
 
 
 class VllmOmni(Engine):
@@ -45,6 +64,11 @@ class VllmOmni(Engine):
             f"no adapter for vLLM-Omni's {pipeline}; the engine's own code serves it, "
             f"unless cache_config names one: adapter: {match.entry.label}"
         )
+
+    def modes(self, pipeline: str) -> str:
+        """Step execution, which the engine has for some of its pipelines."""
+        none = "the engine has none for this pipeline"
+        return f"step execution: {STEP_EXECUTION.get(pipeline, none)}"
 
 
 ENGINE: Final = VllmOmni()

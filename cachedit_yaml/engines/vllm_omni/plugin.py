@@ -6,19 +6,22 @@ engine imports its Cache-DiT package first, and everything else happens then.
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
-from cachedit_yaml.engines.late import GIVEN, when_imported
+from cachedit_yaml.engines.late import around, when_imported, wrap
+from cachedit_yaml.engines.vllm_omni.given import refuse_broken_text, remember_what_is_given
 
 #: Below the engine's own logger, so that the engine's handlers and levels apply.
 logger = logging.getLogger("vllm_omni.cachedit_yaml")
 
 BACKEND: Final = "vllm_omni.diffusion.cache.cachedit"
 CONFIG: Final = "vllm_omni.diffusion.data"
+ENGINE: Final = "vllm_omni.engine.omni_engine_base"
+RUNNER: Final = "vllm_omni.diffusion.worker.diffusion_model_runner"
+SCHEDULER: Final = "vllm_omni.diffusion.sched.request_scheduler"
+LOADER: Final = "vllm_omni.diffusion.model_loader.diffusers_loader"
 
 _watching = _registered = False
 
@@ -31,10 +34,13 @@ def register() -> None:
     _registered = True
     watch()
     when_imported(BACKEND, _fill_table)
+    when_imported(LOADER, _look_at_new_models)
+    when_imported(RUNNER, _serve_step_execution)
+    when_imported(SCHEDULER, _batch_by_wishes)
 
 
 def watch() -> None:
-    """Watch the engine's config objects being made, which the engine does before it loads plugins.
+    """Watch what is given to the engine, which reads it before it loads plugins.
 
     The engine calls this, as a plugin of ``vllm_omni.platform_plugins``, when it looks for the
     platform that it runs on. None says: not this one.
@@ -42,25 +48,8 @@ def watch() -> None:
     global _watching
     if not _watching:
         _watching = True
-        when_imported(CONFIG, _remember_what_is_given)
-
-
-def _remember_what_is_given(module: ModuleType) -> None:
-    """Let config objects remember which fields were given.
-
-    The engine fills in defaults of its own, and afterwards a default cannot be told from the same
-    value given on purpose, which wins over an adapter.
-    """
-    cls = module.DiffusionCacheConfig
-    inner = cls.from_dict.__func__
-
-    @functools.wraps(inner)
-    def from_dict(cls: type[Any], data: Mapping[str, Any]) -> Any:
-        config = inner(cls, data)
-        config.__dict__[GIVEN] = frozenset(data)
-        return config
-
-    cls.from_dict = classmethod(from_dict)
+        when_imported(CONFIG, remember_what_is_given)
+        when_imported(ENGINE, refuse_broken_text)
 
 
 def _fill_table(module: ModuleType) -> None:
@@ -68,3 +57,21 @@ def _fill_table(module: ModuleType) -> None:
 
     names = install(module)
     logger.info("cachedit-yaml serves %d pipeline classes: %s", len(names), ", ".join(names))
+
+
+def _look_at_new_models(module: ModuleType) -> None:
+    from cachedit_yaml.engines.vllm_omni.early import check_new_model
+
+    wrap(module.DiffusersPipelineLoader, "_init_from_load_format", check_new_model)
+
+
+def _serve_step_execution(module: ModuleType) -> None:
+    from cachedit_yaml.engines.vllm_omni.stepwise import run_step
+
+    wrap(module.DiffusionModelRunner, "_execute_stepwise", run_step)
+
+
+def _batch_by_wishes(module: ModuleType) -> None:
+    from cachedit_yaml.engines.vllm_omni.wishes import batch_by_wishes
+
+    around(module, "build_request_batch_sampling_params_key", batch_by_wishes)

@@ -1,10 +1,11 @@
-"""Say after each request what the cache did."""
+"""What is done around each request: its wishes before, and after it the end and the statistics."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+from cachedit_yaml.engines.vllm_omni.wishes import Wishes
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.patching import Patch
 
@@ -20,16 +21,31 @@ class Report(Patch):
     Each warning is given once.
     """
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, wishes: Wishes) -> None:
         super().__init__(handle.plan.pipeline, "forward")
         self._handle = handle
+        self._wishes = wishes
         self._said: set[str] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from vllm_omni.diffusion.data import DiffusionOutput
+        from vllm_omni.errors import OmniClientError
+
+        try:
+            self._handle.choice = self._wishes.choice(sampling_of(args))
+        except OmniClientError as error:
+            # The client's fault: the engine goes on, and says so to this client alone.
+            return [DiffusionOutput.from_exception(error) for _ in requests_of(args)]
         if getattr(self.owner, "boundary_ratio", None) is None:
             # The engine's own config wins over the request.
             self._handle.boundary_ratio = asked_ratio(args)
-        output = self.inner(*args, **kwargs)
+        try:
+            output = self.inner(*args, **kwargs)
+        except BaseException:
+            # Aborted, or failed between two forwards: nobody goes on with it.
+            self._handle.finish("its call raised")
+            raise
+        self._handle.finish()
         if not self._handle.enabled:
             self.remove()
         elif self.active and not is_warm_up(args):
@@ -41,15 +57,24 @@ class Report(Patch):
         return output
 
 
+def requests_of(args: tuple[Any, ...]) -> list[Any]:
+    """The requests that a pipeline's forward is called with."""
+    return list(getattr(args[0], "requests", None) or ()) if args else []
+
+
+def sampling_of(args: tuple[Any, ...]) -> Any:
+    """The sampling parameters of the first of them, whose wishes all others have; None without."""
+    return next((getattr(item, "sampling_params", None) for item in requests_of(args)), None)
+
+
 def asked_ratio(args: tuple[Any, ...]) -> float | None:
     """The boundary ratio that a request asks for; None where it asks for none."""
-    requests = getattr(args[0], "requests", None) if args else None
-    sampling = getattr(requests[0], "sampling_params", None) if requests else None
-    ratio = getattr(sampling, "boundary_ratio", None)
+    ratio = getattr(sampling_of(args), "boundary_ratio", None)
     return float(ratio) if isinstance(ratio, (int, float)) else None
 
 
 def is_warm_up(args: tuple[Any, ...]) -> bool:
     """Whether a request is the one with which the engine warms up."""
-    requests = getattr(args[0], "requests", ()) if args else ()
-    return any(str(getattr(item, "request_id", "")).startswith(WARM_UP) for item in requests or ())
+    return any(
+        str(getattr(item, "request_id", "")).startswith(WARM_UP) for item in requests_of(args)
+    )

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from cachedit_yaml.engines.late import GIVEN
 from cachedit_yaml.engines.request import (
+    ENGINE,
     OWN,
     SETTINGS,
     calibrator,
     unknown_keys,
     wrong_own,
 )
+from cachedit_yaml.engines.vllm_omni.given import differing
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import CacheSettings
 from cachedit_yaml.rules.load import parse_settings
@@ -49,6 +51,11 @@ class Request:
     given: Mapping[str, Any]
     others: tuple[str, ...]
     unknown: tuple[str, ...]
+
+    @property
+    def named(self) -> bool:
+        """Whether somebody asked for this package: for an adapter, or for how it is run."""
+        return self.adapter not in (None, ENGINE) or self.given.get("execution") is not None
 
     def settings(self) -> CacheSettings:
         """The settings that win over profile and adapter.
@@ -100,25 +107,13 @@ def read(config: Any) -> Request:
 def given_fields(config: Any) -> dict[str, Any]:
     """What was given, without the engine's own defaults.
 
-    A config that was not made from a mapping does not tell: there, what differs from the engine's
-    defaults counts as given.
+    A config that was made before anybody looked does not tell: there, what differs from the
+    engine's defaults counts as given.
     """
     if isinstance(config, Mapping):
         return dict(config)
     extra = dict(getattr(config, "_extra_params", None) or {})
-    recorded = vars(config).get(GIVEN)
-    given: dict[str, Any] = {}
-    for item in dataclasses.fields(config):
-        if item.name.startswith("_"):
-            continue
-        value = getattr(config, item.name)
-        if recorded is None:
-            default = item.default
-            if item.default_factory is not dataclasses.MISSING:
-                default = item.default_factory()
-            if value == default:
-                continue
-        elif item.name not in recorded:
-            continue
-        given[item.name] = value
-    return {**given, **extra}
+    recorded = extra.pop(GIVEN, None)
+    if recorded is None:
+        return {**differing(config), **extra}
+    return {**{name: getattr(config, name) for name in sorted(recorded)}, **extra}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ import cachedit_yaml
 from cachedit_yaml.engines.cache_dit.configs import read_config
 from cachedit_yaml.errors import AdapterNotFoundError, CompileError, ConfigError
 from cachedit_yaml.language.defaults import defaults_for
+from cachedit_yaml.runtime.masks import preset_mask
 from tests.engines.sglang.models import MODELS, STEPS
 from tests.engines.sglang.stage import begin, end, stage
 
@@ -102,6 +105,57 @@ def test_a_transformer_that_only_yaml_knows(model: Any) -> None:
     end(owner)
     assert cachedit_yaml.handle_of(model) is None
     assert torch.equal(generate(model), plain)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 7, 8])
+def test_a_preset_for_any_number_of_steps(model: Any, steps: int) -> None:
+    """cache-dit asserts that it knows the number, and SGLang asks it first."""
+    plain, owner = generate(model, steps), stage(model)
+    for _ in range(2):  # the second request refreshes
+        params = {"scm_preset": "fast", "scm_policy": "static", "max_warmup_steps": 0}
+        begin(owner, steps, params)
+        result = generate(model, steps)
+        mask = preset_mask("fast", steps)
+        assert cached(model) == tuple(index for index, flag in enumerate(mask) if not flag)
+        assert torch.equal(result, plain) == all(mask)
+    krea = MODELS["krea-2"].build()
+    theirs = stage(krea)
+    begin(theirs, steps, {"scm_preset": "fast", "adapter": "engine"})  # SGLang's own code too
+    assert cachedit_yaml.handle_of(krea) is None
+    end(theirs)
+
+
+def test_a_request_that_fails_between_two_forwards_keeps_no_buffer(model: Any) -> None:
+    owner = stage(model, enable_layerwise_nvtx_marker=False, comfyui_mode=False)
+
+    def held() -> int:
+        gc.collect()
+        tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
+        return sum(x.shape == (1, 4, 8) for x in tensors)
+
+    begin(owner, STEPS)
+    before = held()
+    wanted = generate(model).tolist()
+    handle = cachedit_yaml.handle_of(model)
+    assert handle is not None
+    begin(owner, STEPS)
+
+    def forward(batch: Any, server_args: Any) -> Any:
+        generate(model, 3)
+        assert held() > before
+        raise RuntimeError("over")
+
+    # A loop of its own, whose batch holds nothing that could be verified.
+    base = type(owner).__mro__[1]
+    check = {"verify_input": base.verify_input, "verify_output": base.verify_output}
+    owner.__class__ = type("Own", (type(owner),), {**check, "forward": lambda _, *x: forward(*x)})
+    batch = SimpleNamespace(is_warmup=False, metrics=None, perf_dump_path=None)
+    with pytest.raises(RuntimeError, match="over"):
+        owner(batch, owner.server_args)
+    assert held() == before
+    assert handle.stats().ended == "its call raised"
+    begin(owner, STEPS)
+    assert generate(model).tolist() == wanted
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])

@@ -1,0 +1,96 @@
+"""vLLM-Omni's own HTTP server, in a process of its own."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests import processes
+
+
+class Server:
+    """A running server.
+
+    Attributes:
+        process: its process.
+        log: the file with what it says.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
+        self.process = process
+        self.log = log
+        self._url = f"http://127.0.0.1:{port}/v1/images/generations"
+
+    def said(self) -> str:
+        """What it has said."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def answer(self, **changes: Any) -> tuple[int, dict[str, Any]]:
+        """Ask for a picture as soon as the server takes requests: status and answer."""
+        body = {
+            "prompt": "a red cat", "size": "64x64", "num_inference_steps": 8, "seed": 0,
+            "response_format": "b64_json", **changes,
+        }  # fmt: skip
+        request = urllib.request.Request(
+            self._url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+
+        def ask() -> tuple[int, dict[str, Any]] | None:
+            assert self.process.poll() is None, self.said()[-3000:]
+            try:
+                with urllib.request.urlopen(request) as response:
+                    return response.status, json.load(response)
+            except urllib.error.HTTPError as error:
+                return error.code, json.loads(error.read())
+            except OSError:  # it does not listen yet
+                return None
+
+        return processes.until(ask, lambda: self.said()[-3000:])
+
+    def picture(self, **changes: Any) -> np.ndarray:
+        """A picture, as numbers."""
+        status, answer = self.answer(**changes)
+        assert status == 200, (answer, self.said()[-3000:])
+        data = base64.b64decode(answer["data"][0]["b64_json"])
+        return np.asarray(Image.open(io.BytesIO(data)))
+
+    def memory(self) -> int:
+        """Bytes that it and its workers hold."""
+        import psutil
+
+        one = psutil.Process(self.process.pid)
+        return sum(item.memory_info().rss for item in [one, *one.children(recursive=True)])
+
+
+@contextmanager
+def serving(model: Path, log: Path, *arguments: str, config: dict[str, Any]) -> Iterator[Server]:
+    """A server with a small model on a CPU, stopped in the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        str(Path(sys.executable).with_name("vllm-omni")), "serve", str(model), "--omni",
+        "--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32",
+        "--cache-backend", "cache_dit", "--cache-config", json.dumps(config), *arguments,
+    ]  # fmt: skip
+    environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO"}
+    with log.open("w") as output:
+        process = processes.start(command, stdout=output, stderr=output, env=environment)
+    try:
+        yield Server(process, port, log)
+    finally:
+        processes.end(process)

@@ -1,0 +1,82 @@
+"""Many requests at once over HTTP, step by step: every picture as if it were alone."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.doors.test_engines_page import SNIPPETS
+from tests.engines import checkpoints
+from tests.engines.server import Server, serving
+
+pytestmark = pytest.mark.engines
+
+TOGETHER = 8
+REQUESTS = 200
+HITS = {"residual_diff_threshold": 0.9, "max_warmup_steps": 2}
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"seed": 1, "prompt": "a blue dog"},
+    {"num_inference_steps": 12, "prompt": "a lighthouse in a storm"},
+    {"num_inference_steps": 5, "seed": 2},
+    {"true_cfg_scale": 4.0, "negative_prompt": "a blue dog"},
+    {"size": "96x64"},
+    {"extra_params": {"cachedit": {"scm": {"preset": "fast", "policy": "static"}}}},
+    {"extra_params": {"cachedit": {"residual_diff_threshold": 0.0}}},
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.build("qwen_image", tmp_path_factory.mktemp("checkpoints"))
+
+
+def test_two_hundred_requests_eight_at_a_time(model: Path, tmp_path: Path) -> None:
+    steps = ("--step-execution", "--max-num-seqs", str(TOGETHER))
+    with serving(model, tmp_path / "log", *steps, config=HITS) as server:
+        alone = [server.picture(**kind) for kind in KINDS]
+        assert len({picture.tobytes() for picture in alone}) == len(KINDS)
+        asked = [KINDS[index % len(KINDS)] for index in range(REQUESTS)]
+        with ThreadPoolExecutor(TOGETHER) as pool:
+            first = list(pool.map(lambda kind: server.picture(**kind), asked[: REQUESTS // 2]))
+            before = server.memory()
+            second = list(pool.map(lambda kind: server.picture(**kind), asked[REQUESTS // 2 :]))
+        for index, picture in enumerate([*first, *second]):
+            assert (picture == alone[index % len(KINDS)]).all(), KINDS[index % len(KINDS)]
+        # One request's buffers in this model are less than 0.1 MB; Python's own heap moves more.
+        assert server.memory() - before < 64 * 2**20
+        said = server.said()
+        assert "with step execution, each request has a cache of its own" in said
+        assert said.count("cache of request") >= REQUESTS
+        refused(server)
+
+
+def refused(server: Server) -> None:
+    """A wrong key fails its request alone, with the nearest right name."""
+    wish = {"cachedit": {"residual_diff_treshold": 0.1}}
+    with ThreadPoolExecutor(4) as pool:
+        good = [pool.submit(server.picture) for _ in range(3)]
+        status, answer = pool.submit(server.answer, extra_params=wish).result()
+        assert status == 400
+        assert "did you mean 'residual_diff_threshold'" in json.dumps(answer)
+        assert len({item.result().tobytes() for item in good}) == 1
+
+
+def test_whole_requests_over_http(model: Path, tmp_path: Path) -> None:
+    """Without step execution; what the page says of a request."""
+    wish = json.loads(SNIPPETS["vLLM-Omni", "json"])["extra_args"]
+    with serving(model, tmp_path / "log", "--max-num-seqs", "4", config=HITS) as server:
+        kinds = [{}, {"extra_params": wish}]
+        alone = [server.picture(**kind) for kind in kinds]
+        assert (alone[0] != alone[1]).any()
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(lambda kind: server.picture(**kind), kinds * 4))
+        for index, picture in enumerate(found):
+            near = np.abs(picture.astype(int) - alone[index % len(kinds)]).max()
+            assert near <= 1, kinds[index % len(kinds)]  # a batch rounds otherwise than one alone
+        refused(server)

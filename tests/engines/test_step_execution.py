@@ -1,0 +1,195 @@
+"""A cache under step execution: requests at different steps, each as if it were alone."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engines import checkpoints
+from tests.engines.engine import Engine, running
+from tests.engines.steps import Ask, run, same
+
+pytestmark = pytest.mark.engines
+
+HITS = {"residual_diff_threshold": 0.9, "max_warmup_steps": 2}
+NEGATIVE = {"prompt": "a red cat", "negative_prompt": "a blue dog"}
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    model = checkpoints.build("qwen_image", tmp_path_factory.mktemp("checkpoints"))
+    arguments: dict[str, Any] = {
+        "step_execution": True, "max_num_seqs": 4,
+        "cache_backend": "cache_dit", "cache_config": HITS,
+    }  # fmt: skip
+    with running("qwen_image", model, **arguments) as engine:
+        yield engine
+
+
+ASKS = {
+    "one": Ask("a red cat"),
+    "two": Ask("a blue dog", sampling={"seed": 1}),
+    "longer": Ask("a lighthouse in a storm", 2, sampling={"num_inference_steps": 12}),
+    "guided": Ask(NEGATIVE, 3, sampling={"true_cfg_scale": 4.0}),
+    "larger": Ask("a red cat", 4, sampling={"height": 96}),
+    "late": Ask("a green bird", 9, sampling={"num_inference_steps": 7, "seed": 2}),
+}
+
+
+def test_the_engine_starts_and_generates(engine: Engine) -> None:
+    first = engine.generate()
+    stats = engine.handle.stats()
+    assert stats.hit_ratio > 0
+    assert stats.num_steps == 8
+    assert (engine.generate() == first).all()
+
+
+@contextmanager
+def uncached(engine: Engine) -> Iterator[None]:
+    """The same engine without a cache."""
+    config = engine.runner.od_config
+    engine.backend.disable(engine.pipeline)
+    config.cache_backend = None
+    try:
+        yield
+    finally:
+        config.cache_backend = "cache_dit"
+        engine.backend.enable(engine.pipeline)
+
+
+def test_with_no_hit_every_request_equals_the_uncached_one(engine: Engine) -> None:
+    with uncached(engine):
+        plain = run(engine.runner, ASKS, together=1)
+    wish = {"extra_args": {"cachedit": {"residual_diff_threshold": 0.0}}}
+    asks = {name: ask._replace(sampling={**ask.sampling, **wish}) for name, ask in ASKS.items()}
+    for together in (4, 1):
+        for name, result in run(engine.runner, asks, together=together).items():
+            assert same(result.output, plain[name].output), name
+            assert result.stats[-1].hit_ratio == 0
+
+
+def test_every_request_is_as_if_it_were_alone(engine: Engine) -> None:
+    alone = {name: run(engine.runner, {name: ask})[name] for name, ask in ASKS.items()}
+    with uncached(engine):
+        plain = run(engine.runner, ASKS)
+    for name, result in plain.items():
+        assert not same(result.output, alone[name].output), name
+    for together in (4, 1):
+        found = run(engine.runner, ASKS, together=together)
+        assert any(max(item.waves) > 1 for item in found.values()) == (together > 1)
+        for name, result in found.items():
+            assert same(result.output, alone[name].output), name
+            (stats,), (lonely,) = result.stats[-1:], alone[name].stats[-1:]
+            assert stats.hit_ratio > 0, name
+            assert stats.ended == "finished"
+            assert [row.cached_steps for row in stats.branches] == [
+                row.cached_steps for row in lonely.branches
+            ]
+            assert len(stats.branches) == (2 if name == "guided" else 1)
+
+
+def test_requests_choose_their_profiles_and_settings(engine: Engine) -> None:
+    wishes: dict[str, dict[str, Any]] = {
+        "server": {},
+        "settings": {"extra_args": {"cachedit": {"max_cached_steps": 1}}},
+        "profile": {"extra_args": {"cachedit": {"profile": "fast", "max_warmup_steps": 1}}},
+        "mask": {"extra_args": {"cachedit": {"scm": {"preset": "fast", "policy": "static"}}}},
+        "high": {"quality": "high"},
+        "lossless": {"quality": "lossless"},
+    }
+    asks = {name: Ask("a red cat", sampling=sampling) for name, sampling in wishes.items()}
+    alone = {name: run(engine.runner, {name: ask})[name] for name, ask in asks.items()}
+    found = run(engine.runner, asks)
+    cached = {}
+    for name, result in found.items():
+        assert same(result.output, alone[name].output), name
+        cached[name] = [row.cached_steps for row in result.stats[-1].branches]
+    assert min(cached["server"][0]) == 2
+    assert cached["settings"][0] == cached["server"][0][:1] != cached["server"][0]
+    assert cached["lossless"] == []
+    assert cached["mask"] == [(3, 5, 6)]
+    assert len({str(item.output) for item in found.values()}) >= 4
+    with uncached(engine):
+        (plain,) = run(engine.runner, {"plain": Ask("a red cat")}).values()
+    assert same(found["lossless"].output, plain.output)
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"residual_diff_treshold": 0.1}, "did you mean 'residual_diff_threshold'"),
+        ({"profile": "fasst"}, "has no profile 'fasst'"),
+        ({"Fn_compute_blocks": 99}, "write at most"),
+        ({"adapter": "flux"}, "has no key 'adapter'"),
+        ("fast", "is no mapping"),
+    ],
+)
+def test_a_wrong_wish_fails_its_request_alone(engine: Engine, wish: Any, message: str) -> None:
+    asks = {
+        "good": Ask("a red cat"),
+        "bad": Ask("a red cat", 1, sampling={"extra_args": {"cachedit": wish}}),
+    }
+    found = run(engine.runner, asks)
+    (alone,) = run(engine.runner, {"alone": asks["good"]}).values()
+    assert message in str(found["bad"].error)
+    assert found["bad"].output is None
+    assert same(found["good"].output, alone.output)
+
+
+def held(engine: Engine) -> list[torch.Size]:
+    """The shapes of what the blocks hand on, wherever it is held."""
+    gc.collect()
+    width = engine.pipeline.transformer.inner_dim
+    tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
+    return sorted(x.shape for x in tensors if x.ndim == 3 and x.shape[-1] == width)
+
+
+def test_an_aborted_one_and_a_failing_one_leave_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks = {
+        "good": Ask("a red cat"),
+        "aborted": Ask("a blue dog", 1, 5),
+        "failing": Ask("a green bird", 2, sampling={"seed": 3}),
+    }
+    (alone,) = run(engine.runner, {"alone": asks["good"]}).values()
+    before = held(engine)
+    inner, shared = engine.pipeline.step_scheduler, []
+
+    def step_scheduler(state: Any, *args: Any, **kwargs: Any) -> None:
+        if state.request_id == "failing" and state.step_index == 4:
+            shared.append(len(held(engine)))
+            raise ValueError("no more")
+        inner(state, *args, **kwargs)
+
+    monkeypatch.setattr(engine.pipeline, "step_scheduler", step_scheduler)
+    found = run(engine.runner, asks)
+    assert same(found["good"].output, alone.output)
+    assert found["aborted"].output is None
+    assert found["failing"].error == "no more"
+    assert found["aborted"].stats[-1].ended == found["failing"].stats[-1].ended
+    assert found["failing"].stats[-1].ended == "its request is gone"
+    assert shared[0] > len(before)
+    assert held(engine) == before
+
+
+def test_what_the_log_says(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("vllm_omni").propagate = True
+    caplog.set_level(logging.INFO, logger="vllm_omni.cachedit_yaml")
+    run(engine.runner, {"mine": Ask("a red cat")})
+    assert "cache of request mine: qwen-image (loop): 8 steps" in caplog.text
+
+
+def test_another_backend_is_refused_as_before(engine: Engine) -> None:
+    engine.backend.disable(engine.pipeline)
+    try:
+        with pytest.raises(ValueError, match="Step mode does not support cache_backend yet"):
+            run(engine.runner, {"one": Ask("a red cat")})
+    finally:
+        engine.backend.enable(engine.pipeline)
