@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from cachedit_yaml.language.spec import AdapterSpec
     from cachedit_yaml.probe.live import Proof, check
+    from cachedit_yaml.tuning.tune import Tuning, tune
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,7 @@ __all__ = [
     "ProofError",
     "RefusedError",
     "SchemaVersionError",
+    "Tuning",
     "__version__",
     "check",
     "compile_adapter",
@@ -64,15 +66,18 @@ __all__ = [
     "install",
     "list_adapters",
     "load_adapter",
+    "tune",
     "uninstall",
 ]
 
 _HOMES = {
     "AdapterSpec": "language.spec",
     "Proof": "probe.live",
+    "Tuning": "tuning.tune",
     "check": "probe.live",
     "from_pretrained": "engines.diffusers.loading",
     "install": "engines.cache_dit.register",
+    "tune": "tuning.tune",
     "uninstall": "engines.cache_dit.register",
 }
 

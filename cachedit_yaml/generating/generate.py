@@ -50,6 +50,17 @@ def generate(
     Raises:
         TypeError: the pipeline returned neither images nor frames.
     """
+    output, seconds = call_pipeline(pipeline, call, seeds, on_step)
+    return Generated(_frames_of(output), seconds)
+
+
+def call_pipeline(
+    pipeline: Any,
+    call: Mapping[str, Any],
+    seeds: Sequence[int] = (),
+    on_step: OnStep | None = None,
+) -> tuple[Any, float]:
+    """As :func:`generate`, for a pipeline of any kind: what it returned, and the seconds."""
     import torch
 
     arguments = dict(call)
@@ -63,7 +74,7 @@ def generate(
         output = pipeline(**arguments)
         _wait()
         seconds = time.perf_counter() - start
-    return Generated(_frames_of(output), seconds)
+    return output, seconds
 
 
 @contextmanager

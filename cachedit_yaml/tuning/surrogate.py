@@ -1,0 +1,206 @@
+"""How far a setting would lead the traced generations from the uncached result, without running it.
+
+The errors of the steps that it would serve from the cache are added up before their size is taken:
+they lie in one direction or against each other, and only the sum says which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from cachedit_yaml.tuning.record import Array, Unit
+
+#: cache-dit's TaylorSeer takes no slope from the steps before this one.
+_FIRST_SLOPE: Final = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Settings, and what the trace makes of them.
+
+    Attributes:
+        settings: as an adapter writes them.
+        blocks: share of the blocks that run.
+        error: expected size of the error of the final latents, the root mean square over the
+            samples; only good to be compared.
+    """
+
+    settings: Mapping[str, Any] = field(hash=False)
+    blocks: float
+    error: float
+
+    @property
+    def masked(self) -> bool:
+        """Whether a mask decides."""
+        return self.settings.get("scm") is not None
+
+    @property
+    def key(self) -> str:
+        """What it is, in one line."""
+        told = [(name, value) for name, value in self.settings.items() if value is not None]
+        return ", ".join(f"{name}: {_shown(value)}" for name, value in told)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping) and "type" in value:
+        return f"{value['type']} {value['taylorseer_order']}"
+    if isinstance(value, Mapping) and "mask" in value:
+        mask = value["mask"]
+        computed = [index for index, flag in enumerate(mask) if flag]
+        return f"steps {' '.join(map(str, computed))} of {len(mask)}"
+    return str(value)
+
+
+class Surrogate:
+    """Scores settings on what was traced.
+
+    Args:
+        calls: the units of each traced call.
+    """
+
+    def __init__(self, calls: Sequence[Sequence[Unit]]) -> None:
+        self.calls = [list(call) for call in calls]
+
+    @property
+    def units(self) -> list[Unit]:
+        """Those of all calls."""
+        return [unit for call in self.calls for unit in call]
+
+    @property
+    def steps(self) -> int | None:
+        """How many steps each transformer has, where all have the same number."""
+        found = {unit.share for unit in self.units}
+        return found.pop() if len(found) == 1 else None
+
+    def mask(self, mask: Sequence[int], order: int = 1) -> Candidate:
+        """Score a static mask with F = 0."""
+        flags = np.asarray(mask, dtype=bool)
+        decided = [[~flags[unit.steps] for unit in call] for call in self.calls]
+        settings = {
+            "Fn_compute_blocks": 0,
+            "max_warmup_steps": 1,
+            "scm": {"mask": [int(flag) for flag in mask], "policy": "static"},
+            "calibrator": calibrator(order),
+        }
+        return self._candidate(settings, decided, (0, 0), order)
+
+    def dynamic(
+        self, *, fn: int, warmup: int, threshold: float, in_a_row: int, order: int
+    ) -> Candidate:
+        """Score settings that decide by the difference of the first F blocks.
+
+        Args:
+            fn: F.
+            warmup: computed steps at the start.
+            threshold: of the relative difference.
+            in_a_row: at most so many cached steps in a row.
+            order: of TaylorSeer; 0 for none.
+        """
+        settings = {
+            "Fn_compute_blocks": fn,
+            "max_warmup_steps": warmup,
+            "residual_diff_threshold": threshold,
+            "max_continuous_cached_steps": in_a_row,
+            "scm": None,
+            "calibrator": calibrator(order),
+        }
+        decided = [
+            [_hits(unit, fn, warmup, threshold, in_a_row) for unit in call] for call in self.calls
+        ]
+        return self._candidate(settings, decided, (fn, 0), order)
+
+    def _candidate(
+        self,
+        settings: Mapping[str, Any],
+        decided: Sequence[Sequence[Array]],
+        variant: tuple[int, int],
+        order: int,
+    ) -> Candidate:
+        ran = total = 0
+        squares: list[Array] = []
+        for call, hits in zip(self.calls, decided, strict=True):
+            by_shape: dict[tuple[int, ...], Array] = {}
+            for unit, hit in zip(call, hits, strict=True):
+                cached = int(hit.sum())
+                blocks = sum(unit.blocks)
+                always = sum(variant) * len(unit.blocks)
+                total += blocks * len(hit)
+                ran += blocks * (len(hit) - cached) + always * cached
+                off = _error(unit, hit, variant, order)
+                if off is None:
+                    return Candidate(settings, ran / max(total, 1), math.inf)
+                by_shape[off.shape] = by_shape[off.shape] + off if off.shape in by_shape else off
+            squares += [np.square(item).sum(axis=1) for item in by_shape.values()]
+        error = float(np.sqrt(np.concatenate(squares).mean()))
+        return Candidate(settings, ran / max(total, 1), error)
+
+
+def calibrator(order: int) -> Mapping[str, Any] | None:
+    """TaylorSeer of an order, as an adapter writes it."""
+    return {"type": "taylorseer", "taylorseer_order": order} if order else None
+
+
+def _hits(unit: Unit, fn: int, warmup: int, threshold: float, in_a_row: int) -> Array:
+    """In which of its steps cache-dit would serve a unit from the cache, ``[n]``.
+
+    Lists decide each for itself; a step counts where most of them hit.
+    """
+    table = unit.differences.get(fn)
+    count = len(unit.steps)
+    if table is None:
+        return np.zeros(count, dtype=bool)
+    votes = np.zeros(count, dtype=int)
+    for index in range(table.shape[2]):
+        column = table[:, :, index]
+        last = row = 0
+        for place in range(1, count):
+            distance = place - last
+            if (
+                unit.steps[place] >= warmup
+                and row < in_a_row
+                and distance < column.shape[1]
+                and column[place, distance] < threshold
+            ):
+                votes[place] += 1
+                row += 1
+            else:
+                last, row = place, 0
+    most: Array = 2 * votes > table.shape[2]
+    return most
+
+
+def _error(unit: Unit, hits: Array, variant: tuple[int, int], order: int) -> Array | None:
+    """The error of the final latents that a unit's cached steps add up to, ``[s x p]``.
+
+    Returns:
+        None where the trace does not reach so far, or its first step is no computed one.
+    """
+    table = unit.errors.get(variant)
+    if table is None or hits[0]:
+        return None if hits.any() else np.zeros((1, 1), np.float32)
+    cached = np.flatnonzero(hits)
+    computed = np.flatnonzero(~hits)
+    rank = np.searchsorted(computed, cached) - 1
+    last = computed[rank]
+    if not len(cached):
+        return np.zeros(table.shape[2:], np.float32)
+    if int((cached - last).max()) >= table.shape[1]:
+        return None
+    error = table[cached, cached - last]
+    if order:
+        before = computed[np.maximum(rank - 1, 0)]
+        steps = np.asarray(unit.steps)
+        sloped = (rank > 0) & (steps[last] - steps[0] >= _FIRST_SLOPE)
+        if int((cached - before)[sloped].max(initial=0)) >= table.shape[1]:
+            return None
+        ahead = (steps[cached] - steps[last]) / np.maximum(steps[last] - steps[before], 1)
+        ahead = np.where(sloped, ahead, 0.0).astype(np.float32)[:, None, None]
+        reach = np.where(sloped, cached - before, 0)
+        error = (1 + ahead) * error - ahead * table[cached, reach]
+    found: Array = error.sum(axis=0)
+    return None if np.isnan(found).any() else found
