@@ -103,8 +103,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from cachedit_yaml.generating.loading import check_folder, load_pipeline
     from cachedit_yaml.generating.progress import progress
-    from cachedit_yaml.tuning.targets import Target
+    from cachedit_yaml.tuning.targets import PROFILES, Target
     from cachedit_yaml.tuning.tune import tune
+    from cachedit_yaml.tuning.write import require_room
 
     check_folder(args.model)
     if not 0 < args.budget < math.inf:
@@ -124,6 +125,9 @@ def run(args: argparse.Namespace) -> int:
         args.out / f"{entry.name}.yaml" if entry.kind == "shipped" else entry.path
     )
     calls = [_call(pipeline, args, row) for row in rows]
+    if not args.dry_run:
+        make_folder("--write", path.parent)
+        require_room(path, [item.profile for item in targets or PROFILES], force=args.force)
     with progress(quiet) as start:
         tuning = tune(
             pipeline,
@@ -138,14 +142,15 @@ def run(args: argparse.Namespace) -> int:
             start=start,
         )
     tuning.draw().save(args.out / "frontier.png")
-    changed = [] if args.dry_run or not tuning.profiles else tuning.write(path, force=args.force)
     if quiet:
         print_json(_as_dict(tuning))
     else:
         _print(tuning)
-        say("", *changed, f"wrote {args.out / 'frontier.png'}")
-        if changed:
-            say(f"wrote {path}")
+        say("", f"wrote {args.out / 'frontier.png'}")
+    if tuning.profiles and not args.dry_run:
+        changed = tuning.write(path, force=args.force)
+        if not quiet:
+            say(f"wrote {path}", *(f"  {line}" for line in changed))
     return 1 if tuning.missed else 0
 
 

@@ -204,10 +204,10 @@ def _error_table(
 ) -> Array | None:
     """The errors of one forward in the final latents, ``[d x s x p]``."""
     known: dict[int, Array] = {}
-    for distance in DISTANCES:
-        error = item.errors.get((fn, bn, distance))
-        if error is None:
-            break
+    for key, error in item.errors.items():
+        if key[:2] != (fn, bn):
+            continue
+        distance = key[2]
         if factors is None:
             mixed = error[None].flatten(1)[None]
             known[distance] = (scale * mixed[0]).numpy()

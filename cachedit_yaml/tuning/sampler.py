@@ -18,6 +18,8 @@ import torch
 _ELEMENTS: Final = 8192
 #: What a fit may leave over, relative to what is fitted.
 _GOOD, _USABLE = 0.01, 0.5
+#: A prediction so small that no scheduler clips it.
+_SMALL: Final = 1e-3
 
 
 def guidance_factors(
@@ -92,14 +94,14 @@ def step_weights(
             for index, step in enumerate(steps):
                 prediction = torch.zeros(shape(given))
                 if on:
-                    prediction[index] = 1.0
-                    prediction[count + 1] = float(mixed[index])
+                    prediction[index] = _SMALL
+                    prediction[count + 1] = _SMALL * float(mixed[index])
                 where = step.cpu() if isinstance(step, torch.Tensor) else step
                 latents = own.step(prediction, where, latents, **plain, return_dict=False)[0]
         return latents.flatten(1).mean(1)
 
     try:
-        change = (final(True) - final(False)).double()
+        change = (final(True) - final(False)).double() / _SMALL
     except Exception:
         # Schedulers have all kinds of signatures, and some need more than latents.
         return None

@@ -31,6 +31,8 @@ TRACED: Final = 4
 _ELSEWHERE: Final = 100_003
 #: At these shares of the steps it is measured what becomes of an error until the end.
 _HOLES: Final = (0.0, 0.06, 0.12, 0.3)
+#: Rounds in which the chosen settings are timed.
+_ROUNDS: Final = 3
 PACKAGES: Final = ("cachedit-yaml", "cache-dit", "diffusers", "torch")
 
 
@@ -303,6 +305,19 @@ class Session:
         found = Measured(dict(settings), key or name, blocks, speed, near, name, error)
         self.store.add(found)
         return found
+
+    def time(self, chosen: Sequence[Measured]) -> dict[str, float]:
+        """Speeds of settings by their key, measured in turns with the uncached call."""
+        ratios: dict[str, list[float]] = {item.key: [] for item in chosen}
+        self._phase("time, in turns", _ROUNDS * (1 + len(ratios)))
+        for _ in range(_ROUNDS):
+            _, plain = self._run(0, self.seed)
+            for item in {item.key: item for item in chosen}.values():
+                with cachedit_yaml.enable(
+                    self.pipeline, self.spec, cache_config=dict(item.settings)
+                ):
+                    ratios[item.key].append(plain / self._run(0, self.seed)[1])
+        return {key: sorted(found)[_ROUNDS // 2] for key, found in ratios.items()}
 
 
 def _duration(seconds: float) -> str:

@@ -80,7 +80,10 @@ class Surrogate:
     def mask(self, mask: Sequence[int], order: int = 1) -> Candidate:
         """Score a static mask with F = 0."""
         flags = np.asarray(mask, dtype=bool)
-        decided = [[~flags[unit.steps] for unit in call] for call in self.calls]
+        decided = [
+            [np.repeat(~flags[unit.steps][:, None], len(unit.blocks), 1) for unit in call]
+            for call in self.calls
+        ]
         settings = {
             "Fn_compute_blocks": 0,
             "max_warmup_steps": 1,
@@ -126,12 +129,12 @@ class Surrogate:
         for call, hits in zip(self.calls, decided, strict=True):
             by_shape: dict[tuple[int, ...], Array] = {}
             for unit, hit in zip(call, hits, strict=True):
-                cached = int(hit.sum())
-                blocks = sum(unit.blocks)
-                always = sum(variant) * len(unit.blocks)
-                total += blocks * len(hit)
-                ran += blocks * (len(hit) - cached) + always * cached
-                off = _error(unit, hit, variant, order)
+                blocks = np.array(unit.blocks)
+                skipped = (hit.sum(axis=0) * (blocks - sum(variant))).sum()
+                total += int(blocks.sum()) * len(hit)
+                ran += int(blocks.sum()) * len(hit) - int(skipped)
+                # Where lists decide otherwise, what most of the blocks do.
+                off = _error(unit, 2 * (hit @ blocks) > blocks.sum(), variant, order)
                 if off is None:
                     return Candidate(settings, ran / max(total, 1), math.inf)
                 by_shape[off.shape] = by_shape[off.shape] + off if off.shape in by_shape else off
@@ -146,16 +149,16 @@ def calibrator(order: int) -> Mapping[str, Any] | None:
 
 
 def _hits(unit: Unit, fn: int, warmup: int, threshold: float, in_a_row: int) -> Array:
-    """In which of its steps cache-dit would serve a unit from the cache, ``[n]``.
+    """Which of a unit's lists cache-dit would serve from the cache in which step, ``[n x lists]``.
 
-    Lists decide each for itself; a step counts where most of them hit.
+    Lists decide each for itself.
     """
+    count, lists = len(unit.steps), len(unit.blocks)
+    found = np.zeros((count, lists), dtype=bool)
     table = unit.differences.get(fn)
-    count = len(unit.steps)
     if table is None:
-        return np.zeros(count, dtype=bool)
-    votes = np.zeros(count, dtype=int)
-    for index in range(table.shape[2]):
+        return found
+    for index in range(lists):
         column = table[:, :, index]
         last = row = 0
         for place in range(1, count):
@@ -166,12 +169,11 @@ def _hits(unit: Unit, fn: int, warmup: int, threshold: float, in_a_row: int) -> 
                 and distance < column.shape[1]
                 and column[place, distance] < threshold
             ):
-                votes[place] += 1
+                found[place, index] = True
                 row += 1
             else:
                 last, row = place, 0
-    most: Array = 2 * votes > table.shape[2]
-    return most
+    return found
 
 
 def _error(unit: Unit, hits: Array, variant: tuple[int, int], order: int) -> Array | None:

@@ -233,9 +233,9 @@ class TraceRunner(TransformerRunner):
             predicted(self.plan.module, output),
             tuple(state.blocks for state in states),
         )
-        for distance in DISTANCES:
-            if any(distance > len(state.older) for state in states):
-                break
+        reach = min(len(state.older) for state in states)
+        # The oldest too: nothing lies behind it to interpolate with.
+        for distance in sorted({*(item for item in DISTANCES if item <= reach), reach} - {0}):
             older = [state.older[-distance] for state in states]
             for fn in {fn for fn, _ in self.variants if fn}:
                 pairs = zip(states, older, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -166,13 +166,16 @@ def tune(
     if targets is None and found:
         cheapest = min(found, key=lambda item: item.blocks)
         chosen = {name: item or cheapest for name, item in chosen.items()}
+    speeds = session.time([item for item in chosen.values() if item is not None])
+    ran = [replace(item, speed=speeds.get(item.key, item.speed)) for item in ran]
+    by_key = {item.key: item for item in ran}
     return Tuning(
         adapter=spec,
         model=session.model,
         steps=session.steps,
         samples=session.samples,
         frontier=tuple(sorted(ran, key=lambda item: item.blocks)),
-        profiles={name: item for name, item in chosen.items() if item is not None},
+        profiles={name: by_key[item.key] for name, item in chosen.items() if item is not None},
         missed=tuple(item for item in wanted if chosen[item.profile] is None),
         notes=tuple(dict.fromkeys(session.notes)),
         device=session.device,
@@ -184,7 +187,7 @@ def _pool(surrogate: Surrogate, masks: bool) -> list[Candidate]:
     grid = search.settings(surrogate)
     found: dict[tuple[float, float], Candidate] = {}
     for item in grid:
-        found.setdefault((round(item.blocks, 6), round(item.error, 6)), item)
+        found.setdefault((round(item.blocks, 3), float(f"{item.error:.2g}")), item)
     # Near the front too: the trace orders what it proposes, but not to the last dB.
     best = search.front(found.values())
     near = [
@@ -196,13 +199,12 @@ def _pool(surrogate: Surrogate, masks: bool) -> list[Candidate]:
 
 
 def _check(session: Session, pool: Sequence[Candidate], wanted: Sequence[Target]) -> None:
-    """Run what is promising for each target in turn, as far as the budget goes."""
-    left = dict.fromkeys(wanted, _MOST)
-    while left and session.spent < session.budget:
+    """Run what is promising for each target in turn, one at least, as far as the budget goes."""
+    left = list(wanted)
+    for turn in range(_MOST):
         for target in list(left):
             item = promising(target, pool, session.measured)
-            if item is None or not left[target] or session.spent >= session.budget:
-                del left[target]
+            if item is None or (turn and session.spent >= session.budget):
+                left.remove(target)
                 continue
-            left[target] -= 1
             session.measure(item.settings, error=item.error, key=item.key)

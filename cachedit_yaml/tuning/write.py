@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.errors import AdapterError, ConfigError
+from cachedit_yaml.errors import AdapterError, AdapterNotFoundError, ConfigError
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.rules.fix import apply_edits, write_whole
@@ -92,6 +92,7 @@ def write(path: Path, tuning: Tuning, *, force: bool = False) -> list[str]:
     """As :meth:`Tuning.write`."""
     if not tuning.profiles:
         raise ConfigError("no profile reached its target, so there is nothing to write")
+    require_room(path, tuning.profiles, force=force)
     mark = b""
     if os.path.exists(path):
         document, problems = read_file(path)
@@ -99,10 +100,10 @@ def write(path: Path, tuning: Tuning, *, force: bool = False) -> list[str]:
             raise AdapterError(problems)
         content = path.read_bytes()
         mark = _BOM if content.startswith(_BOM) else b""
-        edits, said = _edits(document, tuning, force)
+        edits, said = _edits(document, tuning)
         text = apply_edits(content.removeprefix(_BOM).decode("utf-8"), edits)
     else:
-        text = _new_file(tuning)
+        text = _new_file(path, tuning)
         said = [f"{name}: new, {item}" for name, item in tuning.profiles.items()]
     read = read_text(text, str(path), path)
     found = Adapter.of(*read, resolve=Registry.load().resolve)
@@ -111,17 +112,11 @@ def write(path: Path, tuning: Tuning, *, force: bool = False) -> list[str]:
     return said
 
 
-def _edits(document: Document, tuning: Tuning, force: bool) -> tuple[list[Edit], list[str]]:
+def _edits(document: Document, tuning: Tuning) -> tuple[list[Edit], list[str]]:
     """The edits that put the profiles in, and what they change."""
     data = document.data or {}
     held = data.get("profiles")
     own = held if isinstance(held, Mapping) else {}
-    there = [name for name in tuning.profiles if name in own]
-    if there and not force:
-        raise ConfigError(
-            f"{document.name} has the profiles {', '.join(there)} already; pass --force to replace "
-            "them, or name others: --target fast2:blocks=0.25"
-        )
     said = []
     for name, item in tuning.profiles.items():
         before = own.get(name)
@@ -190,12 +185,39 @@ def _insert(document: Document, line: int, text: str) -> Edit:
     return Edit(Span(document.name, line, 1, line, 1), text)
 
 
-def _new_file(tuning: Tuning) -> str:
+def _new_file(path: Path, tuning: Tuning) -> str:
     """An adapter of its own, which extends the one that was tuned."""
     spec = tuning.adapter
+    base = spec.name
+    try:
+        Registry.load().resolve(base, path)
+    except AdapterNotFoundError:
+        if spec.source is not None:
+            base = Path(os.path.relpath(spec.source, os.path.abspath(path.parent))).as_posix()
     return (
         f"# Made by cachedit-yaml tune; profiles that were measured on {tuning.model}.\n"
-        f"schema: 1\nextends: {spec.name}\n"
+        f"schema: 1\nextends: {_flow(base)}\n"
         f"description: {_flow(spec.description or spec.name)}\n"
         f"pipelines: [{', '.join(spec.pipelines)}]\n" + tuning.text()
     )
+
+
+def require_room(path: Path, names: Iterable[str], *, force: bool) -> None:
+    """Look whether profiles can be written, before anything is measured for them.
+
+    Raises:
+        ConfigError: the file has one of them, and ``force`` is not given.
+        AdapterError: it cannot be read.
+    """
+    if not os.path.exists(path):
+        return
+    document, problems = read_file(path)
+    if document.data is None:
+        raise AdapterError(problems)
+    held = document.data.get("profiles")
+    there = [name for name in names if isinstance(held, Mapping) and name in held]
+    if there and not force:
+        raise ConfigError(
+            f"{document.name} has the profiles {', '.join(there)} already; pass --force to replace "
+            "them, or name others: --target fast2:blocks=0.25"
+        )
