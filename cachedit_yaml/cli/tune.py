@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -128,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         make_folder("--write", path.parent)
         require_room(path, [item.profile for item in targets or PROFILES], force=args.force)
-    with progress(quiet) as start:
+    with _kept(args.out), progress(quiet) as start:
         tuning = tune(
             pipeline,
             calls,
@@ -152,6 +153,16 @@ def run(args: argparse.Namespace) -> int:
         if not quiet:
             say(f"wrote {path}", *(f"  {line}" for line in changed))
     return 1 if tuning.missed else 0
+
+
+@contextlib.contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Say what is left where somebody stops it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"what was measured is in {folder}; go on with --resume", stream=sys.stderr)
+        raise
 
 
 def _rows(args: argparse.Namespace) -> list[Mapping[str, Any]]:

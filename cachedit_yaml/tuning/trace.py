@@ -9,6 +9,8 @@ is, nearly, its difference: nothing has to run for it.
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -32,8 +34,10 @@ VARIANTS: Final = ((0, 0), (1, 0))
 DISTANCES: Final = (1, 2, 3, 4, 6, 8, 11, 15, 20)
 #: At so many places of an output its error is kept, for each sample.
 PLACES: Final = 256
-#: Memory for older residuals on the device of the model, in bytes; more of them go to the CPU.
+#: Memory for older residuals on the device of the model, and on the CPU, in bytes; more of them go
+#: to the disk.
 ON_DEVICE: Final = 2 * 2**30
+IN_MEMORY: Final = 16 * 2**30
 
 #: What the blocks up to some place have added, to the hidden states and the others (or None).
 Added = tuple[torch.Tensor, "torch.Tensor | None"]
@@ -297,9 +301,10 @@ class TraceRunner(TransformerRunner):
         pairs = [pair for state in states for pair in state.added.values()]
         size = sum(tensor.nbytes for pair in pairs for tensor in pair if tensor is not None)
         if size * max(DISTANCES) > self.room:
+            away = _on_disk if size * max(DISTANCES) > IN_MEMORY else torch.Tensor.cpu
             for state in states:
                 for k, (first, second) in state.added.items():
-                    state.added[k] = first.cpu(), None if second is None else second.cpu()
+                    state.added[k] = away(first), None if second is None else away(second)
         for state in states:
             state.older.append(state.added)
 
@@ -331,6 +336,17 @@ def at_places(output: torch.Tensor) -> torch.Tensor:
         return flat
     places = torch.randperm(size, generator=torch.Generator().manual_seed(size))[:PLACES]
     return flat[:, places.to(flat.device)] * math.sqrt(size / PLACES)
+
+
+def _on_disk(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of a tensor in a file that goes when nobody holds it any more."""
+    handle, name = tempfile.mkstemp(prefix="cachedit-residual-")
+    os.close(handle)
+    try:
+        made = torch.from_file(name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
+    finally:
+        os.unlink(name)
+    return made.view(tensor.shape).copy_(tensor)
 
 
 def _difference(now: Added | None, then: Added | None) -> float:

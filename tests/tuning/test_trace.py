@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 
 import cachedit_yaml
 from cachedit_yaml.probe.pipelines import quiet
+from cachedit_yaml.tuning import trace
 from cachedit_yaml.tuning.record import Recorder, tracing, watching
 from cachedit_yaml.tuning.store import pack, unpack
 from cachedit_yaml.tuning.surrogate import Surrogate
@@ -83,6 +86,21 @@ def test_the_pipeline_is_as_before() -> None:
     after = {**vars(pipe.transformer)}, {**vars(pipe.scheduler)}
     assert [set(item) for item in after] == [set(item) for item in before]
     assert cachedit_yaml.handle_of(pipe) is None
+
+
+def test_residuals_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, and on the disk: what comes out is the same."""
+    pipe = tiny.build("FluxPipeline")
+    adapter = cachedit_yaml.find_adapter(pipe)
+    found = []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for memory in (trace.IN_MEMORY, 0):
+        monkeypatch.setattr(trace, "IN_MEMORY", memory)
+        with quiet(), tracing(pipe, adapter, 0) as recorder:
+            tiny.run(pipe, steps=STEPS)
+        found.append(recorder.units()[0].errors[1, 0])
+    assert np.array_equal(*found, equal_nan=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_units_survive_their_folder() -> None:

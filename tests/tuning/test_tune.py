@@ -15,6 +15,7 @@ import cachedit_yaml
 from cachedit_yaml import CacheRuntimeError, ConfigError
 from cachedit_yaml.cli import main
 from cachedit_yaml.tuning.outputs import likeness, samples_of
+from cachedit_yaml.tuning.session import Session
 from cachedit_yaml.tuning.targets import Measured, Target, choose
 from tests import tiny
 
@@ -116,6 +117,48 @@ def test_a_shipped_adapter_gets_a_file_beside_it(
     with cachedit_yaml.enable(pipe, spec, profile="half") as handle:
         tiny.run(pipe, steps=STEPS)
         assert handle.stats().computed_fraction <= 0.505
+
+
+def test_what_was_measured_is_kept(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ctrl-C in the second check, and on from there."""
+    more = [
+        *command,
+        "--label",
+        "1",
+        "2",
+        "--dry-run",
+        "--masks",
+        "--target",
+        "a:blocks=0.65",
+        "--target",
+        "b:blocks=0.8",
+    ]
+    measure = Session.measure
+
+    def interrupted(self: Session, *args: Any, **kwargs: Any) -> Measured:
+        if len(self.measured) == 4:
+            raise KeyboardInterrupt
+        return measure(self, *args, **kwargs)
+
+    monkeypatch.setattr(Session, "measure", interrupted)
+    assert main(more) == 130
+    assert f"what was measured is in {tmp_path / 'work'}; go on" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "work" / "tuning.json").read_text())["measured"]
+    assert len(kept) == 4
+    monkeypatch.undo()
+    assert main([*more, "--resume"]) == 0
+    err = capsys.readouterr().err
+    assert "trace" not in err
+    assert "check 1," not in err
+    assert "check 2," in err
+    now = json.loads((tmp_path / "work" / "tuning.json").read_text())["measured"]
+    assert now[:4] == kept
+    assert len(now) > 4
 
 
 def test_any_pipeline_and_any_call(tmp_path: Path) -> None:
