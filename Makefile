@@ -10,7 +10,7 @@ TOOLS := .venv-tools
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help environments demo test coverage test-oldest test-engines coverage-engines test-tools test-pythons lint types docs rules golden fuzz bench wheel clean
+.PHONY: help environments demo test coverage test-oldest test-engines coverage-engines test-tools test-pythons lint types docs rules golden fuzz bench bench-quality wheel clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
@@ -116,6 +116,9 @@ docs: $(VENV)/.ready $(ENGINES)/.ready $(SGLANG)/.ready ## Write docs/models.md 
 
 bench: $(VENV)/.ready ## Measure the overhead beside cache-dit's own
 	$(BIN)/python -m benchmarks
+
+bench-quality: $(VENV)/.ready ## Measure what the demo's profiles and diffusers' caches cost, and how near they come
+	$(BIN)/python -m benchmarks.frontier
 
 wheel: $(VENV)/.ready ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir dist .

@@ -33,8 +33,9 @@ examples:
   cachedit-yaml tune --model ./wan --prompts calls.jsonl --steps 40 --write wan.yaml --budget 6
 
 --prompts is a text with a prompt in each line, or JSON lines with the arguments of a call each.
-A target is psnr=DB (of the worst sample), blocks=SHARE or speed=FACTOR, with the profile's name in
-front: fast:speed=3. Without one: the profiles quality, balanced and fast.
+A target is psnr=DB (of the worst quarter of the samples, LOW in the table), blocks=SHARE or
+speed=FACTOR, with the profile's name in front: fast:speed=3. Without one: the profiles quality,
+balanced and fast.
 """
 
 
@@ -210,7 +211,7 @@ def _call(pipeline: Any, args: argparse.Namespace, row: Mapping[str, Any]) -> di
 
 def _print(tuning: Tuning) -> None:
     chosen = {item.key: name for name, item in tuning.profiles.items()}
-    header = ("PROFILE", "BLOCKS", "SPEED-UP", "PSNR", "WORST", "SSIM", "SETTINGS")
+    header = ("PROFILE", "BLOCKS", "SPEED-UP", "PSNR", "LOW", "WORST", "SSIM", "SETTINGS")
     rows = []
     for item in tuning.frontier:
         near = item.likeness
@@ -218,7 +219,7 @@ def _print(tuning: Tuning) -> None:
         ssim = "-" if near.ssim is None else f"{near.ssim:.4f}"
         settings = "" if item.name else item.key
         numbers = f"{item.blocks:.1%}", f"{item.speed:.2f}x", f"{near.pooled:.1f}"
-        rows.append((name, *numbers, f"{near.worst:.1f}", ssim, settings))
+        rows.append((name, *numbers, f"{near.low:.1f}", f"{near.worst:.1f}", ssim, settings))
     what = f"{tuning.model}, {tuning.steps} steps, {tuning.samples} samples on {tuning.device}"
     say("", what, "", *table(rows, header))
     for target in tuning.missed:
@@ -232,7 +233,7 @@ def _as_dict(tuning: Tuning) -> dict[str, Any]:
 
     def row(item: Any) -> dict[str, Any]:
         near = item.likeness
-        numbers = {"psnr": near.pooled, "worst": near.worst, "mean": near.mean}
+        numbers = {"psnr": near.pooled, "low": near.low, "worst": near.worst, "mean": near.mean}
         return {
             "profile": item.name or None,
             "settings": item.settings,

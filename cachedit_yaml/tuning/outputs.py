@@ -35,6 +35,12 @@ class Likeness:
         return min(self.each)
 
     @property
+    def low(self) -> float:
+        """Mean PSNR of the worst quarter of the samples: of the worst one, where they are few."""
+        worst = sorted(self.each)[: -(-len(self.each) // 4)]
+        return sum(worst) / len(worst)
+
+    @property
     def mean(self) -> float:
         """Mean of the samples' PSNR; infinite as soon as one is equal."""
         return sum(self.each) / len(self.each)

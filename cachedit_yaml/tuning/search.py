@@ -49,10 +49,11 @@ def masks(surrogate: Surrogate, shares: Iterable[float]) -> list[Candidate]:
         starts = [_even(steps, count)]
         if last is not None:
             starts.append(_grown(last, steps, count))
-        best = min((_swapped(surrogate, start, steps) for start in starts), key=lambda x: x.error)
+        tried = [_swapped(surrogate, start, steps) for start in starts]
+        best, computed = min(tried, key=lambda pair: pair[0].error)
         if np.isfinite(best.error):
             found.append(best)
-            last = [place for place, flag in enumerate(best.settings["scm"]["mask"]) if flag]
+            last = computed
     return found
 
 
@@ -76,8 +77,14 @@ def _mask(computed: Iterable[int], steps: int) -> list[int]:
     return [int(place in chosen) for place in range(steps)]
 
 
-def _swapped(surrogate: Surrogate, computed: Sequence[int], steps: int) -> Candidate:
-    """Move one computed step at a time, as long as that makes it better; the first one stays."""
+def _swapped(
+    surrogate: Surrogate, computed: Sequence[int], steps: int
+) -> tuple[Candidate, list[int]]:
+    """Move one computed step at a time, as long as that makes it better; the first one stays.
+
+    Returns:
+        The mask, and its computed steps.
+    """
     chosen = list(computed)
     best = surrogate.mask(_mask(chosen, steps))
     improved = True
@@ -91,7 +98,7 @@ def _swapped(surrogate: Surrogate, computed: Sequence[int], steps: int) -> Candi
                 item = surrogate.mask(_mask(tried, steps))
                 if item.error < best.error:
                     best, chosen, improved = item, tried, True
-    return best
+    return best, sorted(chosen)
 
 
 def front(candidates: Iterable[Candidate]) -> list[Candidate]:

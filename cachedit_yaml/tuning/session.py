@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +31,9 @@ TRACED: Final = 4
 #: How far the seeds of checks are from those of the trace.
 _ELSEWHERE: Final = 100_003
 #: At these shares of the steps it is measured what becomes of an error until the end.
-_HOLES: Final = (0.0, 0.06, 0.12, 0.3)
+_HOLES: Final = (0.0, 0.06, 0.2)
+#: On so many calls.
+_HOLED: Final = 2
 #: Rounds in which the chosen settings are timed.
 _ROUNDS: Final = 3
 PACKAGES: Final = ("cachedit-yaml", "cache-dit", "diffusers", "torch")
@@ -83,7 +86,7 @@ class Session:
         self.store = Store(folder, identity, resume)
         self._reference: list[list[Array]] = []
         self._seconds = 0.0
-        self._final: torch.Tensor | None = None
+        self._finals: list[torch.Tensor | None] = []
         self._amplify: tuple[list[int], list[float]] = ([0], [1.0])
 
     def _check_calls(self) -> None:
@@ -204,8 +207,7 @@ class Session:
         self._phase("trace", min(TRACED, len(self.calls)))
         for index in range(min(TRACED, len(self.calls))):
             found.append(self._trace(index))
-        if found[0]:
-            self._amplify = self._gains(found[0])
+        self._amplify = self._gains(found[:_HOLED])
         for call in found:
             for unit in call:
                 gains = np.interp(unit.steps, *self._amplify)
@@ -229,37 +231,39 @@ class Session:
             raise CacheRuntimeError(
                 "out of memory while tracing; give smaller pictures or fewer frames"
             )
-        self._final = self._final if index else recorder.final
+        self._finals.append(recorder.final)
         self.notes += recorder.notes
         return [unit for unit in recorder.units() if unit.errors]
 
-    def _gains(self, units: list[Unit]) -> tuple[list[int], list[float]]:
+    def _gains(self, calls: list[list[Unit]]) -> tuple[list[int], list[float]]:
         """How much more than expected an error in one step is at the end, at some steps.
 
         What a step gets wrong changes what later steps see, which no trace of single steps shows.
         """
-        surrogate = Surrogate([units])
-        steps, final = surrogate.steps, self._final
-        found: dict[int, float] = {}
-        self._phase("what becomes of an error until the end", len(_HOLES))
-        for place in sorted({max(1, round(share * (steps or 0))) for share in _HOLES}):
-            if steps is None or final is None or place >= steps:
-                break
-            item = surrogate.mask([int(step != place) for step in range(steps)], 0)
-            off = self._final_of(item)
-            if off is not None and off.shape == final.shape and item.error > 0:
-                size = float((off.float() - final.float()).norm()) / np.sqrt(len(final))
-                found[place] = float(size / item.error)
-        if not found:
+        steps = Surrogate(calls).steps or 0
+        places = sorted({max(1, round(share * steps)) for share in _HOLES} - {steps})
+        ratios: dict[int, list[float]] = {}
+        self._phase("what becomes of an error until the end", len(calls) * len(places))
+        for index, units in enumerate(calls):
+            for place in places if steps > 1 and units else ():
+                mask = [int(step != place) for step in range(steps)]
+                item = Surrogate([units]).mask(mask, order=0)
+                final, off = self._finals[index], self._final_of(index, item)
+                if final is None or off is None or off.shape != final.shape or not item.error:
+                    continue
+                size = float((off.float() - final.float()).norm()) / math.sqrt(len(final))
+                ratios.setdefault(place, []).append(math.log(max(size, 1e-30) / item.error))
+        if not ratios:
             return [0], [1.0]
-        return list(found), list(found.values())
+        means = [math.exp(sum(found) / len(found)) for found in ratios.values()]
+        return list(ratios), means
 
-    def _final_of(self, item: Candidate) -> torch.Tensor | None:
-        """The latents after the last step of the first traced call under some settings."""
+    def _final_of(self, index: int, item: Candidate) -> torch.Tensor | None:
+        """The latents after the last step of a traced call under some settings."""
         with cachedit_yaml.enable(self.pipeline, self.spec, cache_config=dict(item.settings)) as on:
             recorder = Recorder()
             with watching(on.plan, recorder):
-                self._run(0, self.seed)
+                self._run(index, self.seed + index)
         return recorder.final
 
     def _steps_of(self, calls: list[list[Unit]]) -> list[list[Unit]]:

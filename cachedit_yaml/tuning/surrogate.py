@@ -6,6 +6,7 @@ they lie in one direction or against each other, and only the sum says which.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from cachedit_yaml.tuning.record import Array, Unit
 
 #: cache-dit's TaylorSeer takes no slope from the steps before this one.
 _FIRST_SLOPE: Final = 3
+#: Bins go on for so many times the steps that they were made for.
+_LONGER: Final = 3
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,30 @@ class Candidate:
         return ", ".join(f"{name}: {_shown(value)}" for name, value in told)
 
 
+def bins(mask: Sequence[int]) -> dict[str, list[int]]:
+    """A mask as runs of computed steps and of cached ones between them.
+
+    Shorter generations cut it off; for longer ones the last two runs go on.
+    """
+    runs = [(flag, len(list(run))) for flag, run in itertools.groupby(mask)]
+    computed = [length for flag, length in runs if flag]
+    cached = [length for flag, length in runs if not flag] or [1]
+    more = -(-_LONGER * len(mask) // (computed[-1] + cached[-1]))
+    room = 256 - max(len(computed), len(cached))
+    tail = max(min(more, room), 0)
+    return {
+        "compute_bins": computed + [computed[-1]] * tail,
+        "cache_bins": cached + [cached[-1]] * tail,
+    }
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping) and "type" in value:
         return f"{value['type']} {value['taylorseer_order']}"
-    if isinstance(value, Mapping) and "mask" in value:
-        mask = value["mask"]
-        computed = [index for index, flag in enumerate(mask) if flag]
-        return f"steps {' '.join(map(str, computed))} of {len(mask)}"
+    if isinstance(value, Mapping) and "compute_bins" in value:
+        pairs = zip(value["compute_bins"], value["cache_bins"], strict=False)
+        runs = [f"{run}+{gap}" for run, gap in pairs]
+        return " ".join(runs[:24]) + (" ..." if len(runs) > 24 else "")
     return str(value)
 
 
@@ -87,7 +107,7 @@ class Surrogate:
         settings = {
             "Fn_compute_blocks": 0,
             "max_warmup_steps": 1,
-            "scm": {"mask": [int(flag) for flag in mask], "policy": "static"},
+            "scm": {"policy": "static", **bins([int(flag) for flag in mask])},
             "calibrator": calibrator(order),
         }
         return self._candidate(settings, decided, (0, 0), order)

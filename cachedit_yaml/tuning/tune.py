@@ -106,7 +106,7 @@ def tune(
     """Find settings for a live pipeline by measuring.
 
     A few calls are traced, all settings are scored on the trace, and the best of them are run on
-    seeds that they were not proposed from, where the worst sample decides.
+    seeds that they were not proposed from, where the worst quarter of the samples decides.
 
     Args:
         pipeline: a live pipeline, not cached; it is as before afterwards.

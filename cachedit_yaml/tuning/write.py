@@ -33,9 +33,10 @@ def profile_text(name: str, item: Measured, tuning: Tuning, indent: str = "  ") 
     lines = [f"{indent}{name}:"]
     inner = indent + "  "
     for key, value in item.settings.items():
-        if isinstance(value, Mapping) and "mask" in value:
+        if isinstance(value, Mapping) and "compute_bins" in value:
             lines += [f"{inner}{key}:", f"{inner}  policy: {value['policy']}"]
-            lines += _wrapped(f"{inner}  mask: [", [str(flag) for flag in value["mask"]], "]")
+            for name in ("compute_bins", "cache_bins"):
+                lines += _wrapped(f"{inner}  {name}: [", list(map(str, value[name])), "]")
         else:
             lines.append(f"{inner}{key}: {_flow(value)}")
     near = item.likeness

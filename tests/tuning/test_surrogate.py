@@ -10,11 +10,14 @@ import pytest
 import torch
 
 import cachedit_yaml
+from cachedit_yaml.language.spec import StepMask
 from cachedit_yaml.probe.pipelines import quiet
+from cachedit_yaml.rules.load import parse_settings
+from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.tuning import search
 from cachedit_yaml.tuning.record import Unit, tracing
 from cachedit_yaml.tuning.sampler import guidance_factors, step_weights
-from cachedit_yaml.tuning.surrogate import Surrogate
+from cachedit_yaml.tuning.surrogate import Surrogate, bins
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -69,9 +72,19 @@ def test_swaps_find_the_best_mask() -> None:
         if sum(flags) == 3
     ]
     best = min(item.error for item in every)
-    assert sum(found.settings["scm"]["mask"]) == 4
-    assert found.settings["scm"]["mask"][0] == 1
+    assert found.blocks == pytest.approx(4 / 9)
     assert found.error <= 1.25 * best
+
+
+@pytest.mark.parametrize("mask", [[1, 1, 0, 0, 1, 0], [1, 0, 1, 0, 0, 1, 1], [1, 0]])
+def test_bins_are_the_mask_and_go_on(mask: list[int]) -> None:
+    scm = parse_settings({"scm": {"policy": "static", **bins(mask)}}).scm
+    assert isinstance(scm, StepMask)
+    assert build_mask(scm, len(mask), "here") == mask
+    assert build_mask(scm, 1, "here") == [1]
+    longer = build_mask(scm, 3 * len(mask), "here")
+    assert longer is not None
+    assert 0 < sum(longer[len(mask) :]) < 2 * len(mask)
 
 
 def test_no_worse_one_lies_on_the_front() -> None:
