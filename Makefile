@@ -10,7 +10,7 @@ TOOLS := .venv-tools
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help environments demo test coverage test-oldest test-engines coverage-engines test-tools test-pythons lint types docs rules golden fuzz bench bench-init wheel clean
+.PHONY: help environments demo test coverage test-oldest test-engines coverage-engines test-tools test-pythons lint types docs rules golden fuzz bench bench-init bench-quality wheel clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
@@ -119,6 +119,9 @@ bench: $(VENV)/.ready ## Measure the overhead beside cache-dit's own
 
 bench-init: $(VENV)/.ready ## Draft the adapter of every probe's pipeline, beside the one that ships
 	$(BIN)/python -m benchmarks.drafting --jobs $(shell nproc)
+
+bench-quality: $(VENV)/.ready ## Measure what the demo's profiles and diffusers' caches cost, and how near they come
+	$(BIN)/python -m benchmarks.frontier
 
 wheel: $(VENV)/.ready ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir dist .

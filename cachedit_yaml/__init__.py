@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from cachedit_yaml.language.spec import AdapterSpec
     from cachedit_yaml.probe.live import Proof, check
+    from cachedit_yaml.tuning.tune import Tuning, tune
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ __all__ = [
     "ProofError",
     "RefusedError",
     "SchemaVersionError",
+    "Tuning",
     "__version__",
     "check",
     "compile_adapter",
@@ -69,6 +71,7 @@ __all__ = [
     "install",
     "list_adapters",
     "load_adapter",
+    "tune",
     "uninstall",
 ]
 
@@ -76,10 +79,12 @@ _HOMES = {
     "AdapterSpec": "language.spec",
     "Draft": "drafting.draft",
     "Proof": "probe.live",
+    "Tuning": "tuning.tune",
     "check": "probe.live",
     "from_pretrained": "engines.diffusers.loading",
     "infer": "drafting.draft",
     "install": "engines.cache_dit.register",
+    "tune": "tuning.tune",
     "uninstall": "engines.cache_dit.register",
 }
 

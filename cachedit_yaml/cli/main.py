@@ -78,6 +78,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "check": Command("prove adapters on small models without weights"),
     "coverage": Command("which pipelines are cached, and what of it is proved"),
     "run": Command("generate with a cached pipeline"),
+    "tune": Command("find settings for a model by measuring", extra="demo"),
     "demo": Command("try caching on a small model on the CPU", extra="demo"),
 }
 

@@ -50,6 +50,17 @@ def generate(
     Raises:
         TypeError: the pipeline returned neither images nor frames.
     """
+    output, seconds = call_pipeline(pipeline, call, seeds, on_step)
+    return Generated(_frames_of(output), seconds)
+
+
+def call_pipeline(
+    pipeline: Any,
+    call: Mapping[str, Any],
+    seeds: Sequence[int] = (),
+    on_step: OnStep | None = None,
+) -> tuple[Any, float]:
+    """As :func:`generate`, for a pipeline of any kind: what it returned, and the seconds."""
     arguments = with_generators(call, seeds)
     with watch_steps(pipeline, on_step or (lambda done, total: None)):
         _wait()
@@ -57,7 +68,7 @@ def generate(
         output = pipeline(**arguments)
         _wait()
         seconds = time.perf_counter() - start
-    return Generated(_frames_of(output), seconds)
+    return output, seconds
 
 
 def with_generators(call: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:

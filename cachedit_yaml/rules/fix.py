@@ -89,6 +89,16 @@ def fix_file(path: Path, name: str, diagnostics: Iterable[Diagnostic]) -> int:
     content = path.read_bytes()
     mark = _BOM if content.startswith(_BOM) else b""
     text = apply_edits(content.removeprefix(_BOM).decode("utf-8"), edits)
+    write_whole(path, mark + text.encode("utf-8"))
+    return mended
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in place, whole or not at all; a new one too.
+
+    Raises:
+        OSError: the file cannot be written, or is a link to one that lies elsewhere.
+    """
     # The file behind a link is mended, and the link stays one.
     target = Path(os.path.realpath(path))
     if _leads_out(path):
@@ -96,13 +106,13 @@ def fix_file(path: Path, name: str, diagnostics: Iterable[Diagnostic]) -> int:
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(mark + text.encode("utf-8"))
-        os.chmod(temporary, target.stat().st_mode & 0o7777)
+            stream.write(content)
+        mode = target.stat().st_mode & 0o7777 if target.exists() else 0o644
+        os.chmod(temporary, mode)
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
         raise
-    return mended
 
 
 def _overlap(one: Edit, other: Edit) -> bool:

@@ -19,6 +19,7 @@ class LoopExecution:
     """
 
     name = "loop"
+    runner = TransformerRunner
 
     def __init__(self, plan: Plan, clock: Clock) -> None:
         for transformer in plan.transformers:
@@ -28,7 +29,7 @@ class LoopExecution:
                         f"{item.where}: DBPrune runs natively only; pass execution='native'"
                     )
         self.plan = plan
-        self.runners = [TransformerRunner(item, clock, plan.together) for item in plan.transformers]
+        self.runners = [self.runner(item, clock, plan.together) for item in plan.transformers]
 
     @property
     def patches(self) -> list[Patch]:

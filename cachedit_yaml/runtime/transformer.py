@@ -128,6 +128,8 @@ class TransformerRunner:
         together: the ranks that run each forward together, as far as they are known.
     """
 
+    branch_state = BranchState
+
     def __init__(self, plan: TransformerPlan, clock: Clock, together: Ranks | None = None) -> None:
         self.plan = plan
         self._together = together
@@ -239,7 +241,7 @@ class TransformerRunner:
         if found is None:
             resolved = generation.layers(self.plan.path, runner.plan).resolve(generation.total)
             mask = build_mask(resolved.scm, steps, runner.plan.where)
-            found = BranchState(path, resolved, steps, mask)
+            found = self.branch_state(path, resolved, steps, mask)
             state.branches[key] = found
         primary = state.first.setdefault((path, turn), branch)
         return found, state.branches[path, primary, turn]

@@ -37,7 +37,7 @@ def removal(document: Document, parent: KeyPath, names: Collection[str]) -> tupl
     for index, (name, key) in enumerate(keys):
         if name not in names:
             continue
-        end = _end(document, (*parent, name))
+        end = end_of(document, (*parent, name))
         if not flow:
             edits.append(Edit(Span(key.path, key.line, 1, end[0] + 1, 1), ""))
         elif any(other not in names for other, _ in keys[index + 1 :]):
@@ -45,7 +45,7 @@ def removal(document: Document, parent: KeyPath, names: Collection[str]) -> tupl
             edits.append(_cut(key.path, (key.line, key.column), (after.line, after.column)))
         else:
             # Nothing stays behind it, so what goes is the comma in front of it.
-            before = _end(document, (*parent, keys[index - 1][0]))
+            before = end_of(document, (*parent, keys[index - 1][0]))
             edits.append(_cut(key.path, before, end))
     return tuple(edits)
 
@@ -58,13 +58,18 @@ def _character(document: Document, span: Span) -> str:
     return document.lines[span.line - 1][span.column - 1 : span.column]
 
 
-def _end(document: Document, path: KeyPath) -> tuple[int, int]:
-    """Line and column behind a value: a block ends where the last thing in it does."""
+def end_of(document: Document, path: KeyPath) -> tuple[int, int]:
+    """Line and column behind a value: a block ends where the last thing in it does.
+
+    Args:
+        document: the document.
+        path: the keys that lead to the value.
+    """
     value = document.positions[path][1]
     if _character(document, value) in ("{", "["):
         return value.end_line, value.end_column
     inner = [
-        _end(document, other)
+        end_of(document, other)
         for other in document.positions
         if len(other) == len(path) + 1 and other[: len(path)] == path
     ]

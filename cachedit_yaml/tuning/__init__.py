@@ -1,0 +1,1 @@
+"""Settings that were measured: trace a generation, score settings on it, check the best, write."""

@@ -1,0 +1,173 @@
+"""What is wanted of a profile, and which of the measured settings gives it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.tuning.outputs import Likeness
+from cachedit_yaml.tuning.surrogate import Candidate
+from cachedit_yaml.yaml.diagnostics import did_you_mean, one_of
+
+KINDS: Final = ("psnr", "blocks", "speed")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Target(NamedTuple):
+    """What a profile is to reach.
+
+    Attributes:
+        profile: its name.
+        kind: ``psnr``: of the worst quarter of the samples, in dB, as fast as can be; ``blocks``:
+            share that runs, at most; ``speed``: uncached time over its own, at least; both as
+            near as can be.
+        value: the number.
+    """
+
+    profile: str
+    kind: str
+    value: float
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read ``psnr=35`` or ``NAME:psnr=35``.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        name, _, wish = text.rpartition(":")
+        kind, separator, number = wish.partition("=")
+        if not separator or kind not in KINDS:
+            hint = did_you_mean(kind, KINDS) or f"write one of {one_of(KINDS)} with a number"
+            raise ConfigError(f"target {text!r}: {hint}, such as psnr=35 or fast:blocks=0.25")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        low, high = {"psnr": (0, 200), "blocks": (0, 1), "speed": (1, 1000)}[kind]
+        if not low < value < high:
+            raise ConfigError(
+                f"target {text!r}: expected a number between {low} and {high}, not {number!r}"
+            )
+        if name and not _NAME.fullmatch(name):
+            raise ConfigError(f"target {text!r}: {name!r} is no name for a profile")
+        return cls(name or f"{kind}-{number}", kind, value)
+
+
+#: Without a target: three profiles along the frontier.
+PROFILES: Final = (
+    Target("quality", "blocks", 0.45),
+    Target("balanced", "blocks", 0.33),
+    Target("fast", "blocks", 0.25),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Settings that were run.
+
+    Attributes:
+        settings: as an adapter writes them.
+        key: what they are, in one line.
+        blocks: share of the blocks that ran.
+        speed: uncached time over its own.
+        likeness: how near its samples came.
+        name: of the profile that was so before; empty for what was found.
+        error: what the trace expected; None where nothing did.
+    """
+
+    settings: Mapping[str, Any] = field(hash=False)
+    key: str
+    blocks: float
+    speed: float
+    likeness: Likeness
+    name: str = ""
+    error: float | None = None
+
+    def __str__(self) -> str:
+        ssim = "" if self.likeness.ssim is None else f", SSIM {self.likeness.ssim:.4f}"
+        return (
+            f"{self.blocks:.1%} of blocks, {self.speed:.2f}x, PSNR {self.likeness.pooled:.1f} dB, "
+            f"worst quarter {self.likeness.low:.1f}, worst {self.likeness.worst:.1f}{ssim}"
+        )
+
+
+def reached(target: Target, item: Measured) -> bool:
+    """Whether settings reach a target."""
+    if target.kind == "psnr":
+        return item.likeness.low >= target.value
+    if target.kind == "blocks":
+        return item.blocks <= target.value + 0.005
+    return item.speed >= target.value
+
+
+def choose(target: Target, measured: Sequence[Measured]) -> Measured | None:
+    """The best of the settings that reach a target: the worst quarter of the samples decides.
+
+    Not the worst one alone: a single sample that takes another turn early on says little, and what
+    spoils all the others may spare it.
+
+    Returns:
+        None where none reaches it.
+    """
+    found = [item for item in measured if reached(target, item)]
+    if target.kind == "psnr":
+        return min(found, key=lambda item: (item.blocks, -item.likeness.low), default=None)
+    return max(found, key=lambda item: (item.likeness.low, -item.blocks), default=None)
+
+
+def promising(
+    target: Target, candidates: Sequence[Candidate], measured: Sequence[Measured]
+) -> Candidate | None:
+    """The candidate that is worth the next run for a target; None where none is left.
+
+    Args:
+        target: what is wanted.
+        candidates: what the trace proposes.
+        measured: what has been run.
+    """
+    known = {item.key for item in measured}
+    left = [item for item in candidates if item.key not in known]
+    if target.kind == "psnr":
+        # How many dB an error is worth, by what was run at about the same cost.
+        worth = [
+            (item.blocks, item.likeness.low + 20 * math.log10(item.error))
+            for item in measured
+            if item.error and math.isfinite(item.likeness.low)
+        ]
+        if not worth:
+            return min(left, key=lambda item: (abs(item.blocks - 0.33), item.error), default=None)
+
+        def expected(item: Candidate) -> float:
+            near = sorted(worth, key=lambda pair: abs(pair[0] - item.blocks))[:3]
+            mean = sum(value for _, value in near) / len(near)
+            return mean - 20 * math.log10(item.error)
+
+        return min(
+            (item for item in left if expected(item) >= target.value),
+            key=lambda item: (round(item.blocks, 2), item.error),
+            default=None,
+        )
+    most = target.value
+    if target.kind == "speed":
+        most = _blocks_for(target.value, measured)
+    return min(
+        (item for item in left if item.blocks <= most + 0.005),
+        key=lambda item: item.error,
+        default=None,
+    )
+
+
+def _blocks_for(speed: float, measured: Sequence[Measured]) -> float:
+    """The share of blocks that a speed allows, by what was run: time is a line over blocks."""
+    points = [(1.0, 1.0), *((item.blocks, 1 / item.speed) for item in measured)]
+    if len(points) < 2:
+        return 1 / speed
+    x, y = (sum(axis) / len(points) for axis in zip(*points, strict=True))
+    spread = sum((a - x) ** 2 for a, _ in points)
+    slope: float = sum((a - x) * (b - y) for a, b in points) / spread if spread else 1.0
+    return float(x + (1 / speed - y) / max(slope, 0.1))

@@ -1,0 +1,159 @@
+"""What is scored: decisions as the runtime takes them, sums of errors, masks by swaps."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cachedit_yaml
+from cachedit_yaml.language.spec import StepMask
+from cachedit_yaml.probe.pipelines import quiet
+from cachedit_yaml.rules.load import parse_settings
+from cachedit_yaml.runtime.masks import build_mask
+from cachedit_yaml.tuning import search
+from cachedit_yaml.tuning.record import Unit, tracing
+from cachedit_yaml.tuning.sampler import guidance_factors, step_weights
+from cachedit_yaml.tuning.surrogate import Surrogate, bins
+from tests import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def curve(steps: int = 12, seed: int = 0) -> Unit:
+    """A unit whose residuals lie on a smooth curve, so that its errors are known."""
+    generator = np.random.default_rng(seed)
+    waves = generator.normal(size=(3, 2, 8))
+    times = np.arange(steps) / steps
+    path = np.stack([sum(wave * t**k for k, wave in enumerate(waves)) for t in times])
+    errors = np.full((steps, steps, 2, 8), np.nan, np.float32)
+    differences = np.full((steps, steps, 1), np.inf)
+    for step, distance in itertools.product(range(steps), range(steps)):
+        if distance <= step:
+            errors[step, distance] = path[step - distance] - path[step]
+            differences[step, distance] = distance / steps
+    return Unit(
+        transformer="transformer",
+        branch="forward 1",
+        share=steps,
+        blocks=(10,),
+        steps=list(range(steps)),
+        differences={1: differences},
+        errors={(0, 0): errors, (1, 0): errors},
+    )
+
+
+def test_a_step_is_repeated_or_forecast() -> None:
+    unit = curve()
+    surrogate = Surrogate([[unit]])
+    table = unit.errors[0, 0]
+    mask = [1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1]
+    repeated = surrogate.mask(mask, order=0)
+    total = table[6, 1] + table[7, 2]
+    assert repeated.error == pytest.approx(float(np.sqrt(np.square(total).sum(1).mean())))
+    assert repeated.blocks == pytest.approx(10 / 12)
+    total = 2 * table[6, 1] - table[6, 2] + 3 * table[7, 2] - 2 * table[7, 3]
+    forecast = surrogate.mask(mask, order=1)
+    assert forecast.error == pytest.approx(float(np.sqrt(np.square(total).sum(1).mean())), rel=1e-4)
+    # No slope before there are two computed steps and three steps in all, as in cache-dit.
+    early = [1, 1, 0, *[1] * 9]
+    assert surrogate.mask(early, order=1).error == surrogate.mask(early, order=0).error
+
+
+def test_swaps_find_the_best_mask() -> None:
+    surrogate = Surrogate([[curve(9)]])
+    (found,) = search.masks(surrogate, [4 / 9])
+    every = [
+        surrogate.mask([1, *flags])
+        for flags in itertools.product((0, 1), repeat=8)
+        if sum(flags) == 3
+    ]
+    best = min(item.error for item in every)
+    assert found.blocks == pytest.approx(4 / 9)
+    assert found.error <= 1.25 * best
+
+
+@pytest.mark.parametrize("mask", [[1, 1, 0, 0, 1, 0], [1, 0, 1, 0, 0, 1, 1], [1, 0]])
+def test_bins_are_the_mask_and_go_on(mask: list[int]) -> None:
+    scm = parse_settings({"scm": {"policy": "static", **bins(mask)}}).scm
+    assert isinstance(scm, StepMask)
+    assert build_mask(scm, len(mask), "here") == mask
+    assert build_mask(scm, 1, "here") == [1]
+    longer = build_mask(scm, 3 * len(mask), "here")
+    assert longer is not None
+    assert 0 < sum(longer[len(mask) :]) < 2 * len(mask)
+
+
+def test_no_worse_one_lies_on_the_front() -> None:
+    surrogate = Surrogate([[curve()]])
+    front = search.front(search.settings(surrogate))
+    assert len(front) > 3
+    for one, other in itertools.pairwise(front):
+        assert one.blocks < other.blocks
+        assert one.error > other.error
+
+
+@pytest.mark.parametrize("pipeline", ["DiTPipeline", "FluxPipeline"])
+def test_steps_hit_as_simulated(pipeline: str) -> None:
+    """Limits and thresholds mean to the simulation what they mean to cache-dit."""
+    pipe = tiny.build(pipeline)
+    with quiet(), tracing(pipe, cachedit_yaml.find_adapter(pipe)) as recorder:
+        tiny.run(pipe, steps=10)
+    (unit,) = recorder.units()
+    settings: list[dict[str, Any]] = [
+        {"warmup": 3, "threshold": 0.9, "in_a_row": 2},
+        {"warmup": 1, "threshold": 0.9, "in_a_row": 5},
+        {"warmup": 1, "threshold": 0.3, "in_a_row": 1},
+    ]
+    surrogate = Surrogate([[unit]])
+    for item in settings:
+        made = surrogate.dynamic(fn=1, order=0, **item)
+        with cachedit_yaml.enable(pipe, cache_config=dict(made.settings)) as handle:
+            tiny.run(pipe, steps=10)
+            real = handle.stats().computed_fraction
+        assert abs(made.blocks - real) < 0.08, item  # what is cached changes what comes after
+    assert surrogate.dynamic(fn=1, order=0, **settings[0]).blocks < 1
+
+
+def test_guidance_is_read_off() -> None:
+    cond, uncond = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    given = uncond + 3 * (cond - uncond)
+    found = guidance_factors([cond, uncond], given)
+    assert found is not None
+    assert found[0] == 2
+    assert np.allclose(found[1], [[3], [-2]], atol=1e-4)
+    # As one batch, and with the prediction given twice.
+    found = guidance_factors([torch.cat([uncond, cond])], torch.cat([given, given]))
+    assert found is not None
+    assert found[0] == 2
+    assert np.allclose(found[1], [[-2, 3]], atol=1e-4)
+    assert guidance_factors([cond], torch.randn(2, 3, 4, 4)) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["FlowMatchEulerDiscreteScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler"]
+)
+def test_weights_are_what_a_step_adds(name: str) -> None:
+    import copy
+
+    import diffusers
+
+    scheduler = getattr(diffusers, name)()
+    scheduler.set_timesteps(6)
+    fresh = copy.deepcopy(scheduler)
+    latents = torch.zeros(1, 2, 3, 3)
+    weights = step_weights(fresh, list(scheduler.timesteps), latents, latents, {})
+    assert weights is not None
+
+    def final(place: int, size: float) -> float:
+        own, now = copy.deepcopy(fresh), latents
+        for index, step in enumerate(own.timesteps):
+            given = torch.full_like(latents, size if index == place else 0.0)
+            now = own.step(given, step, now, return_dict=False)[0]
+        return float(now.mean())
+
+    for place in (0, 2, 5):
+        assert weights[place] == pytest.approx(final(place, 0.01) / 0.01, rel=1e-3)

@@ -1,0 +1,115 @@
+"""The trace: what it says of one cached step is what one cached step does."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cachedit_yaml
+from cachedit_yaml.probe.pipelines import quiet
+from cachedit_yaml.tuning import trace
+from cachedit_yaml.tuning.record import Recorder, tracing, watching
+from cachedit_yaml.tuning.store import pack, unpack
+from cachedit_yaml.tuning.surrogate import Surrogate
+from cachedit_yaml.tuning.trace import at_places
+from tests import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+STEPS = 6
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def traced(pipe: Any, case: str = "plain") -> tuple[Recorder, torch.Tensor]:
+    with quiet(), tracing(pipe, cachedit_yaml.find_adapter(pipe)) as recorder:
+        output = tiny.run(pipe, case, STEPS)
+    return recorder, output
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "case"),
+    [
+        ("DiTPipeline", "plain"),  # guidance as one batch
+        ("PixArtSigmaPipeline", "plain"),  # a learned variance
+        ("FluxPipeline", "plain"),  # two lists
+        ("FluxPipeline", "guided"),  # two forwards a step
+        ("QwenImagePipeline", "plain"),
+        ("StableDiffusion3Pipeline", "plain"),
+        ("WanPipeline", "plain"),
+    ],
+)
+def test_what_one_cached_step_does(pipeline: str, case: str) -> None:
+    pipe = tiny.build(pipeline)
+    plain = tiny.run(pipe, case, STEPS)
+    recorder, output = traced(pipe, case)
+    assert torch.equal(output, plain)
+    units = recorder.units()
+    assert not recorder.notes
+    assert units
+    surrogate = Surrogate([units])
+    assert surrogate.steps == STEPS
+    mask = [1] * (STEPS - 1) + [0]
+    settings = surrogate.mask(mask, order=0).settings
+    with cachedit_yaml.enable(pipe, cache_config=dict(settings)) as handle:
+        watched = Recorder()
+        with watching(handle.plan, watched):
+            tiny.run(pipe, case, STEPS)
+    assert recorder.final is not None
+    assert watched.final is not None
+    samples = units[0].errors[0, 0].shape[2]
+    real = at_places(watched.final[:samples].float()) - at_places(recorder.final[:samples].float())
+    expected = sum(unit.errors[0, 0][-1, 1] for unit in units)
+    assert float(real.abs().max()) > 0
+    near = np.isclose(real.numpy(), expected, rtol=1e-2, atol=1e-2 * float(real.abs().max()))
+    # DDIM clips what it predicts, and where it does so nothing is left of an error.
+    assert near.mean() > (0.8 if pipeline == "DiTPipeline" else 0.999)
+
+
+def test_the_pipeline_is_as_before() -> None:
+    pipe = tiny.build("FluxPipeline")
+    tiny.run(pipe, steps=2)
+    before = {**vars(pipe.transformer)}, {**vars(pipe.scheduler)}
+    traced(pipe)
+    after = {**vars(pipe.transformer)}, {**vars(pipe.scheduler)}
+    assert [set(item) for item in after] == [set(item) for item in before]
+    assert cachedit_yaml.handle_of(pipe) is None
+
+
+def test_residuals_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, and on the disk: what comes out is the same."""
+    pipe = tiny.build("FluxPipeline")
+    adapter = cachedit_yaml.find_adapter(pipe)
+    found = []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for memory in (trace.IN_MEMORY, 0):
+        monkeypatch.setattr(trace, "IN_MEMORY", memory)
+        with quiet(), tracing(pipe, adapter, 0) as recorder:
+            tiny.run(pipe, steps=STEPS)
+        found.append(recorder.units()[0].errors[1, 0])
+    assert np.array_equal(*found, equal_nan=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_units_survive_their_folder() -> None:
+    recorder, _ = traced(tiny.build("FluxPipeline"), "guided")
+    units = recorder.units()
+    (again,) = unpack(pack([units]))
+    assert len(again) == len(units) == 2
+    for one, other in zip(again, units, strict=True):
+        assert (one.branch, one.steps, one.blocks) == (other.branch, other.steps, other.blocks)
+        for mine, its in ((one.errors, other.errors), (one.differences, other.differences)):
+            assert mine.keys() == its.keys()
+            assert all(np.array_equal(mine[key], its[key], equal_nan=True) for key in its)

@@ -1,0 +1,281 @@
+"""``tune``: from prompts to profiles in a file, and what is said where that does not go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cachedit_yaml
+from cachedit_yaml import CacheRuntimeError, ConfigError
+from cachedit_yaml.cli import main
+from cachedit_yaml.tuning.outputs import likeness, samples_of
+from cachedit_yaml.tuning.session import Session
+from cachedit_yaml.tuning.targets import Measured, Target, choose
+from tests import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+STEPS = 8
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "small-dit"
+    tiny.build("DiTPipeline").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def command(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.delenv("CACHEDIT_YAML_PATH", raising=False)
+    out = str(tmp_path / "work")
+    return ["tune", "--model", str(model), "--steps", str(STEPS), "--budget", "6", "--out", out]
+
+
+MINE = """\
+# Mine.
+schema: 1
+extends: dit
+pipelines: [DiTPipeline]
+profiles:   # for everybody
+  # The careful one.
+  careful: {residual_diff_threshold: 0.01}   # stays
+  fast:
+    residual_diff_threshold: 0.5   # goes
+models: [somebody/something]   # the last line
+"""
+
+
+def test_profiles_go_into_ones_own_file(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE, encoding="utf-8")
+    more = [*command, "--adapter", str(path), "--label", "1", "2"]
+    assert main([*more, "--dry-run"]) == 0
+    assert path.read_text(encoding="utf-8") == MINE
+    captured = capsys.readouterr()
+    assert "(fast before)" in captured.out
+    assert "trace, 16 steps ..." in captured.err
+
+    # What was measured is not measured again.
+    assert main([*more, "--resume"]) == 2
+    captured = capsys.readouterr()
+    assert "has the profiles fast already; pass --force" in captured.err
+    assert "trace" not in captured.err
+    assert "check 1," not in captured.err
+    assert main([*more, "--resume", "--force"]) == 0
+    captured = capsys.readouterr()
+    assert "fast: was not measured, now" in captured.out
+
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# Mine.\nschema: 1\nextends: dit\n")
+    assert "profiles:   # for everybody\n  # The careful one.\n" in text
+    assert "  careful: {residual_diff_threshold: 0.01}   # stays\n  fast:\n" in text
+    assert text.endswith("models: [somebody/something]   # the last line\n")
+    assert max(map(len, text.splitlines())) <= 100
+    assert main(["validate", str(path)]) == 0
+    spec = cachedit_yaml.load_adapter(path)
+    assert spec.profiles is not None
+    measured = spec.profiles["fast"].measured
+    assert measured is not None
+    assert (measured.model, measured.steps, measured.prompts) == ("small-dit", STEPS, 2)
+    assert {item.name for item in (tmp_path / "work").iterdir()} == {
+        "README.txt",
+        "tuning.json",
+        "trace.npz",
+        "uncached.npz",
+        "frontier.png",
+    }
+
+
+def test_a_shipped_adapter_gets_a_file_beside_it(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--label", "1", "2", "--masks", "--target", "half:blocks=0.5", "--format", "json"]
+    assert main([*command, *more]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["profiles"]["half"]["blocks"] <= 0.505
+    path = tmp_path / "work" / "dit.yaml"
+    assert main(["validate", str(path)]) == 0
+    spec = cachedit_yaml.load_adapter(path)
+    pipe = tiny.build("DiTPipeline")
+    with cachedit_yaml.enable(pipe, spec, profile="half") as handle:
+        tiny.run(pipe, steps=STEPS)
+        assert handle.stats().computed_fraction <= 0.505
+
+
+def test_what_was_measured_is_kept(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ctrl-C in the second check, and on from there."""
+    more = [
+        *command,
+        "--label",
+        "1",
+        "2",
+        "--dry-run",
+        "--masks",
+        "--target",
+        "a:blocks=0.65",
+        "--target",
+        "b:blocks=0.8",
+    ]
+    measure = Session.measure
+
+    def interrupted(self: Session, *args: Any, **kwargs: Any) -> Measured:
+        if len(self.measured) == 4:
+            raise KeyboardInterrupt
+        return measure(self, *args, **kwargs)
+
+    monkeypatch.setattr(Session, "measure", interrupted)
+    assert main(more) == 130
+    assert f"what was measured is in {tmp_path / 'work'}; go on" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "work" / "tuning.json").read_text())["measured"]
+    assert len(kept) == 4
+    monkeypatch.undo()
+    assert main([*more, "--resume"]) == 0
+    err = capsys.readouterr().err
+    assert "trace" not in err
+    assert "check 1," not in err
+    assert "check 2," in err
+    now = json.loads((tmp_path / "work" / "tuning.json").read_text())["measured"]
+    assert now[:4] == kept
+    assert len(now) > 4
+
+
+def test_any_pipeline_and_any_call(tmp_path: Path) -> None:
+    """Latents, two lists, and a target that nothing reaches."""
+    pipe = tiny.build("FluxPipeline")
+    call = {**tiny.cases("FluxPipeline")["plain"](pipe), "output_type": "latent"}
+    call = {key: value for key, value in call.items() if key != "generator"}
+    calls = [{**call, "num_inference_steps": 6, "guidance_scale": scale} for scale in (2.0, 4.0)]
+    tiny.run(pipe, steps=2)
+    before = {**vars(pipe.transformer)}
+    found = cachedit_yaml.tune(
+        pipe, calls, ["psnr=199", "some:speed=1.01"], budget=4, folder=tmp_path
+    )
+    assert vars(pipe.transformer).keys() == before.keys()
+    assert cachedit_yaml.handle_of(pipe) is None
+    assert found.samples == 2
+    assert all(item.likeness.ssim is None for item in found.frontier)
+    assert {item.profile for item in found.missed} >= {"psnr-199"}
+    assert [item.blocks for item in found.frontier] == sorted(x.blocks for x in found.frontier)
+
+
+class Odd:
+    """A pipeline whose result is never the same."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.__dict__.update(vars(pipe))
+
+
+def test_bad_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tiny.build("DiTPipeline")
+    call = {"class_labels": [1], "num_inference_steps": STEPS}
+    with pytest.raises(ConfigError, match="no calls to tune on"):
+        cachedit_yaml.tune(pipe, [])
+    with pytest.raises(ConfigError, match=r"other numbers of steps \(4, 8\)"):
+        cachedit_yaml.tune(pipe, [call, {**call, "num_inference_steps": 4}])
+    with pytest.raises(ConfigError, match="leave it out"):
+        cachedit_yaml.tune(pipe, [{**call, "generator": torch.Generator()}])
+    with pytest.raises(ConfigError, match=r"did you mean .psnr."):
+        cachedit_yaml.tune(pipe, [call], ["pnsr=3"])
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        cachedit_yaml.tune(pipe, [call], ["blocks=30"])
+    with pytest.raises(ConfigError, match="same profile"):
+        cachedit_yaml.tune(pipe, [call], ["a:psnr=30", "a:psnr=40"])
+    with pytest.raises(CacheRuntimeError, match=r"DiTPipeline failed: .*nonsense"):
+        cachedit_yaml.tune(pipe, [{**call, "nonsense": 1}])
+    with pytest.raises(CacheRuntimeError, match="nothing to tune"):
+        cachedit_yaml.tune(pipe, [{**call, "num_inference_steps": 1}])
+    forward = pipe.transformer.forward
+
+    def noisy(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.sample.add_(torch.randn(output.sample.shape, generator=source))
+        return output
+
+    source = torch.Generator()
+    monkeypatch.setattr(pipe.transformer, "forward", noisy)
+    with pytest.raises(ConfigError, match="two uncached runs of the same call"):
+        cachedit_yaml.tune(pipe, [call])
+
+
+def test_bad_input(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = tmp_path / "prompts.txt"
+
+    def said(*more: str) -> str:
+        assert main([*command, *more]) == 2
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return captured.err
+
+    assert "no prompts to tune on: give --prompts FILE" in said()
+    assert "No such file" in said("--prompts", str(prompts))
+    prompts.write_text("# nothing\n\n")
+    assert "holds none" in said("--prompts", str(prompts))
+    prompts.write_text('{"class_labels": [1}\n')
+    assert "prompts.txt:1: no JSON" in said("--prompts", str(prompts))
+    assert "--budget 0.0" in said("--label", "1", "--budget", "0")
+    assert "holds no tuning.json" in said("--label", "1", "--resume")
+    assert main([*command, "--label", "1", "--dry-run", "--budget", "3"]) == 0
+    assert "one prompt only" in capsys.readouterr().out
+    assert "another calls" in said("--label", "2", "--resume")
+
+
+def test_the_worst_quarter_decides() -> None:
+    def item(blocks: float, *each: float) -> Measured:
+        a, b = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
+        near = likeness([a], [b])
+        near = type(near)(each, min(each), None)
+        return Measured({}, f"{blocks}{each}", blocks, 1 / blocks, near)
+
+    ran = [item(0.2, 30, 60), item(0.25, 35, 40), item(0.4, 50, 50), item(0.41, 49, 99)]
+    assert choose(Target("a", "psnr", 34), ran) is ran[1]
+    assert choose(Target("a", "blocks", 0.41), ran) is ran[2]
+    assert choose(Target("a", "speed", 4), ran) is ran[1]
+    assert choose(Target("a", "psnr", 51), ran) is None
+    # One of eight that takes another turn is half of what counts.
+    ran = [item(0.2, 20, 40, *[45] * 6), item(0.2, *[25] * 8)]
+    assert choose(Target("a", "blocks", 0.2), ran) is ran[0]
+
+
+def test_samples_of_any_kind() -> None:
+    from types import SimpleNamespace
+
+    from PIL import Image
+
+    picture = Image.new("RGB", (8, 8), "red")
+    (one,) = samples_of(SimpleNamespace(images=[picture]))
+    assert one.shape == (8, 8, 3)
+    assert one.dtype == np.uint8
+    (video,) = samples_of(SimpleNamespace(frames=[[picture] * 3]))
+    assert video.shape == (3, 8, 8, 3)
+    sound = samples_of(SimpleNamespace(audios=torch.randn(2, 1, 50)))
+    assert [item.shape for item in sound] == [(1, 50)] * 2
+    near = likeness(sound, [item + 0.01 * np.ptp(item) for item in sound])
+    assert near.pooled == pytest.approx(40, abs=0.1)
+    assert near.ssim is None
+    assert likeness([video], [video]).pooled == float("inf")
+    with pytest.raises(ConfigError, match="another number or size"):
+        likeness([video], [one])
+    with pytest.raises(ConfigError, match="holds no numbers"):
+        samples_of(SimpleNamespace())
