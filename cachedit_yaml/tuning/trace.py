@@ -24,9 +24,9 @@ from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
-from cachedit_yaml.runtime.identity import signature_of
 from cachedit_yaml.runtime.loop import LoopExecution
 from cachedit_yaml.runtime.passes import DeviationError, ListPass
+from cachedit_yaml.runtime.residuals import signature_of
 from cachedit_yaml.runtime.transformer import TransformerRunner, TransformerState
 
 #: F and B that are tried.
