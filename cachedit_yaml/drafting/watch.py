@@ -19,7 +19,7 @@ from cachedit_yaml.drafting.marks import Tensors, own_state, sample, versions
 from cachedit_yaml.drafting.parts import Candidate, candidates, schedulers
 from cachedit_yaml.drafting.record import Argument, BlockCall, Forward, Origin, Result, Run
 from cachedit_yaml.runtime.outputs import entries
-from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.patching import Around
 from cachedit_yaml.runtime.timesteps import moment
 
 #: Tensors of more dimensions, or with more elements, are no timesteps.
@@ -77,7 +77,7 @@ class Watch:
         self._numbers = itertools.count()
         self._frames = threading.local()
         self._made: dict[str, list[weakref.ref[torch.Tensor]]] = {}
-        self._patches: list[_Around] = []
+        self._patches: list[Around] = []
         for path, scheduler in schedulers(target).items():
             self._around(scheduler, "step", functools.partial(self._step, path))
             if callable(getattr(scheduler, "set_timesteps", None)):
@@ -94,7 +94,7 @@ class Watch:
                 self._around(block, "forward", told)
 
     def _around(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
-        self._patches.append(_Around(owner, name, around))
+        self._patches.append(Around(owner, name, around))
 
     def __enter__(self) -> Watch:
         for patch in self._patches:
@@ -263,19 +263,6 @@ class Reader:
             place = self._places.index(name)
             return (*args[:place], value, *args[place + 1 :]), dict(kwargs)
         return args, {**kwargs, name: value} if name in kwargs else dict(kwargs)
-
-
-class _Around(Patch):
-    """Calls `around` with the method that it stands for, and with the call's arguments."""
-
-    def __init__(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
-        super().__init__(owner, name)
-        self.around = around
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.active:
-            return self.inner(*args, **kwargs)
-        return self.around(self.inner, *args, **kwargs)
 
 
 def _moment(value: Any) -> Any:

@@ -12,7 +12,7 @@ import torch
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.probe.pipelines import tensor_of
 from cachedit_yaml.runtime.branches import Parameters, counts_as_denoising
-from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.patching import Around
 
 
 class Watch:
@@ -93,7 +93,7 @@ class Watch:
         return output
 
     def _patch(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
-        patch = _Around(owner, name, around)
+        patch = Around(owner, name, around)
         self._patched.append(patch)
         patch.install()
 
@@ -145,14 +145,3 @@ class Watch:
             hidden = blocks.binding.hidden.get(args, kwargs)
             self.shapes.setdefault(key[:2], []).append(hidden.shape)
         return inner(*args, **kwargs)
-
-
-class _Around(Patch):
-    """Calls `around` with the method that it stands for, and with the call's arguments."""
-
-    def __init__(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
-        super().__init__(owner, name)
-        self.around = around
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.around(self.inner, *args, **kwargs)

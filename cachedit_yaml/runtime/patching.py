@@ -115,6 +115,19 @@ class Patch:
         return _identity, (self._previous,)
 
 
+class Around(Patch):
+    """Calls `around` with the method that it stands for, and with the call's arguments."""
+
+    def __init__(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+        super().__init__(owner, name)
+        self.around = around
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.active:
+            return self.inner(*args, **kwargs)
+        return self.around(self.inner, *args, **kwargs)
+
+
 def _bound_method(owner: Any, name: str) -> Any:
     return getattr(type(owner), name).__get__(owner)
 
