@@ -43,15 +43,15 @@ class CacheDiTBackend:
         Raises:
             CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
         """
-        from cachedit_yaml.api import enable
+        from cachedit_yaml.api import compile_adapter, start
 
-        self._handles[id(pipeline)] = enable(
-            pipeline,
+        plan = compile_adapter(
             self._request.adapter,
+            pipeline,
             cache_config=self._settings,
             profile=self._request.profile,
-            execution=self._request.execution,
         )
+        self._handles[id(pipeline)] = start(plan, self._request.execution)
 
     def refresh(self, pipeline: Any, num_inference_steps: int | None, verbose: bool = True) -> None:
         """Begin a generation with the pipeline's next forward.

@@ -38,7 +38,7 @@ class Watch:
         self._fresh = False
         self._timesteps: Any = None
         self._counting = True
-        self._patched: list[Patch] = []
+        self._patched: list[Around] = []
         self._hooks: list[Any] = []
 
     def __enter__(self) -> Watch:
