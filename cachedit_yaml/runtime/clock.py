@@ -276,13 +276,13 @@ class Clock:
             return
         generation.by_scheduler = True
         run.timesteps.rest()
-        generation.blind = False
         if generation.tick == 0 and (generation.total is None or generation.cut_unknown):
             # The first step tells where the loop began, if its forwards carried no timestep.
             first = moment(timestep)
             values = None if first is None else Schedule(runs, None).executed(first)
             total = generation.total
             if values is not None and (total is None or len(values) < total):
+                generation.blind = False
                 generation.total = len(values)
                 generation.shares = self.share(values, len(values))
         generation.end_step()

@@ -931,6 +931,33 @@ def test_a_schedule_that_the_first_step_tells(tells: bool) -> None:
             assert row(handle).cached_steps[-1] == steps - 1
 
 
+class OwnScheduler:
+    """Steps, and has no schedule."""
+
+    def set_timesteps(self, steps: int) -> None:
+        raise NotImplementedError
+
+    def step(self, update: torch.Tensor, timestep: Any, latents: torch.Tensor) -> Any:
+        return (latents - 0.1 * update,)
+
+
+def test_steps_of_a_scheduler_without_a_schedule_tell_no_generations() -> None:
+    pipe = SmallPipeline(small(), OwnScheduler())
+
+    @torch.no_grad()
+    def run() -> torch.Tensor:
+        latents = models.noise()
+        for _ in range(5):
+            latents = pipe.step(pipe.transformer(latents), None, latents)
+        return latents
+
+    plain = run()
+    with start(pipe, **ALWAYS) as handle:
+        for _ in range(2):
+            assert torch.equal(run(), plain)
+            assert "nothing tells its steps" in handle.stats().warnings[0]
+
+
 def test_refresh_from_another_thread() -> None:
     model = small()
     with start(model, **MASKED) as handle:
