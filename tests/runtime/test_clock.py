@@ -941,21 +941,28 @@ class OwnScheduler:
         return (latents - 0.1 * update,)
 
 
-def test_steps_of_a_scheduler_without_a_schedule_tell_no_generations() -> None:
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_scheduler_without_a_schedule_tells_nothing(tells: bool) -> None:
+    """But the timesteps of the forwards do: each generation begins anew."""
     pipe = SmallPipeline(small(), OwnScheduler())
 
     @torch.no_grad()
     def run() -> torch.Tensor:
         latents = models.noise()
-        for _ in range(5):
-            latents = pipe.step(pipe.transformer(latents), None, latents)
+        for timestep in torch.linspace(1000, 100, 5):
+            update = pipe.transformer(latents, timestep if tells else None)
+            latents = pipe.step(update, timestep, latents)
         return latents
 
     plain = run()
     with start(pipe, **ALWAYS) as handle:
         for _ in range(2):
-            assert torch.equal(run(), plain)
-            assert "nothing tells its steps" in handle.stats().warnings[0]
+            found = run()
+            if tells:
+                assert row(handle).cached_steps == (1, 2, 3, 4)
+            else:
+                assert torch.equal(found, plain)
+                assert "nothing tells its steps" in handle.stats().warnings[0]
 
 
 def test_refresh_from_another_thread() -> None:
