@@ -303,17 +303,19 @@ class Clock:
         generation = run.generation
         if generation is None or run.announced or again:
             return
+        total, schedule = generation.total, Schedule(runs, None)
+        if total is None and not generation.by_scheduler and schedule.executed(None) is None:
+            return  # it could tell no generation, and the timesteps of the forwards may
         generation.by_scheduler = True
         run.timesteps.rest()
-        generation.blind = False
-        if generation.tick == 0 and (generation.total is None or generation.cut_unknown):
-            # The first step tells where the loop began, if its forwards carried no timestep.
-            first = moment(timestep)
-            values = None if first is None else Schedule(runs, None).executed(first)
-            total = generation.total
-            if values is not None and (total is None or len(values) < total):
-                generation.total = len(values)
-                generation.shares = self.share(values, len(values))
+        # The first step tells where the loop began, if its forwards carried no timestep.
+        asked = generation.tick == 0 and (total is None or generation.cut_unknown)
+        first = moment(timestep) if asked else None
+        values = schedule.executed(first) if first is not None else None
+        if values is not None and (total is None or len(values) < total):
+            generation.blind = False
+            generation.total = len(values)
+            generation.shares = self.share(values, len(values))
         generation.end_step()
 
     def fail(self, generation: Generation) -> None:

@@ -931,6 +931,40 @@ def test_a_schedule_that_the_first_step_tells(tells: bool) -> None:
             assert row(handle).cached_steps[-1] == steps - 1
 
 
+class OwnScheduler:
+    """Steps, and has no schedule."""
+
+    def set_timesteps(self, steps: int) -> None:
+        raise NotImplementedError
+
+    def step(self, update: torch.Tensor, timestep: Any, latents: torch.Tensor) -> Any:
+        return (latents - 0.1 * update,)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_scheduler_without_a_schedule_tells_nothing(tells: bool) -> None:
+    """But the timesteps of the forwards do: each generation begins anew."""
+    pipe = SmallPipeline(small(), OwnScheduler())
+
+    @torch.no_grad()
+    def run() -> torch.Tensor:
+        latents = models.noise()
+        for timestep in torch.linspace(1000, 100, 5):
+            update = pipe.transformer(latents, timestep if tells else None)
+            latents = pipe.step(update, timestep, latents)
+        return latents
+
+    plain = run()
+    with start(pipe, **ALWAYS) as handle:
+        for _ in range(2):
+            found = run()
+            if tells:
+                assert row(handle).cached_steps == (1, 2, 3, 4)
+            else:
+                assert torch.equal(found, plain)
+                assert "nothing tells its steps" in handle.stats().warnings[0]
+
+
 def test_refresh_from_another_thread() -> None:
     model = small()
     with start(model, **MASKED) as handle:

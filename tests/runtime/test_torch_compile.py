@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounter
 
 from cachedit_yaml.errors import CompileError
 from tests import tiny
-from tests.runtime.models import ALWAYS, MASKED, SmallPipeline, adapter, row, small, start
+from tests.runtime.models import ALWAYS, SmallPipeline, adapter, row, small, start
 
 
 @pytest.fixture(autouse=True)
@@ -56,21 +56,6 @@ def test_compiled_blocks(first: str, fullgraph: bool) -> None:
     for block in pipe.transformer.blocks:
         assert "forward" not in vars(block)
         assert not hasattr(block._compiled_call_impl, "runner")
-
-
-def test_repeated_blocks_of_a_pipeline() -> None:
-    pipe = tiny.build("FluxPipeline")
-    with start(pipe, None, **MASKED):
-        wanted = tiny.run(pipe, "guided", steps=5)
-    counter = CompileCounter()
-    pipe.transformer.compile_repeated_blocks(backend=counter, fullgraph=True)
-    with start(pipe, None, **MASKED):
-        first = tiny.run(pipe, "guided", steps=5)
-        compiled = counter.frame_count
-        assert compiled >= 2
-        assert torch.equal(tiny.run(pipe, "guided", steps=5), first)
-        assert counter.frame_count == compiled
-    torch.testing.assert_close(first, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_blocks_that_are_compiled_modules() -> None:
