@@ -259,7 +259,7 @@ def disable(target: Any) -> bool:
     Returns:
         Whether anything was switched off.
     """
-    from cachedit_yaml.runtime.handle import handles_of
+    from cachedit_yaml.runtime.cached import handles_of
 
     handles = handles_of(target)
     for handle in handles:
@@ -273,7 +273,7 @@ def handle_of(target: Any) -> Handle | None:
     Args:
         target: what :func:`enable` was called with, or a transformer of it.
     """
-    from cachedit_yaml.runtime.handle import handles_of
+    from cachedit_yaml.runtime.cached import handles_of
 
     return next(iter(handles_of(target)), None)
 

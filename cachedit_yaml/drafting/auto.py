@@ -13,7 +13,8 @@ from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.drafting.draft import drafted
 from cachedit_yaml.drafting.watch import LastCall, Watch
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, DraftError
-from cachedit_yaml.runtime.handle import WATCHED, Handle
+from cachedit_yaml.runtime.cached import WATCHED
+from cachedit_yaml.runtime.handle import Handle
 
 #: Steps of a trial.
 _STEPS: Final = 4

@@ -13,9 +13,6 @@ of its scheduler, the timestep that the transformer is called with is the clock,
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,7 +29,7 @@ from cachedit_yaml.runtime.run import Run
 from cachedit_yaml.runtime.runs import MIXED, Runs
 from cachedit_yaml.runtime.schedule import Schedule
 from cachedit_yaml.runtime.schedulers import Schedulers
-from cachedit_yaml.runtime.steps import Stepwise
+from cachedit_yaml.runtime.steps import Driven, Stepwise
 from cachedit_yaml.runtime.timesteps import Event, moment
 from cachedit_yaml.runtime.told import Told
 
@@ -46,6 +43,7 @@ class Clock:
     Attributes:
         ratio: boundary ratio of the generations to come; None for the pipeline's.
         choice: what is wanted for the generations to come; None for what the plan says.
+        driven: the generations whose steps callers count.
         history: the last generations, the newest last.
     """
 
@@ -53,7 +51,7 @@ class Clock:
         self.plan = plan
         self.ratio: float | None = None
         self.choice: Choice | None = None
-        self._driven = threading.local()
+        self.driven = Driven()
         self.history = History()
         self._forwards = {None: 0, False: 1, True: 2}[plan.separate_cfg]
         self._leaves = [path.rpartition(".")[2] for path in plan.schedulers]
@@ -91,13 +89,15 @@ class Clock:
         self._calls.remove()
         self._schedulers.remove()
         self._told = Told()
-        for generation in self.history:
+        for generation in (*self.history, *self.driven.of(None)):
             generation.end("caching was disabled")
 
     def release(self, request: str | None = None) -> None:
         """Drop what is cached, of all or of one request; what goes on computes its next step."""
         for runs in self._schedulers:
             runs.free(request)
+        for generation in self.driven.of(request):
+            generation.forget()
 
     def end_request(self, request: str | None, why: str) -> None:
         """A request is over, whatever was left of its generation; None: what this thread runs."""
@@ -125,24 +125,14 @@ class Clock:
         """Begin a generation whose steps the caller counts; see :meth:`Handle.stepwise`."""
         generation = Generation(total, self.share(timesteps, total), by_scheduler=False)
         generation.choice, generation.what = self.choice, what
+        self.driven.add(generation)
         self.history.append(generation)
         return Stepwise(self, generation)
 
-    @contextmanager
-    def driven_by(self, generation: Generation) -> Iterator[None]:
-        """This thread's forwards belong to a generation whose steps the caller counts."""
-        before = getattr(self._driven, "generation", None)
-        self._driven.generation = generation
-        try:
-            yield
-        finally:
-            self._driven.generation = before
-
     def generation(self, forward: Forward, caller: Caller) -> Generation:
         """The generation that a forward belongs to."""
-        driven: Generation | None = getattr(self._driven, "generation", None)
-        if driven is not None:
-            return driven
+        if self.driven.current is not None:
+            return self.driven.current
         scheduler = caller.scheduler
         first = scheduler is not None and not self._schedulers.knows(scheduler)
         runs = self._schedulers.runs_of(scheduler)

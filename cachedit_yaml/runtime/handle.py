@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc
 import threading
 import weakref
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from typing import Any, Protocol
 import torch
 
 from cachedit_yaml.compiler.plan import Plan
-from cachedit_yaml.errors import CacheRuntimeError, CompileError, ConfigError
+from cachedit_yaml.errors import CacheRuntimeError, ConfigError
+from cachedit_yaml.runtime.cached import CACHED, refuse_if_cached
 from cachedit_yaml.runtime.changes import changes_of
 from cachedit_yaml.runtime.choice import Choice
 from cachedit_yaml.runtime.clock import Clock
@@ -23,15 +23,6 @@ from cachedit_yaml.runtime.stats import BranchStats, Stats, warnings_about
 from cachedit_yaml.runtime.steps import Stepwise
 
 _ABSENT = object()
-# A hook of somebody else's (offloading) may hide ours, so cached transformers are listed too. Their
-# hooks keep the handle alive, not this list.
-_CACHED: weakref.WeakKeyDictionary[torch.nn.Module, weakref.ref[Handle]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-#: Pipelines that are watched before they are cached, with what watches them.
-WATCHED: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 
 
 class Execution(Protocol):
@@ -87,7 +78,7 @@ class Handle:
             self.enabled = True
             try:
                 for transformer in self.plan.transformers:
-                    _CACHED[transformer.module] = weakref.ref(self)
+                    CACHED[transformer.module] = weakref.ref(self)
                 self._execution.install()
                 for patch in self._execution.patches:
                     self._patches.append(patch)
@@ -282,7 +273,7 @@ class Handle:
         self._flags = {}
         for transformer in self.plan.transformers:
             if not transformer.gone:
-                _CACHED.pop(transformer.module, None)
+                CACHED.pop(transformer.module, None)
 
     def __enter__(self) -> Handle:
         return self
@@ -293,50 +284,3 @@ class Handle:
     def __repr__(self) -> str:
         state = "on" if self.enabled else "off"
         return f"<cachedit-yaml handle: {self.plan.spec.name}, {self.execution}, {state}>"
-
-
-def handles_of(target: Any) -> list[Handle]:
-    """The handles that are on for a transformer, or for what holds transformers."""
-    held = [target, *vars(target).values()] if hasattr(target, "__dict__") else [target]
-    if isinstance(target, torch.nn.Module):
-        held += target.modules()
-    found: dict[int, Handle] = {}
-    watching = WATCHED.get(target) if isinstance(target, collections.abc.Hashable) else None
-    if watching is not None and (automatic := watching()) is not None and automatic.enabled:
-        return [automatic]
-    for module, reference in list(_CACHED.items()):
-        handle = reference()
-        if handle is None:
-            continue
-        if handle.plan.pipeline is target or any(module is item for item in held):
-            found[id(handle)] = handle
-    return list(found.values())
-
-
-def refuse_if_cached(plan: Plan) -> None:
-    """Refuse a transformer that is cached already, by us, by cache-dit or by diffusers.
-
-    One that is compiled as a whole is refused too: nothing could skip a block of it.
-
-    Raises:
-        CompileError: names the one that has to be switched off first.
-    """
-    problems = []
-    for transformer in plan.transformers:
-        module, where = transformer.module, f"pipeline.{transformer.path}"
-        if module in _CACHED:
-            problems.append(
-                f"{where} is cached already; call disable() on its "
-                "handle, or cachedit_yaml.disable(pipeline)"
-            )
-        elif getattr(module, "_is_cached", False):
-            problems.append(f"{where} is cached by cache-dit; call cache_dit.disable_cache first")
-        elif getattr(module, "is_cache_enabled", False):
-            problems.append(f"{where} is cached by diffusers; call its disable_cache() first")
-        elif module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule":
-            problems.append(
-                f"{where} is compiled as a whole, which no cache can look into; compile its blocks "
-                "instead: compile_repeated_blocks()"
-            )
-    if problems:
-        raise CompileError("caching cannot be enabled:", problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ class Stepwise:
 
         What raises here ends the generation; what is left of it runs uncached.
         """
-        with self._clock.driven_by(self.generation):
+        with self._clock.driven.by(self.generation):
             try:
                 yield
             except BaseException:
@@ -44,3 +45,35 @@ class Stepwise:
     def end(self, why: str = "its request ended") -> None:
         """It is over, however far it came: every cached tensor goes."""
         self.generation.end(why)
+
+
+class Driven:
+    """The generations whose steps callers count, and the one that each thread is in."""
+
+    def __init__(self) -> None:
+        self._all: weakref.WeakSet[Generation] = weakref.WeakSet()
+        self._here = threading.local()
+
+    def add(self, generation: Generation) -> None:
+        """One more has begun."""
+        self._all.add(generation)
+
+    @property
+    def current(self) -> Generation | None:
+        """The one that this thread's forwards belong to; None where nobody says."""
+        found: Generation | None = getattr(self._here, "generation", None)
+        return found
+
+    @contextmanager
+    def by(self, generation: Generation) -> Iterator[None]:
+        """This thread's forwards belong to a generation."""
+        before = self.current
+        self._here.generation = generation
+        try:
+            yield
+        finally:
+            self._here.generation = before
+
+    def of(self, name: str | None) -> list[Generation]:
+        """Those that go on, of a request; of all for None."""
+        return [item for item in self._all if item.ended is None and name in (None, item.what)]

@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachedit_yaml.engines.door import compile_for, stays_with_the_engine
 from cachedit_yaml.engines.late import wrap
@@ -18,6 +19,9 @@ from cachedit_yaml.engines.vllm_omni.settings import Request, read
 from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from cachedit_yaml.runtime.handle import Handle
 
 logger = logging.getLogger("vllm_omni.cachedit_yaml")
 
@@ -70,7 +74,32 @@ def install(package: ModuleType) -> list[str]:
             inner(self, pipeline)
 
     wrap(package.CacheDiTBackend, "enable", enable_backend)
+    wrap(package.RequestScopedCacheDiTRuntime, "prepare", prepare)
     return names
+
+
+#: The handles that pipelines switched on for a request. The others are the server's.
+_by_request: weakref.WeakSet[Handle] = weakref.WeakSet()
+_switching = threading.local()
+
+
+def prepare(inner: Callable[..., None], self: Any, spec: Any) -> None:
+    """Around ``RequestScopedCacheDiTRuntime.prepare``: a pipeline wants this cache, or none.
+
+    Pipelines ask for none where cache-dit would count forwards wrongly, such as without guidance.
+    Here nothing is counted, so what the server has switched on stays on. A request of lossless
+    quality is not cached all the same.
+    """
+    from cachedit_yaml.api import handle_of
+
+    handle = handle_of(self._pipeline)
+    if spec is None and handle is not None and handle not in _by_request:
+        return
+    _switching.on = True
+    try:
+        inner(self, spec)
+    finally:
+        _switching.on = False
 
 
 def is_ours(entry: Entry) -> bool:
@@ -172,6 +201,8 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     plan = dataclasses.replace(plan, together=ranks_of_one_forward())
     text = plan.describe()
     handle = start(plan, request.execution)
+    if getattr(_switching, "on", False):
+        _by_request.add(handle)
     wishes = Wishes(plan, request, own_quality=adopts(pipeline))
     patches = [Report(handle, wishes), *patches_for(pipeline, handle, wishes)]
     for patch in patches:

@@ -18,6 +18,7 @@ import torch
 
 from cachedit_yaml.engines.vllm_omni.checkpoint import config_fields, write_checkpoint
 from cachedit_yaml.engines.vllm_omni.inside import Untouched, make_inside, put_inside
+from cachedit_yaml.engines.vllm_omni.plugin import register
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
 from cachedit_yaml.probe.parts import randomise
@@ -35,6 +36,8 @@ _PROMPT: Final = (
     "additional_information",
 )
 _MEDIA: Final = ("image", "last_image", "mask", "audio", "video")
+#: What a pipeline has that switches the engine's cache for each request itself.
+ADOPTS: Final = "adopt_cache_dit_backend"
 _ENVIRONMENT: Final = {"TORCH_COMPILE_DISABLE": "1", "VLLM_CONFIGURE_LOGGING": "0"}
 
 
@@ -56,10 +59,23 @@ class Omni:
         # It may read the checkpoint, which is there only now.
         self._prepare: Any = get_diffusion_pre_process_func(worker.od_config)
         self.target: Any = worker.model_runner.pipeline
+        self._runtimes = runtimes_of(self.target)
+        self._leave_alone()
 
     def begin(self, handle: Handle, steps: int = STEPS) -> None:
         """Let the engine tell a handle of every request, as it tells its own cache backend."""
         self.backend = _Backend(handle)
+        for runtime in self._runtimes:
+            vars(runtime).pop("prepare", None)
+            runtime.disable()
+        if self._runtimes:  # as the engine's runner does at the start
+            self.target.adopt_cache_dit_backend(self.backend)
+            self.backend = None
+
+    def _leave_alone(self) -> None:
+        """Keep a pipeline that switches caches by itself from it."""
+        for runtime in self._runtimes:
+            runtime.prepare = lambda spec: None
 
     @property
     def backend(self) -> Any:
@@ -81,6 +97,8 @@ class Omni:
         Raises:
             ProbeError: an input cannot be made, or the engine refuses the request.
         """
+        if not any(runtime.is_enabled for runtime in self._runtimes):
+            self._leave_alone()
         with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(0)
             output = self._worker.model_runner.execute_model(self._request(case, steps))
@@ -156,6 +174,17 @@ class _Backend:
         """Begin a request of so many steps."""
         self._handle.refresh(num_inference_steps)
 
+    def disable(self, pipeline: Any) -> None:
+        """Switch it off, as a pipeline does that wants no cache for a request."""
+        self._handle.disable()
+
+
+def runtimes_of(pipeline: Any) -> list[Any]:
+    """What a pipeline holds that switches the engine's cache for each request."""
+    from vllm_omni.diffusion.cache.cachedit import RequestScopedCacheDiTRuntime
+
+    return [x for x in vars(pipeline).values() if isinstance(x, RequestScopedCacheDiTRuntime)]
+
 
 def build(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Alone:
     """Make what a recipe describes, in the engine.
@@ -182,6 +211,7 @@ def build(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Alone:
     if recipe.pipeline and not names:
         raise NotInstalledError(f"the installed vLLM-Omni has no {recipe.pipeline}")
     close()
+    register()  # the engine's own caches are as they are with this package
     folder = Path(_open.enter_context(tempfile.TemporaryDirectory()))
     if names:
         # The class may be registered more than once.
@@ -190,7 +220,7 @@ def build(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Alone:
     try:
         # Inside the folder, which may hold what the engine would download, by the same name.
         with quiet(), _working_in(folder):
-            worker = _start(folder, recipe)
+            worker = _start(folder, recipe, names)
             if not recipe.pipeline:
                 return Alone(spec, recipe, worker, seed)
             load(worker, recipe, seed)
@@ -226,12 +256,15 @@ def _working_in(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def _start(folder: Path, recipe: Recipe) -> Any:
+def _start(folder: Path, recipe: Recipe, names: list[str]) -> Any:
     from vllm_omni.diffusion.data import OmniDiffusionConfig
+    from vllm_omni.diffusion.registry import DiffusionModelRegistry
     from vllm_omni.diffusion.worker.diffusion_worker import DiffusionWorker
 
     fields = config_fields()
     given = {name: placed(value, folder) for name, value in recipe.config.items() if name in fields}
+    if names and hasattr(DiffusionModelRegistry.models[names[0]].load_model_cls(), ADOPTS):
+        given["cache_backend"] = "cache_dit"  # it looks at this when it is made
     config = OmniDiffusionConfig.from_kwargs(
         **{"model": str(folder), "dtype": "float32", "enforce_eager": True, **given}
     )
