@@ -15,6 +15,9 @@ import torch
 from cache_dit import BlockAdapter, DBCacheConfig, DBPruneConfig, ForwardPattern, ParamsModifier
 from cache_dit.caching.block_adapters import FakeDiffusionPipeline
 
+from cachedit_yaml.compiler.chains import blocks_of, chains, settings_of, why_apart
+from cachedit_yaml.errors import CompileError
+
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.plan import Plan, TransformerPlan
 
@@ -28,12 +31,14 @@ def block_adapters(plan: Plan, num_inference_steps: int | None = None) -> list[B
 
 def nested(transformers: Sequence[TransformerPlan]) -> dict[str, Any]:
     """Arguments of a ``BlockAdapter`` that say which transformers and which lists."""
+    lists = [chains(item) for item in transformers]
     return {
         "transformer": [item.module for item in transformers],
-        "blocks": [[x.holder for x in item.lists] for item in transformers],
-        "blocks_name": [[x.path for x in item.lists] for item in transformers],
+        "blocks": [[blocks_of(chain) for chain in each] for each in lists],
+        "blocks_name": [[chain[0].path for chain in each] for each in lists],
+        "dummy_blocks_names": [[x.path for chain in each for x in chain[1:]] for each in lists],
         "forward_pattern": [
-            [ForwardPattern[x.pattern.name] for x in item.lists] for item in transformers
+            [ForwardPattern[chain[0].pattern.name] for chain in each] for each in lists
         ],
     }
 
@@ -53,11 +58,17 @@ def block_adapter(
 
     ``enable_separate_cfg`` is explicit in every modifier: what the adapter's guidance says, or
     False where guidance is observed in the run.
+
+    Raises:
+        CompileError: lists follow each other that cache-dit cannot run as one.
     """
     separate = bool(plan.separate_cfg)
     modifiers = []
-    for item in transformer.lists:
-        resolved = item.layers.resolve(num_inference_steps)
+    for chain in chains(transformer):
+        problem = why_apart(transformer.module, chain)
+        if problem is not None:
+            raise CompileError("cache-dit cannot do what the adapter says:", [problem])
+        resolved = settings_of(chain, num_inference_steps)
         modifiers.append(
             ParamsModifier(
                 cache_config=resolved.cache_config(

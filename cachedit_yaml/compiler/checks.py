@@ -134,26 +134,20 @@ def settings_that_do_not_fit(blocks: ListPlan) -> list[str]:
 
 def _no_first_block(resolved: Resolved, pattern: Pattern, follows: str | None) -> str | None:
     """Why a list cannot do with F = 0."""
-    if follows is not None:
-        if resolved.prune:
-            return "DBPrune decides for each block, so no list can follow; use DBCache"
-        if pattern.returns_encoder and not pattern.takes_encoder:
-            return (
-                f"{pattern.name}: its first block makes the encoder hidden states, so it has to "
-                f"run; it cannot follow {follows}"
-            )
-        return None
-    if not resolved.static:
+    if follows is None and not resolved.static:
         return (
             f"with Fn_compute_blocks 0 ({resolved.origins['Fn_compute_blocks']}) no block has run "
             "whose residual could decide; write scm: {preset: ..., policy: static}, or "
             "Fn_compute_blocks: 1"
         )
+    if resolved.prune and follows is not None:
+        return f"DBPrune decides for each block, so it cannot follow {follows}; use DBCache"
     if resolved.prune:
         return "DBPrune needs a first block; write Fn_compute_blocks: 1"
     if pattern.returns_encoder and not pattern.takes_encoder:
+        advice = "write Fn_compute_blocks: 1" if follows is None else "let it follow no other list"
         return (
             f"{pattern.name}: its first block makes the encoder hidden states, so it has to run; "
-            "write Fn_compute_blocks: 1"
+            f"{advice}"
         )
     return None

@@ -8,6 +8,7 @@ execution can refuse the calls that it would get wrong. Nothing is executed.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -74,6 +75,37 @@ def runs_after(transformer: torch.nn.Module, one: str, other: str) -> bool:
         for path in (one, other)
     )
     return first is not None and second is not None and first > second
+
+
+def adjoining(transformer: torch.nn.Module, one: str, other: str) -> bool:
+    """Whether forward loops over one list and at once over another, and calls both in one way."""
+    function = source_of(type(transformer).forward)
+    if function is None:
+        return False
+    loops = [list(_loops_over(function, path)) for path in (one, other)]
+    if any(len(found) != 1 for found in loops):
+        return False
+    (first,), (second,) = loops
+    bodies = (getattr(node, "body", None) for node in ast.walk(function))
+    return _ways(first) == _ways(second) and any(
+        body[index : index + 2] == [first, second]
+        for body in bodies
+        if isinstance(body, list)
+        for index in range(len(body))
+    )
+
+
+def _ways(loop: ast.For) -> set[str]:
+    """How a loop calls its block and takes what it returns, as source text."""
+    block = _block_name(loop)
+    if block is None:
+        return set()
+    loop = copy.deepcopy(loop)
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Name) and node.id == block:
+            node.id = "block"
+    statements = [node for node in ast.walk(loop) if isinstance(node, ast.Assign)]
+    return {ast.unparse(node) for node in statements if _calls_in(node, "block")}
 
 
 def _loops_over(function: ast.FunctionDef, list_path: str) -> Iterator[ast.For]:

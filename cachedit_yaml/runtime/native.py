@@ -7,6 +7,7 @@ in the loop's body, a third guidance branch, guidance that starts or stops withi
 
 from __future__ import annotations
 
+from cachedit_yaml.compiler.chains import chains, why_apart
 from cachedit_yaml.compiler.loops import LoopReport, inspect_loop
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.compiler.settings import LIMITS
@@ -79,7 +80,8 @@ def _problems(plan: TransformerPlan, loops: dict[str, LoopReport], separate: boo
     """Why cache-dit would get this transformer wrong, one sentence each."""
     kinds = {item.layers.resolve(None).prune for item in plan.lists}
     mixed = [f"pipeline.{plan.path}: its lists mix DBCache and DBPrune"] if len(kinds) > 1 else []
-    return mixed + [
+    apart = [why for chain in chains(plan) if (why := why_apart(plan.module, chain)) is not None]
+    return [*mixed, *apart] + [
         text for item in plan.lists for text in _list_problems(item, loops[item.path], separate)
     ]
 
@@ -87,8 +89,6 @@ def _problems(plan: TransformerPlan, loops: dict[str, LoopReport], separate: boo
 def _list_problems(item: ListPlan, report: LoopReport, separate: bool) -> list[str]:
     if "." in item.path:
         return [f"{item.where}: cache-dit takes lists that are direct attributes only"]
-    if item.follows is not None:
-        return [f"{item.where}: cache-dit decides for each list; this one follows {item.follows}"]
     if item.returns is not None:
         return [f"{item.where}: cache-dit takes tensors and pairs, and `returns` is given"]
     if not report.found:
@@ -111,7 +111,7 @@ def _list_problems(item: ListPlan, report: LoopReport, separate: bool) -> list[s
             "takes it from"
         ]
     for resolved in item.layers.cases():
-        if resolved.fn == 0:
+        if resolved.fn == 0 and item.follows is None:
             return [f"{item.where}: cache-dit always runs a first block; Fn_compute_blocks is 0"]
         if resolved.values["cfg_compute_first"] and (
             not separate or resolved.values["cfg_diff_compute_separate"]

@@ -45,10 +45,14 @@ class NativeState(TransformerState):
 
     def rows(self, transformer: str, plan: ListPlan) -> list[BranchStats]:
         """What one block list did, from cache-dit's contexts."""
-        contexts = self.contexts[plan.path]
+        contexts = self.contexts[plan.follows or plan.path]
         config = contexts[-1][1].cache_config
         executed = range(self.step + 1)
-        count, always = len(plan.blocks), config.Fn_compute_blocks + config.Bn_compute_blocks
+        count, always = len(plan.blocks), 0
+        if plan.follows is None:
+            always += config.Fn_compute_blocks
+        if plan.layers.end is None:
+            always += config.Bn_compute_blocks
         rows = []
         for branch in ("main", "guidance")[: 1 + bool(config.enable_separate_cfg)]:
             prefix = "" if branch == "main" else "cfg_"
@@ -60,7 +64,7 @@ class NativeState(TransformerState):
                 record.diffs.update(
                     (begin + int(step), value)
                     for step, value in getattr(context, f"{prefix}residual_diffs").items()
-                    if isinstance(value, float) and not value < 0
+                    if isinstance(value, float) and not value < 0 and plan.follows is None
                 )
             saved = sum(
                 sum(getattr(context, f"{prefix}pruned_blocks", ())) for _, context in contexts
@@ -68,5 +72,9 @@ class NativeState(TransformerState):
             saved = saved or (count - always) * len(record.cached)
             record.computed_blocks = record.total_blocks - saved
             threshold = float(config.residual_diff_threshold)
-            rows.append(BranchStats.of(transformer, plan.path, branch, threshold, record))
+            rows.append(
+                BranchStats.of(
+                    transformer, plan.path, branch, threshold, record, follows=plan.follows
+                )
+            )
         return rows

@@ -12,8 +12,9 @@ import torch
 from cache_dit.caching.cache_blocks import remove_stats
 
 from cachedit_yaml.compiler.adapters import base_config, block_adapter
+from cachedit_yaml.compiler.chains import Chain, chains, settings_of
 from cachedit_yaml.compiler.loops import LoopReport
-from cachedit_yaml.compiler.plan import ListPlan, TransformerPlan
+from cachedit_yaml.compiler.plan import TransformerPlan
 from cachedit_yaml.compiler.signature import plain_forward
 from cachedit_yaml.errors import CacheRuntimeError
 from cachedit_yaml.runtime.branches import BranchNames, Forward, Parameters, counts_as_denoising
@@ -144,8 +145,8 @@ class NativeTransformer:
         """Rebuild cache-dit's contexts for this generation."""
         state = NativeState()
         steps = generation.shares.get(self.plan.path, generation.total)
-        for name, item in self._contexts():
-            resolved = item.layers.resolve(generation.total)
+        for name, chain in self._contexts():
+            item, resolved = chain[0], settings_of(chain, generation.total)
             # Two branches begin with the first step's second forward, whatever is declared, unless
             # cache-dit has to know the order of the branches before.
             separate = bool(self.owner.plan.separate_cfg and resolved.values["cfg_compute_first"])
@@ -164,16 +165,16 @@ class NativeTransformer:
     def _manager(self) -> Any:
         return vars(self.plan.module)["_context_manager"]
 
-    def _contexts(self) -> Iterator[tuple[str, ListPlan]]:
+    def _contexts(self) -> Iterator[tuple[str, Chain]]:
         """The names of cache-dit's contexts, and the lists that they serve."""
-        return zip(vars(self.plan.module)["_context_names"], self.plan.lists, strict=True)
+        return zip(vars(self.plan.module)["_context_names"], chains(self.plan), strict=True)
 
     def _follow_refresh(self, state: NativeState) -> None:
         """cache-dit may have put a new context in the place of one."""
-        for name, item in self._contexts():
-            context = self._manager.get_context(name)
-            if context is not state.contexts[item.path][-1][1]:
-                state.contexts[item.path].append((state.step, context))
+        for name, chain in self._contexts():
+            context, known = self._manager.get_context(name), state.contexts[chain[0].path]
+            if context is not known[-1][1]:
+                known.append((state.step, context))
 
     def _check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for path, report in self._loops.items():

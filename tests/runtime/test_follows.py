@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cachedit_yaml.compiler.settings import has_calibrator
-from cachedit_yaml.errors import CompileError
+from cachedit_yaml.errors import AdapterError, CompileError
 from tests.runtime import models, odd_models
 from tests.runtime.models import ALWAYS, NEVER, SmallPipeline, adapter, calls, row, rows, start
 from tests.runtime.odd_models import STEADY, Double, Fickle, GivesEncoder, Odd
@@ -435,13 +435,11 @@ def test_the_list_that_is_followed_is_absent() -> None:
 
 
 def test_what_cannot_follow_is_refused() -> None:
-    model = Chain(GivesEncoder)
-    with pytest.raises(CompileError, match=r"it cannot follow parts\.0\.blocks"):
-        start(model, chain(GivesEncoder))
-    with pytest.raises(CompileError, match="DBPrune decides for each block, so no list can follow"):
-        start(Chain(odd_models.KeepsEncoder), chain(odd_models.KeepsEncoder), cache_type="DBPrune")
-    with pytest.raises(CompileError, match="cache-dit decides for each list; this one follows"):
-        start(Double(), adapter(PAIR), **ALWAYS, execution="native")
+    with pytest.raises(AdapterError, match="the first block of Pattern_4 makes the encoder"):
+        chain(GivesEncoder)
+    spec = chain(odd_models.KeepsEncoder)
+    with pytest.raises(CompileError, match=r"so it cannot follow parts\.0\.blocks; use DBCache"):
+        start(Chain(odd_models.KeepsEncoder), spec, **ALWAYS, cache_type="DBPrune")
     with pytest.raises(CompileError, match=r"single_blocks has 4 blocks.*write at most 4 together"):
         start(Double(), adapter(PAIR), **ALWAYS, Bn_compute_blocks=5)
 
@@ -540,3 +538,99 @@ def test_what_one_list_lacks_all_compute() -> None:
             for output in forwards(model):
                 torch.testing.assert_close(output, plain, rtol=1e-5, atol=1e-6)
             assert {item.cached_steps for item in handle.stats().branches} == {(2, 3, 4)}
+
+
+class InARow(Double):
+    """Two loops in the source of `forward`, one right after the other."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        """``[b x s x d]`` to ``[b x s x d]``."""
+        for block in self.blocks:
+            hidden_states = block(hidden_states)
+        for layer in self.single_blocks:
+            hidden_states = layer(hidden_states)
+        return 0.2 * self.proj_out(hidden_states)
+
+
+class WithMore(Double):
+    """As `InARow`, with something in between."""
+
+    def forward(self, hidden_states: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        """``[b x s x d]`` to ``[b x s x d]``."""
+        for block in self.blocks:
+            hidden_states = block(hidden_states)
+        hidden_states = 2 * hidden_states
+        for block in self.single_blocks:
+            hidden_states = block(hidden_states)
+        return self.proj_out(hidden_states)
+
+
+@pytest.mark.parametrize("calibrator", [None, "taylorseer"])
+def test_native_execution_chains_the_lists(calibrator: str | None) -> None:
+    pipe = SmallPipeline(InARow())
+    plain = pipe(8, forwards=lambda step: 2)
+    before = {id(m): dict(vars(m)) for m in pipe.transformer.modules()}
+    hits = 0
+    for threshold in (1e-9, 0.1, 0.2, 0.4, 0.99):
+        for fn, bn in ((1, 0), (4, 0), (2, 3)):
+            settings = {
+                **ALWAYS,
+                "Fn_compute_blocks": fn,
+                "Bn_compute_blocks": bn,
+                "residual_diff_threshold": threshold,
+                "calibrator": calibrator,
+            }
+            found = []
+            for execution in ("loop", "native"):
+                with start(pipe, adapter(PAIR), execution=execution, **settings) as handle:
+                    found.append((pipe(8, forwards=lambda step: 2), handle.stats()))
+            (output, ours), (chained, native) = found
+            torch.testing.assert_close(output, chained, rtol=1e-5, atol=1e-6)
+            for one, other in zip(ours.branches, native.branches, strict=True):
+                assert (one.blocks, one.follows) == (other.blocks, other.follows)
+                assert one.cached_steps == other.cached_steps
+                assert one.computed_blocks == other.computed_blocks
+                hits += len(one.cached_steps)
+            assert torch.equal(pipe(8, forwards=lambda step: 2), plain)
+            assert {id(m): dict(vars(m)) for m in pipe.transformer.modules()} == before
+    assert hits > 50
+
+
+@pytest.mark.parametrize(
+    ("cls", "spec", "says"),
+    [
+        (WithMore, {}, "forward does not go on with it right after blocks, in the same way"),
+        (InARow, {"params": {"calibrator": "taylorseer"}}, "it has another calibrator"),
+        (Double, {}, "forward does not go on with it right after blocks"),
+        (InARow, {"pattern": "Pattern_2"}, "it has Pattern_2, and the other one Pattern_3"),
+    ],
+)
+def test_what_native_execution_cannot_chain(
+    cls: type[Double], spec: dict[str, Any], says: str
+) -> None:
+    model = cls()
+    if "pattern" in spec:
+        model.single_blocks = nn.ModuleList(odd_models.KeepsEncoderBlock() for _ in range(4))
+        model.requires_grad_(False)
+    lists = {**PAIR, "single_blocks": {"pattern": "Pattern_3", "follows": "blocks", **spec}}
+    says = f"single_blocks: cache-dit can only chain it to blocks, and {says}"
+    with pytest.raises(CompileError, match=says):
+        start(model, adapter(lists), **ALWAYS, execution="native")
+    with (
+        start(model, adapter(lists), **ALWAYS) as handle,
+        pytest.raises(CompileError, match=says),
+    ):
+        handle.plan.block_adapters()
+
+
+def test_block_adapters_of_lists_that_follow() -> None:
+    """One list for cache-dit, with the first one's settings and the last one's B."""
+    model = InARow()
+    with start(model, adapter(PAIR), **ALWAYS, Bn_compute_blocks=2) as handle:
+        (made,) = handle.plan.block_adapters()
+        assert [list(blocks) for blocks in made.blocks[0]] == [
+            [*model.blocks, *model.single_blocks]
+        ]
+        assert made.dummy_blocks_names == [["single_blocks"]]
+        config = made.params_modifiers[0][0]._context_kwargs["cache_config"]
+        assert (config.Fn_compute_blocks, config.Bn_compute_blocks) == (1, 2)

@@ -62,7 +62,7 @@ def test_there_are_enough() -> None:
 def test_proofs(case: str) -> None:
     """Exact with no hit; on a hit F blocks of the first and B of the last list run."""
     name, recipe = CASES[case]
-    first = dataclasses.replace(recipe, cases=recipe.cases[:2])
+    first = dataclasses.replace(recipe, cases=dict(list(recipe.cases.items())[:2]))
     results = list(check_recipe(SEVERAL[name], first))
     wrong = [line for item in results for line in item.failures()]
     if not NEWEST:
@@ -86,10 +86,12 @@ def test_beside_cache_dit(threshold: float, fn: int, bn: int, calibrator: str | 
         "residual_diff_threshold": threshold,
         "max_continuous_cached_steps": 2,
     }
-    with cachedit_yaml.enable(
-        pipe, SEVERAL["flux"], cache_config={**settings, "calibrator": calibrator}
-    ) as handle:
+    own = {"cache_config": {**settings, "calibrator": calibrator}}
+    with cachedit_yaml.enable(pipe, SEVERAL["flux"], **own) as handle:
         output, stats = tiny.run(pipe, steps=steps), handle.stats()
+    with cachedit_yaml.enable(pipe, SEVERAL["flux"], **own, execution="native") as handle:
+        native, native_stats = tiny.run(pipe, steps=steps), handle.stats()
+    assert torch.equal(tiny.run(pipe, steps=steps), plain)
     # cache-dit patches the class of the pipeline: it gets one of its own.
     cls = type(pipe)
     pipe.__class__ = type(cls.__name__, (cls,), {"__module__": cls.__module__})
@@ -111,5 +113,12 @@ def test_beside_cache_dit(threshold: float, fn: int, bn: int, calibrator: str | 
         len(context.cached_steps) * (8 - fn - bn)
     )
     torch.testing.assert_close(output, theirs, rtol=1e-4, atol=1e-5)
+    # `native` has cache-dit chain them too.
+    assert torch.equal(native, theirs)
+    for ours, other in zip(stats.branches, native_stats.branches, strict=True):
+        assert other.follows == ours.follows
+        assert other.cached_steps == ours.cached_steps
+        assert other.computed_blocks == ours.computed_blocks
+        assert other.residual_diffs == pytest.approx(ours.residual_diffs, rel=1e-3)
     if not context.cached_steps:
         assert torch.equal(output, plain)

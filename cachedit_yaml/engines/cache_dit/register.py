@@ -164,6 +164,12 @@ class _Table:
             match = self.registry.match_pipeline(type(pipe), "cache_dit")
             plan = compile_adapter(match.spec, pipe)
         NativeExecution(plan, Clock(plan))  # refuses what would go wrong natively
+        for blocks in (x for item in plan.transformers for x in item.lists):
+            if blocks.follows is not None:
+                raise CompileError(
+                    f"{blocks.where} follows {blocks.follows}, and install() has each list decide "
+                    "for itself; use cachedit_yaml.enable(pipe)"
+                )
         if len({len(item.lists) for item in plan.transformers}) > 1:
             raise CompileError(
                 "cache-dit needs the same number of block lists in every transformer; "
