@@ -93,7 +93,7 @@ def compile_adapter(
     """Resolve an adapter against a live pipeline, without touching it.
 
     Args:
-        adapter: name, path or data; None finds it by the pipeline's class.
+        adapter: name, path or data; None finds it by the pipeline's class, or by what it holds.
         pipeline: a live pipeline, or a transformer (``torch.nn.Module``) alone.
         cache_config: settings that win over profile and adapter: a mapping, or a cache-dit config.
         profile: one of the adapter's profiles.
@@ -181,11 +181,11 @@ def enable(
 
     Args:
         pipeline: a live diffusers pipeline (or any object with the adapter's attributes).
-        adapter: name, path or data; None finds it by the pipeline's class. ``"auto"`` does so too,
-            and where no adapter serves the class, it watches the first generation, which runs
-            uncached, and caches from the second on, as far as what it saw can be proved (see
-            :class:`~cachedit_yaml.drafting.auto.Automatic`). A file may hold sections of cache-dit
-            as well, or only them (see ``docs/engines.md``): its
+        adapter: name, path or data; None finds it by the pipeline's class, or by what it holds.
+            ``"auto"`` does so too, and where no adapter serves it, it watches the first generation,
+            which runs uncached, and caches from the second on, as far as what it saw can be proved
+            (see :class:`~cachedit_yaml.drafting.auto.Automatic`). A file may hold sections of
+            cache-dit as well, or only them (see ``docs/engines.md``): its
             ``cache_config`` is applied here, the rest by cache-dit.
         cache_config: settings that win over profile and adapter: a mapping such as
             ``{"residual_diff_threshold": 0.2}``, or a cache-dit config (see

@@ -69,6 +69,19 @@ def takes(cls: type) -> tuple[set[str], set[str]]:
     return {*blocks.component_names}, {*blocks.input_names} - {None}
 
 
+def refuse_unknown(cls: type, config: Collection[str]) -> None:
+    """Refuse settings that no block of a Modular pipeline knows.
+
+    Raises:
+        ProbeError: there is one.
+    """
+    blocks = default_blocks(cls)
+    known = [item.name for item in blocks.expected_configs] if blocks is not None else []
+    for name in config:
+        if name not in known:
+            raise ProbeError(f"config.{name}: no block of {cls.__name__} has such a setting")
+
+
 @functools.cache
 def stages(cls: type | None) -> Sequence[str]:
     """The blocks of a Modular pipeline that can be tried alone: the one that denoises."""

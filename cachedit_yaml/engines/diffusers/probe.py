@@ -139,7 +139,10 @@ def _refuse(cls: type, recipe: Recipe) -> None:
 
     if not (issubclass(cls, DiffusionPipeline) or modular.is_modular(cls) or is_own(cls)):
         raise ProbeError(f"{recipe.pipeline} is no pipeline that is made from its parts")
-    known = () if modular.is_modular(cls) else named_settings(cls)
+    known = named_settings(cls)
+    if modular.is_modular(cls):
+        modular.refuse_unknown(cls, recipe.config)
+        known = ()
     refuse_settings(recipe.config, "config", known=known)
     refuse_settings(recipe.attributes, "attributes")
 
