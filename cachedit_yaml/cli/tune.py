@@ -210,7 +210,7 @@ def _call(pipeline: Any, args: argparse.Namespace, row: Mapping[str, Any]) -> di
 
 
 def _print(tuning: Tuning) -> None:
-    chosen = {item.key: name for name, item in tuning.profiles.items()}
+    chosen = tuning.names
     header = ("PROFILE", "BLOCKS", "SPEED-UP", "PSNR", "LOW", "WORST", "SSIM", "SETTINGS")
     rows = []
     for item in tuning.frontier:

@@ -57,7 +57,7 @@ def draw_frontier(tuning: Tuning) -> Image:
         draw.text((x, _BOTTOM + 22), f"{10 * tenth} %", MUTED, font(18), anchor="mm")
     label = "share of the blocks that ran; PSNR against the uncached result, in dB"
     draw.text(((_LEFT + _RIGHT) / 2, _BOTTOM + 60), label, MUTED, font(20), anchor="mm")
-    chosen = {item.key: name for name, item in tuning.profiles.items()}
+    chosen = tuning.names
 
     def rank(item: Measured) -> int:
         return 2 if item.key in chosen and not item.name else int(bool(item.name))

@@ -54,6 +54,14 @@ class Tuning:
     notes: tuple[str, ...]
     device: str
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The profiles that settings were chosen for, by the settings' key."""
+        found: dict[str, list[str]] = {}
+        for name, item in self.profiles.items():
+            found.setdefault(item.key, []).append(name)
+        return {key: ", ".join(names) for key, names in found.items()}
+
     def text(self) -> str:
         """The profiles as YAML."""
         from cachedit_yaml.tuning.write import profile_text
