@@ -31,6 +31,7 @@ class Held(NamedTuple):
         cls: its class.
         match: the adapter.
         name: the transformer of that adapter that it is like.
+        loaded: whether it is there; of a class alone nothing is.
         lacks: a block list of the adapter that it does not have; None where it has all.
     """
 
@@ -38,6 +39,7 @@ class Held(NamedTuple):
     cls: type
     match: Match
     name: str
+    loaded: bool
     lacks: str | None
 
     @property
@@ -63,6 +65,8 @@ def match_held(registry: Registry, target: Any, engine: str | None) -> Match | N
     """
     found = [item for item in held(registry, target, engine) if item.lacks is None]
     served = [item for item in found if item.match.spec.refuse is None]
+    if any(item.loaded for item in served):  # of those that a workflow does not need
+        served = [item for item in served if item.loaded or not item.declared.optional]
     if not served:
         return found[0].match if found else None
     spec, remarks = _spec(target, served)
@@ -103,7 +107,8 @@ def held(registry: Registry, target: Any, engine: str | None) -> Iterator[Held]:
             continue
         several = False
         name = _like(match.spec, path, cls)
-        yield Held(path, cls, match, name, _lacking(match.spec.transformers[name], module))
+        lacks = _lacking(match.spec.transformers[name], module)
+        yield Held(path, cls, match, name, module is not None, lacks)
     if conflict is not None and several:
         raise conflict
 
@@ -189,19 +194,16 @@ def _spec(target: Any, served: list[Held]) -> tuple[AdapterSpec, list[str]]:
     remarks: list[str] = []
     transformers = {
         item.path: dataclasses.replace(
-            item.declared,
-            scheduler=_scheduler(target, item),
-            optional=isinstance(target, type) and item.declared.optional,
+            item.declared, scheduler=_scheduler(target, item), optional=False
         )
         for item in served
     }
     own = {item.name for item in served if item.match.spec is main and item.path == item.name}
     split = main.step_split
-    if split is not None and len(served) > 1:
-        why = _no_split(target, main, split, own)
-        if why is not None:
+    if split is not None and (why := _no_split(target, main, split, own)) is not None:
+        split = None
+        if len(served) > 1:
             remarks.append(f"{why}, so each of its transformers counts all steps")
-            split = None
     others = sorted({item.match.entry.label for item in served} - {served[0].match.entry.label})
     if others:
         remarks.append(f"the settings are those of {served[0].match.entry.label}")

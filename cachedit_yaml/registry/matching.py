@@ -288,7 +288,8 @@ def _one_of_many(
     """Of adapters with the same right to a transformer's class, the one that serves it.
 
     One that refuses is for its pipelines first. Where all others have the same layout, it makes no
-    difference which of them caches a transformer alone: the one with the fewest others does.
+    difference which of them caches a transformer alone: the one with the fewest others does, then
+    the one for the most pipelines.
 
     Returns:
         One adapter, or all that differ, and those that would do the same.
@@ -297,7 +298,12 @@ def _one_of_many(
     willing = [entry for entry in entries if specs[entry].refuse is None] or entries
     if any(layout(specs[e], names) != layout(specs[willing[0]], names) for e in willing):
         return willing, []
-    first, *rest = sorted(willing, key=lambda entry: (len(specs[entry].transformers), entry.name))
+
+    def plainest(entry: Entry) -> tuple[int, int, str]:
+        spec = specs[entry]
+        return len(spec.transformers), -len(spec.pipelines), entry.name
+
+    first, *rest = sorted(willing, key=plainest)
     return [first], rest
 
 

@@ -16,9 +16,11 @@ import cachedit_yaml
 from cachedit_yaml.engines.diffusers import modular
 from cachedit_yaml.engines.diffusers.denoisers import denoisers
 from cachedit_yaml.engines.diffusers.probe import build, find_pipeline
+from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.check import check_recipe
 from cachedit_yaml.probe.coverage import coverage
 from cachedit_yaml.probe.recipe import Recipe, recipes, unused
+from cachedit_yaml.registry.held import match_held
 from cachedit_yaml.registry.matching import class_names
 from cachedit_yaml.registry.registry import Registry
 from tests import tiny
@@ -190,6 +192,20 @@ def test_a_denoise_block_alone_is_found(pipeline: str) -> None:
         *modular.default_blocks(type(built.target)).sub_blocks
     }
     assert cachedit_yaml.find_adapter(built.target).name == name
+    # Without its name, too: what it holds says the same.
+    held = match_held(Registry.load(), built.target, "diffusers")
+    assert held is not None
+    assert layout(held.spec, built.target) == layout(SHIPPED[name], built.target)
+
+
+def layout(spec: AdapterSpec, target: object) -> list[object]:
+    """What an adapter makes of a pipeline, but for its settings."""
+    plan = cachedit_yaml.compile_adapter(spec, target)
+    parts = [
+        (item.path, [one.path for one in item.lists], item.timestep, item.denoising)
+        for item in plan.transformers
+    ]
+    return [*sorted(parts, key=str), plan.split, plan.scheduler, plan.separate_cfg]
 
 
 def test_every_modular_pipeline_is_declared() -> None:
