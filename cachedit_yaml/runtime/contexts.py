@@ -17,7 +17,7 @@ from cachedit_yaml.compiler.parallel import Ranks
 from cachedit_yaml.compiler.settings import Resolved
 from cachedit_yaml.runtime.manager import ContextManager, free
 from cachedit_yaml.runtime.record import BranchRecord
-from cachedit_yaml.runtime.residuals import differences, signature_of, sums, taint
+from cachedit_yaml.runtime.residuals import signature_of, taint
 
 
 class BranchState:
@@ -233,7 +233,7 @@ class BranchState:
             before.append(encoder_in)
             residuals.append(manager.is_encoder_cache_residual())
         if all(residuals):
-            stored = differences(after, before)
+            stored = list(torch._foreach_sub(after, before))  # one kernel for both
         else:  # never the output itself: what follows may write over it
             stored = [
                 new - old if residual else new.clone()
@@ -298,7 +298,7 @@ class BranchState:
             )
             return hidden, encoder
         stored = [manager.get_Bn_buffer(prefix), manager.get_Bn_encoder_buffer(prefix)]
-        hidden, encoder = sums(stored, [hidden, encoder])
+        hidden, encoder = torch._foreach_add(stored, [hidden, encoder])  # one kernel for both
         return hidden.contiguous(), encoder.contiguous()
 
     def undo_step(self, blocks: int) -> None:

@@ -1,8 +1,4 @@
-"""What blocks have added to the tensors that run through them: one kernel for both streams.
-
-Hidden states and encoder hidden states are stored and applied together, and whether what is stored
-is a number is found out without reading it.
-"""
+"""What is stored of the tensors that run through blocks: whether it fits, and is a number."""
 
 from __future__ import annotations
 
@@ -10,20 +6,6 @@ import math
 from typing import Any
 
 import torch
-
-
-def differences(after: list[torch.Tensor], before: list[torch.Tensor]) -> list[torch.Tensor]:
-    """What was added to each tensor."""
-    if len(after) == 1:
-        return [after[0] - before[0]]
-    return list(torch._foreach_sub(after, before))
-
-
-def sums(stored: list[torch.Tensor], tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Each tensor with what is to be added to it."""
-    if len(stored) == 1:
-        return [stored[0] + tensors[0]]
-    return list(torch._foreach_add(stored, tensors))
 
 
 def signature_of(*tensors: torch.Tensor | None) -> tuple[Any, ...]:

@@ -150,6 +150,22 @@ def test_what_cache_dit_would_get_wrong_is_left_to_its_own_adapter(
     assert plain.isfinite().all()
 
 
+def test_lists_that_follow_are_left_to_its_own_adapter(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "schema: 1\npipelines: [FluxPipeline]\ntransformers:\n  transformer:\n    blocks:\n"
+        "      transformer_blocks: Pattern_1\n"
+        "      single_transformer_blocks: {pattern: Pattern_1, follows: transformer_blocks}\n"
+    )
+    cachedit_yaml.install(adapters=[tmp_path])
+    pipe = tiny.build("FluxPipeline")
+    cache_dit.enable_cache(pipe, cache_config=DBCacheConfig(**HITS))
+    assert "follows transformer_blocks, and install() has each list decide" in caplog.text
+    assert len(pipe.transformer._context_names) == 1  # which chains them
+    cache_dit.disable_cache(pipe)
+
+
 def test_what_nobody_gets_right_natively_is_an_error() -> None:
     cachedit_yaml.install()
     table = BlockAdapterRegister._adapters

@@ -60,8 +60,12 @@ class Armed:
             del block.forward
 
 
-def double() -> Any:
-    """An adapter for a transformer with two lists."""
+def double(*, together: bool = False) -> Any:
+    """An adapter for a transformer with two lists, which may take one decision."""
+    if together:
+        return adapter(
+            {**Double.SPEC, "single_blocks": {"pattern": "Pattern_3", "follows": "blocks"}}
+        )
     return adapter(Double.SPEC)
 
 
@@ -71,16 +75,19 @@ def double() -> Any:
 @pytest.mark.parametrize("error", [RuntimeError("broken block"), KeyboardInterrupt()])
 @pytest.mark.parametrize("settings", [ALWAYS, {**ALWAYS, "Bn_compute_blocks": 1,
                                                 "calibrator": "taylorseer"}])  # fmt: skip
-def test_exception_in_any_block(error: BaseException, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_exception_in_any_block(
+    error: BaseException, settings: dict[str, Any], together: bool
+) -> None:
     """On a miss or a hit, in any block of either list: the next generation knows nothing of it."""
-    pipe = SmallPipeline(Double())
+    pipe, spec = SmallPipeline(Double()), double(together=together)
     plain = pipe(6)
     blocks = [*pipe.transformer.blocks, *pipe.transformer.single_blocks]
-    with start(pipe, double(), **settings) as handle:
+    with start(pipe, spec, **settings) as handle:
         wanted = pipe(6)
         stats = handle.stats().branches
     raised = 0
-    with Armed(error).on(*blocks) as armed, start(pipe, double(), **settings) as handle:
+    with Armed(error).on(*blocks) as armed, start(pipe, spec, **settings) as handle:
         for block, countdown in itertools.product(blocks, (0, 1, 3)):
             armed.target, armed.countdown = block, countdown
             with contextlib.suppress(type(error)):
@@ -91,7 +98,7 @@ def test_exception_in_any_block(error: BaseException, settings: dict[str, Any]) 
             assert torch.equal(pipe(6), wanted)
             assert handle.stats().branches == stats
         # Blocks in the middle run on the first step only, the others on every step.
-        always = 2 * (1 + settings.get("Bn_compute_blocks", 0))
+        always = (1 if together else 2) * (1 + settings.get("Bn_compute_blocks", 0))
         assert raised == 3 * always + (8 - always)
     assert torch.equal(pipe(6), plain)
 
