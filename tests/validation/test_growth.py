@@ -159,15 +159,15 @@ def test_bins_are_cut_before_they_are_written_out() -> None:
     assert build_mask(huge, 4, "x") == [1, 0, 0, 0]
 
 
-def test_a_file_of_thousands_keeps_nobody_waiting(
+def test_a_file_of_a_thousand_keeps_nobody_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, (_, made) in COLLECTIONS.items():
-        (tmp_path / f"{name}.yaml".replace(" ", "-")).write_text(made(2000), encoding="utf-8")
+        (tmp_path / f"{name}.yaml".replace(" ", "-")).write_text(made(1001), encoding="utf-8")
     monkeypatch.setenv("CACHEDIT_YAML_PATH", str(tmp_path))
     with counted() as work, contextlib.suppress(CacheditYamlError):
         Registry.load().match_pipeline("MyOwnVideoDiffusionPipeline")
     with contextlib.redirect_stdout(io.StringIO()), counted() as more:
         assert main(["validate", str(tmp_path)]) == 1
-    assert work.calls < 5 * 10**6
-    assert more.calls < 2 * 10**7
+    assert work.calls < 2.5 * 10**6
+    assert more.calls < 10**7
