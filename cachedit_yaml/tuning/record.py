@@ -15,8 +15,9 @@ from cachedit_yaml.api import compile_adapter, start
 from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.tuning.residuals import ON_DEVICE, REACH
 from cachedit_yaml.tuning.sampler import guidance_factors, step_weights
-from cachedit_yaml.tuning.trace import DISTANCES, ON_DEVICE, Forward, TraceExecution, TraceRunner
+from cachedit_yaml.tuning.trace import Forward, TraceExecution, TraceRunner
 
 #: Numbers of any shape.
 Array = np.ndarray[Any, Any]
@@ -150,7 +151,7 @@ class Recorder:
                 row[0] for key, found in rows.items() if key[0] == transformer for row in found
             )
             forwards = [row[1] for row in own]
-            reach = max(DISTANCES) + 1
+            reach = REACH + 1
             errors: dict[tuple[int, int], Array] = {}
             for fn, bn in sorted({key[:2] for item in forwards for key in item.errors}):
                 tables = [_error_table(*row[1:], fn, bn, reach) for row in own]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -19,21 +19,18 @@ from cachedit_yaml.generating.generate import call_pipeline
 from cachedit_yaml.generating.loading import one_line
 from cachedit_yaml.generating.progress import Start
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.tuning.gains import HOLED, amplify, holes
 from cachedit_yaml.tuning.outputs import Likeness, likeness, plain_call, samples_of
 from cachedit_yaml.tuning.record import Array, Recorder, Unit, tracing, watching
+from cachedit_yaml.tuning.residuals import ON_DEVICE
 from cachedit_yaml.tuning.store import Store, pack, unpack
-from cachedit_yaml.tuning.surrogate import Candidate, Surrogate
+from cachedit_yaml.tuning.surrogate import Candidate
 from cachedit_yaml.tuning.targets import Measured
-from cachedit_yaml.tuning.trace import ON_DEVICE
 
 #: So many calls are traced.
 TRACED: Final = 4
 #: How far the seeds of checks are from those of the trace.
 _ELSEWHERE: Final = 100_003
-#: At these shares of the steps it is measured what becomes of an error until the end.
-_HOLES: Final = (0.0, 0.06, 0.2)
-#: On so many calls.
-_HOLED: Final = 2
 #: Rounds in which the chosen settings are timed.
 _ROUNDS: Final = 3
 PACKAGES: Final = ("cachedit-yaml", "cache-dit", "diffusers", "torch")
@@ -87,7 +84,6 @@ class Session:
         self._reference: list[list[Array]] = []
         self._seconds = 0.0
         self._finals: list[torch.Tensor | None] = []
-        self._amplify: tuple[list[int], list[float]] = ([0], [1.0])
 
     def _check_calls(self) -> None:
         if not self.calls:
@@ -150,7 +146,11 @@ class Session:
         try:
             with torch.random.fork_rng(), torch.no_grad():
                 torch.manual_seed(seed)
+                begun = time.process_time()
                 output, seconds = call_pipeline(self.pipeline, call, seeds, tell)
+                if self.device == "CPU":
+                    # Of the processor: another program that takes the core does not count.
+                    seconds = time.process_time() - begun
         except (CacheditYamlError, torch.OutOfMemoryError):
             raise
         except Exception as error:
@@ -207,14 +207,8 @@ class Session:
         self._phase("trace", min(TRACED, len(self.calls)))
         for index in range(min(TRACED, len(self.calls))):
             found.append(self._trace(index))
-        self._amplify = self._gains(found[:_HOLED])
-        for call in found:
-            for unit in call:
-                gains = np.interp(unit.steps, *self._amplify)
-                unit.errors = {
-                    key: table * gains[:, None, None, None].astype(np.float32)
-                    for key, table in unit.errors.items()
-                }
+        self._phase("what becomes of an error until the end", HOLED * len(holes(self.steps)))
+        amplify(found, self._finals, self._final_of)
         self.store.keep("trace", pack(found))
         return self._steps_of(found)
 
@@ -234,29 +228,6 @@ class Session:
         self._finals.append(recorder.final)
         self.notes += recorder.notes
         return [unit for unit in recorder.units() if unit.errors]
-
-    def _gains(self, calls: list[list[Unit]]) -> tuple[list[int], list[float]]:
-        """How much more than expected an error in one step is at the end, at some steps.
-
-        What a step gets wrong changes what later steps see, which no trace of single steps shows.
-        """
-        steps = Surrogate(calls).steps or 0
-        places = sorted({max(1, round(share * steps)) for share in _HOLES} - {steps})
-        ratios: dict[int, list[float]] = {}
-        self._phase("what becomes of an error until the end", len(calls) * len(places))
-        for index, units in enumerate(calls):
-            for place in places if steps > 1 and units else ():
-                mask = [int(step != place) for step in range(steps)]
-                item = Surrogate([units]).mask(mask, order=0)
-                final, off = self._finals[index], self._final_of(index, item)
-                if final is None or off is None or off.shape != final.shape or not item.error:
-                    continue
-                size = float((off.float() - final.float()).norm()) / math.sqrt(len(final))
-                ratios.setdefault(place, []).append(math.log(max(size, 1e-30) / item.error))
-        if not ratios:
-            return [0], [1.0]
-        means = [math.exp(sum(found) / len(found)) for found in ratios.values()]
-        return list(ratios), means
 
     def _final_of(self, index: int, item: Candidate) -> torch.Tensor | None:
         """The latents after the last step of a traced call under some settings."""

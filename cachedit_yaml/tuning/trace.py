@@ -9,10 +9,8 @@ is, nearly, its difference: nothing has to run for it.
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -28,124 +26,22 @@ from cachedit_yaml.runtime.loop import LoopExecution
 from cachedit_yaml.runtime.passes import DeviationError, ListPass
 from cachedit_yaml.runtime.residuals import signature_of
 from cachedit_yaml.runtime.transformer import TransformerRunner, TransformerState
+from cachedit_yaml.tuning.residuals import (
+    ON_DEVICE,
+    REACH,
+    TracePass,
+    TraceState,
+    between,
+    difference,
+    store,
+)
 
 #: F and B that are tried.
 VARIANTS: Final = ((0, 0), (1, 0))
 #: Distances to older steps that are tried; others are interpolated.
-DISTANCES: Final = (1, 2, 3, 4, 6, 8, 11, 15, 20)
+DISTANCES: Final = (1, 2, 3, 4, 6, 8, 11, 15, REACH)
 #: At so many places of an output its error is kept, for each sample.
 PLACES: Final = 256
-#: Memory for older residuals on the device of the model, and on the CPU, in bytes; more of them go
-#: to the disk.
-ON_DEVICE: Final = 2 * 2**30
-IN_MEMORY: Final = 16 * 2**30
-
-#: What the blocks up to some place have added, to the hidden states and the others (or None).
-Added = tuple[torch.Tensor, "torch.Tensor | None"]
-
-
-class TraceState(BranchState):
-    """Keeps what the blocks of one list added, and puts older ones in their place on demand.
-
-    Attributes:
-        branch: the guidance branch; None until the first forward.
-        blocks: how many blocks the list has.
-        added: what the first k blocks added in this step, by k.
-        older: the same of earlier steps, the last one last.
-        forecast: what stands in for the middle blocks now; None while they run.
-    """
-
-    branch: str | None = None
-    blocks: int
-    added: dict[int, Added]
-    older: deque[dict[int, Added]]
-    forecast: Added | None = None
-
-    def begin_step(self, step: int, place: int = 0) -> None:
-        """Count no step twice."""
-        if step != self.last_step:
-            super().begin_step(step, place)
-
-    def can_hit(self, residual: torch.Tensor, ranks: Any, primary: BranchState) -> bool:
-        """A step hits where a forecast is to be tried."""
-        return self.forecast is not None
-
-    def mask_hits(self) -> bool:
-        """As `can_hit`."""
-        return self.forecast is not None
-
-    def mark_hit(self) -> None:
-        """Nobody counts it."""
-
-    def remember_residual(self, residual: torch.Tensor) -> None:
-        """`TracePass` keeps it."""
-
-    def store(
-        self,
-        hidden_in: torch.Tensor,
-        hidden_out: torch.Tensor,
-        encoder_in: torch.Tensor | None,
-        encoder_out: torch.Tensor | None,
-    ) -> None:
-        """Keep what all blocks added."""
-        self.added[self.blocks] = found = _added((hidden_in, encoder_in), hidden_out, encoder_out)
-        self.has_encoder = found[1] is not None
-        signature = signature_of(hidden_in, encoder_in if self.has_encoder else None)
-        if signature != self.signature:
-            self.older.clear()
-        self.signature = signature
-
-    def apply(
-        self, hidden: torch.Tensor, encoder: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Add the forecast."""
-        assert self.forecast is not None
-        first, second = self.forecast
-        other = encoder if second is None or encoder is None else encoder + second
-        return hidden + first, other
-
-    def release(self) -> None:
-        """Drop every tensor."""
-        super().release()
-        if self.branch is not None:
-            self.older.clear()
-            self.added = {}
-
-
-class TracePass(ListPass):
-    """A pass that also keeps what the blocks up to some places have added."""
-
-    __slots__ = ("before", "places", "watches")
-
-    def __init__(self, running: ListPass, places: Collection[int], watches: bool) -> None:
-        super().__init__(running.runner, running.step, running.begin, running.place)
-        self.places = places
-        self.watches = watches
-        self.before: Any = None
-
-    def call(
-        self, index: int, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Stand in for block ``index``."""
-        if index == 0 and self.watches:
-            binding = self.runner.plan.binding
-            encoder = binding.encoder.get(args, kwargs) if binding.encoder else None
-            if not isinstance(encoder, torch.Tensor) or not self._keeps_encoder:
-                encoder = None
-            hidden = self._keep(binding.hidden.get(args, kwargs))
-            self.before = hidden, None if encoder is None else self._keep(encoder)
-        output = super().call(index, inner, args, kwargs)
-        state = self.branch
-        if self.before is not None and index + 1 in self.places and isinstance(state, TraceState):
-            state.added[index + 1] = _added(self.before, *self.runner.split(output))
-        return output
-
-
-def _added(before: Added, hidden: torch.Tensor, encoder: Any) -> Added:
-    first, second = before
-    if second is None or not isinstance(encoder, torch.Tensor) or encoder.shape != second.shape:
-        return hidden - first, None
-    return hidden - first, encoder - second
 
 
 @dataclass
@@ -207,7 +103,7 @@ class TraceRunner(TransformerRunner):
         self._generation = generation
         if found.branch is None:
             found.branch, found.blocks = branch, len(runner.hooks)
-            found.added, found.older = {}, deque(maxlen=max(DISTANCES))
+            found.added, found.older = {}, deque(maxlen=REACH)
         fn, bn = self._now
         blocks = {"Fn_compute_blocks": fn, "Bn_compute_blocks": bn}
         found.resolved = Resolved({**found.resolved.values, **blocks}, found.resolved.origins)
@@ -244,18 +140,18 @@ class TraceRunner(TransformerRunner):
             older = [state.older[-distance] for state in states]
             for fn in {fn for fn, _ in self.variants if fn}:
                 pairs = zip(states, older, strict=True)
-                values = [_difference(state.added.get(fn), then.get(fn)) for state, then in pairs]
+                values = [difference(state.added.get(fn), then.get(fn)) for state, then in pairs]
                 found.differences[fn, distance] = tuple(values)
             for fn, bn in self.variants:
                 for state, then in zip(states, older, strict=True):
-                    state.forecast = _between(then, fn, state.blocks - bn, state.added)
+                    state.forecast = between(then, fn, state.blocks - bn, state.added)
                 if all(state.forecast is not None for state in states):
                     self._now, self._plain = (fn, bn), False
                     self._try(found, distance, lambda: self._run(inner, args, kwargs, passes))
                     self._now, self._plain = (0, 0), True
                 for state in states:
                     state.forecast = None
-        self._keep(states)
+        store(states, self.room)
         self.tell(found, self._generation)
         return output
 
@@ -297,18 +193,6 @@ class TraceRunner(TransformerRunner):
                 running.runner.running = running
         return output
 
-    def _keep(self, states: list[TraceState]) -> None:
-        """Move this step's residuals behind the older ones; the oldest go."""
-        pairs = [pair for state in states for pair in state.added.values()]
-        size = sum(tensor.nbytes for pair in pairs for tensor in pair if tensor is not None)
-        if size * max(DISTANCES) > self.room:
-            away = _on_disk if size * max(DISTANCES) > IN_MEMORY else torch.Tensor.cpu
-            for state in states:
-                for k, (first, second) in state.added.items():
-                    state.added[k] = away(first), None if second is None else away(second)
-        for state in states:
-            state.older.append(state.added)
-
 
 class TraceExecution(LoopExecution):
     """The hooked loop, whose transformers run with older residuals too."""
@@ -337,37 +221,3 @@ def at_places(output: torch.Tensor) -> torch.Tensor:
         return flat
     places = torch.randperm(size, generator=torch.Generator().manual_seed(size))[:PLACES]
     return flat[:, places.to(flat.device)] * math.sqrt(size / PLACES)
-
-
-def _on_disk(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of a tensor in a file that goes when nobody holds it any more."""
-    handle, name = tempfile.mkstemp(prefix="cachedit-residual-")
-    os.close(handle)
-    try:
-        made = torch.from_file(name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
-    finally:
-        os.unlink(name)
-    return made.view(tensor.shape).copy_(tensor)
-
-
-def _difference(now: Added | None, then: Added | None) -> float:
-    """The relative difference that cache-dit measures, of what the first F blocks added."""
-    if now is None or then is None:
-        return math.inf
-    before = then[0].to(now[0].device)
-    return float((before - now[0]).abs().mean() / before.abs().mean())
-
-
-def _between(added: dict[int, Added], first: int, end: int, like: dict[int, Added]) -> Added | None:
-    """What the blocks from ``first`` to ``end`` added; None where it was not kept."""
-    if end not in added or (first and first not in added):
-        return None
-    device = like[max(like)][0].device
-    hidden, encoder = (None if item is None else item.to(device) for item in added[end])
-    assert hidden is not None
-    if first:
-        less = added[first]
-        hidden = hidden - less[0].to(device)
-        if encoder is not None and less[1] is not None:
-            encoder = encoder - less[1].to(device)
-    return hidden, encoder

@@ -13,7 +13,7 @@ import torch
 
 import cachedit_yaml
 from cachedit_yaml.probe.pipelines import quiet
-from cachedit_yaml.tuning import trace
+from cachedit_yaml.tuning import residuals
 from cachedit_yaml.tuning.record import Recorder, tracing, watching
 from cachedit_yaml.tuning.store import pack, unpack
 from cachedit_yaml.tuning.surrogate import Surrogate
@@ -94,8 +94,8 @@ def test_residuals_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     adapter = cachedit_yaml.find_adapter(pipe)
     found = []
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for memory in (trace.IN_MEMORY, 0):
-        monkeypatch.setattr(trace, "IN_MEMORY", memory)
+    for memory in (residuals.IN_MEMORY, 0):
+        monkeypatch.setattr(residuals, "IN_MEMORY", memory)
         with quiet(), tracing(pipe, adapter, 0) as recorder:
             tiny.run(pipe, steps=STEPS)
         found.append(recorder.units()[0].errors[1, 0])
