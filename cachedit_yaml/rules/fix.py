@@ -107,7 +107,7 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
-        mode = target.stat().st_mode & 0o7777 if target.exists() else 0o644
+        mode = target.stat().st_mode & 0o7777 if os.path.exists(target) else 0o644
         os.chmod(temporary, mode)
         os.replace(temporary, target)
     except BaseException:

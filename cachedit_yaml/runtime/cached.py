@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -29,8 +28,8 @@ def handles_of(target: Any) -> list[Handle]:
     if isinstance(target, torch.nn.Module):
         held += target.modules()
     found: dict[int, Handle] = {}
-    watching = WATCHED.get(target) if isinstance(target, Hashable) else None
-    if watching is not None and (automatic := watching()) is not None and automatic.enabled:
+    automatic = _watching(target)
+    if automatic is not None:
         return [automatic]
     for module, reference in list(CACHED.items()):
         handle = reference()
@@ -39,6 +38,16 @@ def handles_of(target: Any) -> list[Handle]:
         if handle.plan.pipeline is target or any(module is item for item in held):
             found[id(handle)] = handle
     return list(found.values())
+
+
+def _watching(target: Any) -> Any:
+    """What watches a pipeline before it is cached; None where nothing does."""
+    try:
+        found = WATCHED.get(target)
+    except TypeError:  # what cannot be watched either
+        return None
+    automatic = None if found is None else found()
+    return automatic if automatic is not None and automatic.enabled else None
 
 
 def refuse_if_cached(plan: Plan) -> None:

@@ -77,6 +77,8 @@ class _Checker:
         said = False  # Once is enough, whichever pipeline it is.
         for where, pipeline in self.pipelines.items():
             taken = components(pipeline)
+            if not taken:
+                continue
             # A dotted path, or an attribute that is made later, cannot be told from here.
             if first not in taken:
                 if "." not in path and not declared.optional:
