@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.output is not None:
         check_file("--output", args.output)
-        if args.output.exists() and not args.force:
+        if os.path.exists(args.output) and not args.force:
             raise ConfigError(f"--output: {args.output} exists; --force writes over it")
     quiet_libraries()
     from cachedit_yaml.drafting.draft import infer

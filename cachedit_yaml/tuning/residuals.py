@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import torch
 
-from cachedit_yaml.runtime.contexts import BranchState, signature_of
+from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.passes import ListPass
+from cachedit_yaml.runtime.residuals import signature_of
 
 #: How many earlier steps are kept.
 REACH: Final = 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -301,4 +302,4 @@ def _duration(seconds: float) -> str:
 
 def _name_of(pipeline: Any) -> str:
     name = str(getattr(pipeline, "name_or_path", "") or "").rstrip("/")
-    return Path(name).name if Path(name).is_dir() else name or type(pipeline).__name__
+    return Path(name).name if os.path.isdir(name) else name or type(pipeline).__name__

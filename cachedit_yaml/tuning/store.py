@@ -50,7 +50,7 @@ class Store:
             return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "tuning.json"
-        if resume and path.is_file():
+        if resume and os.path.isfile(path):
             self._read(path)
         elif resume:
             raise ConfigError(f"--resume: {folder} holds no tuning.json to go on with")
@@ -105,7 +105,7 @@ class Store:
     def arrays(self, name: str) -> dict[str, Array] | None:
         """What was kept under a name; None where nothing was."""
         path = self.folder / f"{name}.npz" if self.folder is not None else None
-        if path is None or not path.is_file():
+        if path is None or not os.path.isfile(path):
             return None
         with np.load(path) as found:
             return dict(found)
