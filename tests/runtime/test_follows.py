@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from cachedit_yaml.compiler.settings import has_calibrator
+from cachedit_yaml.compiler.calibrators import has_calibrator
 from cachedit_yaml.errors import AdapterError, CompileError
 from tests.runtime import models, odd_models
 from tests.runtime.models import ALWAYS, NEVER, SmallPipeline, adapter, calls, row, rows, start
