@@ -20,6 +20,10 @@ class PlainCpuPlatform(CpuPlatform):
         """Whether its tensors are on a CPU, where SGLang imports no kernels for others."""
         return True
 
+    def get_device(self, local_rank: int) -> torch.device:
+        """Every rank's device."""
+        return torch.device("cpu")
+
     def get_dispatch_key_name(self) -> str:
         """The key of the operators below."""
         return KEY
