@@ -38,11 +38,6 @@ class Candidate:
     error: float
 
     @property
-    def masked(self) -> bool:
-        """Whether a mask decides."""
-        return self.settings.get("scm") is not None
-
-    @property
     def key(self) -> str:
         """What it is, in one line."""
         told = [(name, value) for name, value in self.settings.items() if value is not None]
