@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cachedit_yaml.cli.arguments import add_call, add_format, add_import, add_model
-from cachedit_yaml.cli.named import find_one
+from cachedit_yaml.cli.named import STDIN, find_one
 from cachedit_yaml.cli.output import make_folder, print_json, say, table
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.generating.calling import Wishes, build_call, values_of
@@ -115,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
     targets = [Target.parse(item) for item in args.target]
     make_folder("--out", args.out)
     registry = Registry.load(args.adapters)
+    if args.adapter == STDIN:
+        raise ConfigError("--adapter -: profiles are written into a file; give its name")
     entry = find_one(registry, args.adapter).entry if args.adapter is not None else None
     rows = _rows(args)
     quiet = args.format == "json"
@@ -123,9 +125,8 @@ def run(args: argparse.Namespace) -> int:
     pipeline = load_pipeline(args.model, args.device, args.dtype)
     if entry is None:
         entry = match_live(registry, pipeline).entry
-    path = args.write or (
-        args.out / f"{entry.name}.yaml" if entry.kind == "shipped" else entry.path
-    )
+    own = entry.kind in ("argument", "environment")
+    path = args.write or (entry.path if own else args.out / f"{entry.name}.yaml")
     calls = [_call(pipeline, args, row) for row in rows]
     if not args.dry_run:
         make_folder("--write", path.parent)
@@ -150,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
         _print(tuning)
         say("", f"wrote {args.out / 'frontier.png'}")
     if tuning.profiles and not args.dry_run:
-        changed = tuning.write(path, force=args.force)
+        changed = tuning.write(path, force=args.force, adapters=args.adapters)
         if not quiet:
             say(f"wrote {path}", *(f"  {line}" for line in changed))
     return 1 if tuning.missed else 0

@@ -119,14 +119,6 @@ def _decibel(error: float) -> float:
     return -10 * math.log10(error) if error else math.inf
 
 
-def first_picture(sample: Array) -> Any:
-    """A picture, or the middle frame of a video; None for other kinds."""
-    if sample.dtype != np.uint8:
-        return None
-    frames = _frames(sample)
-    return _frame(frames[len(frames) // 2])
-
-
 def plain_call(call: Mapping[str, Any]) -> str:
     """A call as text that is the same for the same call, to know it again."""
     return repr(sorted((name, _plain(value)) for name, value in call.items()))

@@ -18,8 +18,8 @@ from cachedit_yaml.tuning.record import Array, Unit
 
 #: cache-dit's TaylorSeer takes no slope from the steps before this one.
 _FIRST_SLOPE: Final = 3
-#: Bins go on for so many times the steps that they were made for.
-_LONGER: Final = 3
+#: Steps that bins go on for behind those that they were made for.
+_BEYOND: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,6 @@ class Candidate:
     error: float
 
     @property
-    def masked(self) -> bool:
-        """Whether a mask decides."""
-        return self.settings.get("scm") is not None
-
-    @property
     def key(self) -> str:
         """What it is, in one line."""
         told = [(name, value) for name, value in self.settings.items() if value is not None]
@@ -52,17 +47,12 @@ class Candidate:
 def bins(mask: Sequence[int]) -> dict[str, list[int]]:
     """A mask as runs of computed steps and of cached ones between them.
 
-    Shorter generations cut it off; for longer ones the last two runs go on.
+    Shorter generations cut it off; of longer ones all further steps are computed.
     """
-    runs = [(flag, len(list(run))) for flag, run in itertools.groupby(mask)]
-    computed = [length for flag, length in runs if flag]
-    cached = [length for flag, length in runs if not flag] or [1]
-    more = -(-_LONGER * len(mask) // (computed[-1] + cached[-1]))
-    room = 256 - max(len(computed), len(cached))
-    tail = max(min(more, room), 0)
+    runs = [(flag, len(list(run))) for flag, run in itertools.groupby([*mask, *[1] * _BEYOND])]
     return {
-        "compute_bins": computed + [computed[-1]] * tail,
-        "cache_bins": cached + [cached[-1]] * tail,
+        "compute_bins": [length for flag, length in runs if flag],
+        "cache_bins": [length for flag, length in runs if not flag],
     }
 
 
@@ -71,8 +61,7 @@ def _shown(value: Any) -> str:
         return f"{value['type']} {value['taylorseer_order']}"
     if isinstance(value, Mapping) and "compute_bins" in value:
         pairs = zip(value["compute_bins"], value["cache_bins"], strict=False)
-        runs = [f"{run}+{gap}" for run, gap in pairs]
-        return " ".join(runs[:24]) + (" ..." if len(runs) > 24 else "")
+        return " ".join(f"{run}+{gap}" for run, gap in pairs)
     return str(value)
 
 

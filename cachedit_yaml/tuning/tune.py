@@ -70,7 +70,13 @@ class Tuning:
             profile_text(name, item, self) for name, item in self.profiles.items()
         )
 
-    def write(self, path: str | os.PathLike[str], *, force: bool = False) -> list[str]:
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        adapters: Sequence[str | Path] = (),
+    ) -> list[str]:
         """Write the profiles into an adapter file; comments and order stay.
 
         A file that does not exist yet is made, and extends the adapter that was tuned.
@@ -78,6 +84,7 @@ class Tuning:
         Args:
             path: the file.
             force: also replace profiles that it has.
+            adapters: more folders or files to look up what it extends.
 
         Returns:
             What changed, one sentence for each profile.
@@ -86,9 +93,10 @@ class Tuning:
             ConfigError: it has such a profile, and ``force`` is not given.
             AdapterError: the file is wrong.
         """
+        from cachedit_yaml.registry.registry import Registry
         from cachedit_yaml.tuning.write import write
 
-        return write(Path(path), self, force=force)
+        return write(Path(path), self, Registry.load(extra=adapters), force=force)
 
     def draw(self) -> Image:
         """The frontier: cost against quality."""

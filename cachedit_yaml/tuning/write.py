@@ -89,7 +89,7 @@ def _flow(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def write(path: Path, tuning: Tuning, *, force: bool = False) -> list[str]:
+def write(path: Path, tuning: Tuning, registry: Registry, *, force: bool = False) -> list[str]:
     """As :meth:`Tuning.write`."""
     if not tuning.profiles:
         raise ConfigError("no profile reached its target, so there is nothing to write")
@@ -104,10 +104,10 @@ def write(path: Path, tuning: Tuning, *, force: bool = False) -> list[str]:
         edits, said = _edits(document, tuning)
         text = apply_edits(content.removeprefix(_BOM).decode("utf-8"), edits)
     else:
-        text = _new_file(path, tuning)
+        text = _new_file(path, tuning, registry)
         said = [f"{name}: new, {item}" for name, item in tuning.profiles.items()]
     read = read_text(text, str(path), path)
-    found = Adapter.of(*read, resolve=Registry.load().resolve)
+    found = Adapter.of(*read, resolve=registry.resolve)
     _ = found.spec  # raises, where the file was wrong before
     write_whole(path, mark + text.encode("utf-8"))
     return said
@@ -186,12 +186,12 @@ def _insert(document: Document, line: int, text: str) -> Edit:
     return Edit(Span(document.name, line, 1, line, 1), text)
 
 
-def _new_file(path: Path, tuning: Tuning) -> str:
+def _new_file(path: Path, tuning: Tuning, registry: Registry) -> str:
     """An adapter of its own, which extends the one that was tuned."""
     spec = tuning.adapter
     base = spec.name
     try:
-        Registry.load().resolve(base, path)
+        registry.resolve(base, path)
     except AdapterNotFoundError:
         if spec.source is not None:
             base = Path(os.path.relpath(spec.source, os.path.abspath(path.parent))).as_posix()

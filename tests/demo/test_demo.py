@@ -64,7 +64,11 @@ def test_no_hit_is_exact() -> None:
             steps=4,
             labels=showcase.LABELS[:1],
             profiles=["fast"],
-            cache_config={"residual_diff_threshold": 0},
+            cache_config={
+                "residual_diff_threshold": 0,
+                "scm": None,
+                "Fn_compute_blocks": 1,
+            },
             start=start,
         )
     (outcome,) = demo.outcomes
