@@ -122,7 +122,8 @@ def _installed(recipe: Recipe) -> bool:
 def test_number_of_adapters() -> None:
     assert len(SHIPPED) == ADAPTERS
     assert len(DECLARED) == PIPELINES
-    assert len(MADE) == RECIPES
+    # Which blocks there are to be tried alone, the installed diffusers says.
+    assert len(MADE) == RECIPES if NEWEST else len(MADE) > RECIPES - 60
 
 
 @pytest.mark.parametrize(("adapter", "pipeline"), DECLARED)
@@ -182,9 +183,11 @@ def test_a_denoise_block_alone_is_found(pipeline: str) -> None:
     """A Modular pipeline's denoise block can be a pipeline of its own, of what class ever."""
     if not hasattr(diffusers, pipeline):
         pytest.skip(f"diffusers {INSTALLED} has no {pipeline}")
-    name, recipe = next(
-        (name, item) for name, item in MADE if item.pipeline == pipeline and item.stage
-    )
+    found = ((name, item) for name, item in MADE if item.pipeline == pipeline and item.stage)
+    name, recipe = next(found, (None, None))
+    if name is None or recipe is None:
+        assert not NEWEST
+        pytest.skip(f"diffusers {INSTALLED} has no denoise block for {pipeline}")
     if lacking(recipe):
         pytest.skip(f"{pipeline} needs {', '.join(recipe.needs)}")
     built = build(SHIPPED[name], recipe)
