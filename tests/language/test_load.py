@@ -300,3 +300,12 @@ def test_good_documents_load_from_files_too(tmp_path: Path) -> None:
     write(tmp_path, **GOOD)
     for name in GOOD:
         assert load_adapter(tmp_path / f"{name}.yaml").transformers or name == "refusal"
+
+
+def test_a_list_that_follows_beside_a_name_that_is_no_text() -> None:
+    lists = {1: "Pattern_0", "blocks": {"pattern": "Pattern_0", "follows": "block"}}
+    data = {"schema": 1, "pipelines": ["A"], "transformers": {"transformer": {"blocks": lists}}}
+    with pytest.raises(AdapterError) as raised:
+        load_adapter(data)
+    found = [item.code for item in raised.value.diagnostics]
+    assert found == ["non-string-key", "wrong-format", "unknown-name"]

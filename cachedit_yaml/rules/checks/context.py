@@ -89,10 +89,10 @@ class Context:
         """Each block list, those of variants included."""
         for name, value in self.named.items():
             base: KeyPath = ("transformers", name)
-            for block, content in mapping(value.get("blocks")).items():
+            for block, content in _named(value.get("blocks")):
                 yield BlockListAt(name, block, (*base, "blocks", block), content)
             for index, variant in enumerate(items(value.get("variants"))):
-                for block, content in mapping(mapping(variant).get("blocks")).items():
+                for block, content in _named(mapping(variant).get("blocks")):
                     path = (*base, "variants", index, "blocks", block)
                     yield BlockListAt(name, block, path, content)
 
@@ -131,6 +131,11 @@ class Context:
 def mapping(value: object) -> Mapping[str, Any]:
     """The value where it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
+
+
+def _named(value: object) -> Iterator[tuple[str, Any]]:
+    """What has a name; that another key is none is said elsewhere."""
+    return ((name, item) for name, item in mapping(value).items() if isinstance(name, str))
 
 
 def items(value: object) -> Sequence[Any]:
