@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ INDEX = {
     "transformer": ["diffusers", "FluxTransformer2DModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
+STATISTICS = re.compile(r"cache of the last request: flux \(loop\): 8 steps, (\d+%) of forwards")
 NO_HIT = {"residual_diff_threshold": 0.0}
 HITS = {"residual_diff_threshold": 0.9, "max_warmup_steps": 2}
 MASK = {"scm": {"preset": "fast", "policy": "static"}, "max_warmup_steps": 0}
@@ -77,9 +79,9 @@ class Server:
         return np.asarray(Image.open(io.BytesIO(data)))
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("sglang")
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[Server]:
+    """A server with a small FLUX.1, stopped in the end."""
     model, log = checkpoints.build("flux", folder), folder / "log"
     (model / "model_index.json").write_text(json.dumps(INDEX), encoding="utf-8")
     with socket.socket() as probe:
@@ -87,7 +89,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         port = probe.getsockname()[1]
     command = [
         str(Path(sys.executable).with_name("sglang")), "serve", "--model-path", str(model),
-        "--model-id", "FLUX.1-dev", "--backend", "sglang", "--num-gpus", "1",
+        "--model-id", "FLUX.1-dev", "--backend", "sglang", *arguments,
         "--host", "127.0.0.1", "--port", str(port), "--output-path", str(folder / "out"),
     ]  # fmt: skip
     with log.open("w") as output:
@@ -96,6 +98,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(process, port, log)
     finally:
         processes.end(process)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("sglang")) as server:
+        yield server
 
 
 def test_requests_over_http(server: Server) -> None:
@@ -135,3 +143,17 @@ def test_many_at_once(server: Server) -> None:
         found = list(pool.map(lambda kind: server.picture(kind[0], **kind[1]), kinds * 4))
     for index, picture in enumerate(found):
         assert (picture == alone[index % len(kinds)]).all(), kinds[index % len(kinds)]
+
+
+def test_two_ranks_that_divide_the_sequence_decide_as_one(server: Server, tmp_path: Path) -> None:
+    server.picture(HITS)
+    server.picture(None)
+    (wanted,) = STATISTICS.findall(server.log.read_text())[-1:]
+    parallel = ("--num-gpus", "2", "--sp-degree", "2", "--ulysses-degree", "2")
+    with serving(tmp_path, *parallel) as two:
+        plain = two.picture(None)
+        assert (two.picture(NO_HIT) == plain).all()
+        assert (two.picture(HITS) != plain).any()
+        two.picture(None)
+        # Each rank says what it did with both requests.
+        assert STATISTICS.findall(two.log.read_text()) == ["0%", "0%", wanted, wanted]

@@ -1,0 +1,78 @@
+"""What the engine can do beside a cache: offloading, several pictures a prompt, calibrators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engines import checkpoints
+from tests.engines.engine import Engine, running
+
+pytestmark = pytest.mark.engines
+
+HITS = {"residual_diff_threshold": 0.9, "max_warmup_steps": 2}
+#: A CPU has no memory to pin.
+NO_PINNING = {"pin_cpu_memory": False}
+NO_HIT = {"residual_diff_threshold": 0.0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture
+def plain(folder: Path) -> Iterator[Any]:
+    """The results of a model without anything, uncached and cached."""
+
+    def found(name: str, **request: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        with running(name, checkpoints.build(name, folder)) as engine:
+            return latents(engine, None, **request), latents(engine, HITS, **request)
+
+    return found
+
+
+def latents(engine: Engine, config: dict[str, Any] | None, **request: Any) -> torch.Tensor:
+    if config is None:
+        engine.generate(**request)
+        return engine.latents[0]
+    with engine.cached(config):
+        engine.generate(**request)
+        assert (engine.handle.stats().hit_ratio > 0) == (config["residual_diff_threshold"] > 0)
+        return engine.latents[0]
+
+
+@pytest.mark.parametrize("way", ["enable_cpu_offload", "enable_layerwise_offload"])
+def test_offloading(folder: Path, plain: Any, way: str) -> None:
+    uncached, cached = plain("flux")
+    with running("flux", checkpoints.build("flux", folder), **NO_PINNING, **{way: True}) as engine:
+        assert torch.equal(latents(engine, None), uncached)
+        assert torch.equal(latents(engine, NO_HIT), uncached)
+        assert torch.equal(latents(engine, HITS), cached)
+
+
+def test_several_pictures_a_prompt(folder: Path, plain: Any) -> None:
+    uncached, cached = plain("flux", num_outputs_per_prompt=2)
+    assert uncached.shape[0] == 2
+    with running("flux", checkpoints.build("flux", folder)) as engine:
+        one = latents(engine, HITS)
+        assert torch.equal(latents(engine, NO_HIT, num_outputs_per_prompt=2), uncached)
+        assert torch.equal(latents(engine, HITS), one)  # another batch came in between
+        assert torch.equal(latents(engine, HITS, num_outputs_per_prompt=2), cached)
+
+
+def test_a_calibrator_with_two_transformers(folder: Path) -> None:
+    with running("wan_two", checkpoints.build("wan_two", folder)) as engine:
+        uncached = latents(engine, None, num_inference_steps=16)
+        without = latents(engine, HITS, num_inference_steps=16)
+        for own in ({"enable_taylorseer": True}, {"calibrator": {"type": "taylorseer"}}):
+            first = latents(engine, {**HITS, **own}, num_inference_steps=16)
+            assert torch.isfinite(first).all()
+            assert not torch.equal(first, without)
+            assert torch.equal(latents(engine, {**HITS, **own}, num_inference_steps=16), first)
+            never = latents(engine, {**NO_HIT, **own}, num_inference_steps=16)
+            assert torch.equal(never, uncached)
