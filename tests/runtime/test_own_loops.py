@@ -244,6 +244,6 @@ def test_a_scaled_timestep_is_not_taken_for_the_last_one_of_the_schedule() -> No
     pipe = Scaled(small())
     pipe.scheduler.set_timesteps(4)
     assert float(pipe.scheduler.timesteps[-1]) == 1.0
-    with start(pipe, MASKED) as handle:
+    with start(pipe, **MASKED) as handle:
         pipe(4)
         assert handle.stats().num_steps == 4
