@@ -266,6 +266,16 @@ def test_what_is_wrong_is_said_before_the_weights_are_loaded(
     assert loads == []
 
 
+def test_one_cache_for_all_requests_is_none_for_step_execution(
+    tmp_path: Path, loads: list[str]
+) -> None:
+    model = checkpoints.build("qwen_image", tmp_path)
+    native = {"cache_backend": "cache_dit", "cache_config": {"execution": "native"}}
+    with pytest.raises(RuntimeError, match="with step_execution each needs its own"):
+        running("qwen_image", model, step_execution=True, **native).__enter__()
+    assert loads == []
+
+
 def test_one_graph_of_the_whole_transformer(
     model: Path,
     loads: list[str],
