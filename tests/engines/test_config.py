@@ -318,3 +318,23 @@ def test_whatever_fails_of_ours_leaves_the_model_to_the_engine(
     with running("flux", model, cache_backend="cache_dit") as engine:
         assert not hasattr(engine.pipeline._cache_dit_targets[0], "handle")
         engine.generate()
+
+
+def test_requests_with_other_wishes_share_no_batch(model: Path) -> None:
+    from vllm_omni.diffusion.request import OmniDiffusionRequest
+    from vllm_omni.diffusion.sched.request_scheduler import RequestScheduler
+    from vllm_omni.inputs.data import OmniDiffusionSamplingParams
+
+    from cachedit_yaml.engines.vllm_omni import register
+
+    register()
+
+    def key(**extra: Any) -> Any:
+        sampling = OmniDiffusionSamplingParams(extra_args=extra)
+        request = OmniDiffusionRequest(prompt="a", sampling_params=sampling, request_id="r")
+        return RequestScheduler()._build_sampling_params_key(request)
+
+    fast, slow = {"profile": "fast", "scm": {"preset": "fast"}}, {"profile": "quality"}
+    assert key() == key(other=1)
+    assert key(cachedit=fast) == key(cachedit=dict(reversed(fast.items())))
+    assert len({key(), key(cachedit=fast), key(cachedit=slow)}) == 3
