@@ -6,7 +6,7 @@ import subprocess
 import sys
 from types import ModuleType
 
-from cachedit_yaml.engines.sglang.plugin import around
+from cachedit_yaml.engines.late import around
 
 
 def test_a_process_that_imports_no_pipeline_loads_nothing() -> None:

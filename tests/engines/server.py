@@ -1,4 +1,4 @@
-"""vLLM-Omni's own HTTP server, in a process of its own."""
+"""The engines' own HTTP servers, in processes of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Server:
                 with urllib.request.urlopen(request) as response:
                     return response.status, json.load(response)
             except urllib.error.HTTPError as error:
-                return error.code, json.loads(error.read())
+                return error.code, {"error": error.read().decode()}
             except OSError:  # it does not listen yet
                 return None
 
@@ -78,18 +78,28 @@ class Server:
 
 @contextmanager
 def serving(model: Path, log: Path, *arguments: str, config: dict[str, Any]) -> Iterator[Server]:
-    """A server with a small model on a CPU, stopped in the end."""
+    """vLLM-Omni with a small model on a CPU, stopped in the end."""
+    command = [
+        "vllm-omni", "serve", str(model), "--omni", "--enforce-eager", "--dtype", "float32",
+        "--cache-backend", "cache_dit", "--cache-config", json.dumps(config), *arguments,
+    ]  # fmt: skip
+    with running(command, log) as server:
+        yield server
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path) -> Iterator[Server]:
+    """A server that takes ``--host`` and ``--port``, stopped in the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [
-        str(Path(sys.executable).with_name("vllm-omni")), "serve", str(model), "--omni",
-        "--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32",
-        "--cache-backend", "cache_dit", "--cache-config", json.dumps(config), *arguments,
-    ]  # fmt: skip
+    program = str(Path(sys.executable).with_name(command[0]))
+    place = ("--host", "127.0.0.1", "--port", str(port))
     environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO"}
     with log.open("w") as output:
-        process = processes.start(command, stdout=output, stderr=output, env=environment)
+        process = processes.start(
+            [program, *command[1:], *place], stdout=output, stderr=output, env=environment
+        )
     try:
         yield Server(process, port, log)
     finally:

@@ -266,6 +266,16 @@ def test_what_is_wrong_is_said_before_the_weights_are_loaded(
     assert loads == []
 
 
+def test_one_cache_for_all_requests_is_none_for_step_execution(
+    tmp_path: Path, loads: list[str]
+) -> None:
+    model = checkpoints.build("qwen_image", tmp_path)
+    native = {"cache_backend": "cache_dit", "cache_config": {"execution": "native"}}
+    with pytest.raises(RuntimeError, match="with step_execution each needs its own"):
+        running("qwen_image", model, step_execution=True, **native).__enter__()
+    assert loads == []
+
+
 def test_one_graph_of_the_whole_transformer(
     model: Path,
     loads: list[str],
@@ -308,3 +318,23 @@ def test_whatever_fails_of_ours_leaves_the_model_to_the_engine(
     with running("flux", model, cache_backend="cache_dit") as engine:
         assert not hasattr(engine.pipeline._cache_dit_targets[0], "handle")
         engine.generate()
+
+
+def test_requests_with_other_wishes_share_no_batch(model: Path) -> None:
+    from vllm_omni.diffusion.request import OmniDiffusionRequest
+    from vllm_omni.diffusion.sched.request_scheduler import RequestScheduler
+    from vllm_omni.inputs.data import OmniDiffusionSamplingParams
+
+    from cachedit_yaml.engines.vllm_omni import register
+
+    register()
+
+    def key(**extra: Any) -> Any:
+        sampling = OmniDiffusionSamplingParams(extra_args=extra)
+        request = OmniDiffusionRequest(prompt="a", sampling_params=sampling, request_id="r")
+        return RequestScheduler()._build_sampling_params_key(request)
+
+    fast, slow = {"profile": "fast", "scm": {"preset": "fast"}}, {"profile": "quality"}
+    assert key() == key(other=1)
+    assert key(cachedit=fast) == key(cachedit=dict(reversed(fast.items())))
+    assert len({key(), key(cachedit=fast), key(cachedit=slow)}) == 3

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import os
 import re
 import shlex
-import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests import processes
 from tests.doors.test_engines_page import SNIPPETS
-from tests.engines import checkpoints
+from tests.engines import checkpoints, server
 from tests.engines.engine import Engine, running
 
 pytestmark = pytest.mark.engines
@@ -53,38 +42,22 @@ def test_workers_of_their_own_and_several_engines(model: Path) -> None:
         assert not (e.generate() == wanted).all()
 
 
-def test_the_server(model: Path, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path / "server.log"
+def test_the_server(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As the page says, with a small model on a CPU.
     program, serve, _, *page = shlex.split(SNIPPETS["vLLM-Omni", "sh"].replace("\\\n", ""))
     place = page.index("--cache-config") + 1
     config = {**json.loads(page[place]), **HITS}
     page[place] = json.dumps(config)
-    command = [
-        str(Path(sys.executable).with_name(program)), serve, str(model), *page,
-        "--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32",
-    ]  # fmt: skip
-    environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO", "CACHE_DIT_LOG_LEVEL": "info"}
-    with log.open("w") as output:
-        server = processes.start(command, stdout=output, stderr=output, env=environment)
-    try:
-        body = {
-            "prompt": "a red cat", "size": "64x64", "num_inference_steps": 8, "seed": 0,
-            "guidance_scale": 3.5, "response_format": "b64_json",
-        }  # fmt: skip
-        answer = ask(server, f"http://127.0.0.1:{port}/v1/images/generations", body, log)
-        picture = Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"])))
-        assert picture.size == (64, 64)
-        text = log.read_text(encoding="utf-8", errors="replace")
-        assert "cachedit-yaml serves" in text
-        assert "FluxTransformer2DModel (transformer.single_transformer_blocks)" in text
-    finally:
-        processes.end(server)
+    monkeypatch.setenv("CACHE_DIT_LOG_LEVEL", "info")
+    command = [program, serve, str(model), *page, "--enforce-eager", "--dtype", "float32"]
+    with server.running(command, tmp_path / "server.log") as found:
+        picture = found.picture(guidance_scale=3.5)
+        text = found.said()
+    assert picture.shape == (64, 64, 3)
+    assert "cachedit-yaml serves" in text
+    assert "FluxTransformer2DModel (transformer.single_transformer_blocks)" in text
     with running("flux", model, cache_backend="cache_dit", cache_config=config) as engine:
-        assert (engine.generate()[0] == np.asarray(picture)).all()
+        assert (engine.generate()[0] == picture).all()
         stats = engine.handle.stats()
     # Our statistics, and cache-dit's summary of the same.
     assert stats.hit_ratio > 0
@@ -120,22 +93,3 @@ def test_the_page(tmp_path: Path) -> None:
         assert len(engine.handle.stats().branches) == 4
     finally:
         engine.close()
-
-
-def ask(server: subprocess.Popen[str], url: str, body: dict[str, object], log: Path) -> dict:
-    """Post a request as soon as the server takes it."""
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-
-    def answer() -> dict | None:
-        assert server.poll() is None, log.read_text()[-3000:]
-        try:
-            with urllib.request.urlopen(request) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            raise AssertionError(error.read().decode() + log.read_text()[-3000:]) from error
-        except OSError:  # it does not listen yet
-            return None
-
-    return processes.until(answer, lambda: log.read_text()[-3000:])

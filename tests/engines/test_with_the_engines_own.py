@@ -1,13 +1,15 @@
-"""What the engine can do beside a cache: offloading, several pictures a prompt, calibrators."""
+"""What the engine can do beside a cache: offloading, LoRA, several pictures, calibrators."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.engines import checkpoints
 from tests.engines.engine import Engine, running
@@ -76,3 +78,35 @@ def test_a_calibrator_with_two_transformers(folder: Path) -> None:
             assert torch.equal(latents(engine, {**HITS, **own}, num_inference_steps=16), first)
             never = latents(engine, {**NO_HIT, **own}, num_inference_steps=16)
             assert torch.equal(never, uncached)
+
+
+def lora_folder(folder: Path, seed: int) -> Path:
+    """A small LoRA of FLUX.1, as PEFT saves one."""
+    place = folder / f"lora{seed}"
+    place.mkdir(exist_ok=True)
+    config = {"r": 4, "lora_alpha": 4, "target_modules": ["to_out.0"], "peft_type": "LORA"}
+    (place / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for index in range(4):
+        name = f"base_model.model.transformer.transformer_blocks.{index}.attn.to_out.0"
+        for part, shape in (("lora_A", (4, 32)), ("lora_B", (32, 4))):
+            weights[f"{name}.{part}.weight"] = 0.5 * torch.randn(shape, generator=generator)
+    save_file(weights, place / "adapter_model.safetensors")
+    return place
+
+
+def test_a_lora_for_each_request(folder: Path) -> None:
+    from vllm_omni.lora.request import LoRARequest
+
+    with running("flux", checkpoints.build("flux", folder)) as engine:
+        assert engine.pipeline.transformer.inner_dim == 32
+        loras = [None, *(LoRARequest(f"l{n}", n, str(lora_folder(folder, n))) for n in (1, 2))]
+        plain = [latents(engine, None, lora_request=item) for item in loras]
+        assert len({str(item) for item in plain}) == 3
+        cached = [latents(engine, HITS, lora_request=item) for item in loras]
+        for config, wanted in ((NO_HIT, plain), (HITS, cached)):
+            with engine.cached(config):
+                for index in (0, 1, 0, 2, 1):  # in turns, in one engine
+                    engine.generate(lora_request=loras[index])
+                    assert torch.equal(engine.latents[0], wanted[index])

@@ -31,7 +31,7 @@ def _check(pipeline: Any, config: Any) -> None:
     try:
         if not serves(pipeline, request):
             return
-        if config.step_execution and request.execution != "loop":
+        if steps(config) and request.execution != "loop":
             raise ConfigError(
                 f"execution {request.execution!r} has one cache for all requests, and with "
                 "step_execution each needs its own; leave it out, or write 'loop'"
@@ -60,6 +60,11 @@ def _check(pipeline: Any, config: Any) -> None:
     except Exception as error:
         if not stays_with_the_engine(error, named=request.named):
             raise
+
+
+def steps(config: Any) -> bool:
+    """Whether the engine is going to run requests step by step."""
+    return bool(config.step_execution or config.streaming_output)
 
 
 def compiles_whole(pipeline: Any, config: Any) -> bool:

@@ -45,10 +45,11 @@ def test_functions_that_others_hold_already_are_replaced_there_too() -> None:
     program = (
         "from sglang.multimodal_gen.runtime import cache; "
         "from sglang.multimodal_gen.runtime.cache import cache_dit_integration as own; "
-        "from cachedit_yaml.engines.sglang import register; before = own.get_scm_mask; register(); "
+        "from cachedit_yaml.engines.sglang import register; "
+        "before = own.cache_dit_overrides_key; register(); "
         "name = 'enable_cache_on_transformer'; "
         "print(getattr(cache, name) is getattr(own, name), hasattr(getattr(own, name), "
-        "'__wrapped__'), own.get_scm_mask is before)"
+        "'__wrapped__'), own.cache_dit_overrides_key is before)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["True True True"], done.stderr
