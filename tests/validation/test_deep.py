@@ -132,6 +132,9 @@ def test_parts_of_a_pipeline() -> None:
     assert transformer.__name__ == "WanTransformer3DModel"
     assert may_be_none(wan, "transformer_2")
     assert not may_be_none(wan, "vae")
+    modular = find_class("FluxModularPipeline")
+    (transformer,) = components(modular)["transformer"]
+    assert transformer.__name__ == "FluxTransformer2DModel"
 
 
 def test_shipped_adapters_hold_no_error() -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from cachedit_yaml.compiler.own import find_own
+from cachedit_yaml.engines import find_engine
+from cachedit_yaml.language.keys import HOME
 
 
 def find_class(name: str) -> type | None:
@@ -66,14 +68,12 @@ def _make(cls: type, config: Mapping[str, Any]) -> torch.nn.Module | str:
 
 @functools.cache
 def components(pipeline: Any) -> dict[str, tuple[type, ...]]:
-    """The parts that a pipeline takes, with the classes that it says they have.
+    """The parts that a pipeline's constructor takes, with the classes that it says they have.
 
-    A Modular pipeline's are those of its blocks; none are known where it has no blocks of its own.
+    Of a Modular pipeline, those that its own blocks expect.
     """
     if hasattr(pipeline, "default_blocks_name"):
-        blocks = find_class(pipeline.default_blocks_name or "")
-        expected = getattr(blocks() if blocks is not None else None, "expected_components", ())
-        return {item.name: _classes(item.type_hint) for item in expected}
+        return {name: (cls,) for name, cls in find_engine(HOME[0]).components(pipeline)}
     try:
         hints = typing.get_type_hints(pipeline.__init__)
     except Exception:  # an annotation may name what is not imported
