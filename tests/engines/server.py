@@ -95,7 +95,9 @@ def running(command: Sequence[str], log: Path) -> Iterator[Server]:
         port = probe.getsockname()[1]
     program = str(Path(sys.executable).with_name(command[0]))
     place = ("--host", "127.0.0.1", "--port", str(port))
-    environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO"}
+    # Other tests of this process silence the engine.
+    loud = {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_CONFIGURE_LOGGING": "1"}
+    environment = {**os.environ, **loud}
     with log.open("w") as output:
         process = processes.start(
             [program, *command[1:], *place], stdout=output, stderr=output, env=environment

@@ -64,7 +64,8 @@ def refused(server: Server) -> None:
         status, answer = pool.submit(server.answer, extra_params=wish).result()
         assert status == 400
         assert "did you mean 'residual_diff_threshold'" in json.dumps(answer)
-        assert len({item.result().tobytes() for item in good}) == 1
+        pictures = [item.result().astype(int) for item in good]
+        assert all(np.abs(item - pictures[0]).max() <= 1 for item in pictures)
 
 
 def test_whole_requests_over_http(model: Path, tmp_path: Path) -> None:

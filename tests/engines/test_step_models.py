@@ -73,6 +73,12 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Ask]]] = {
         },
     ),
 }  # fmt: skip
+# The engine lets requests of other guidance share its batch, and refuses the batch then.
+MODELS["lance"] = (
+    "LancePipeline",
+    MODELS["bagel"][1],
+    {key: ask for key, ask in MODELS["bagel"][2].items() if key != "guided"},
+)
 
 
 GENERATIONS = {"chunks": 2, "pyramid": 4}

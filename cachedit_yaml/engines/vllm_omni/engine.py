@@ -19,6 +19,7 @@ STEP_EXECUTION: Final[Mapping[str, str]] = {
     "QwenImagePipeline": _EACH,
     "QwenImageDMD2Pipeline": f"{_EACH}; without step execution it does not run at all",
     "BagelPipeline": _EACH,
+    "LancePipeline": _EACH,
     "HunyuanImage3Pipeline": (
         f"{_EACH}; with a cache or without, its layers take the position embedding of the prompt "
         "that came last, so prompts of different lengths have to run one at a time "
