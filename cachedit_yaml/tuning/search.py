@@ -32,7 +32,7 @@ def settings(surrogate: Surrogate) -> list[Candidate]:
                 fn=fn, warmup=warmup, threshold=threshold, in_a_row=in_a_row, order=order
             )
             found[item.key] = item
-    return [item for item in found.values() if np.isfinite(item.error) and item.blocks < 1]
+    return [item for item in found.values() if 0 < item.error < np.inf and item.blocks < 1]
 
 
 def masks(surrogate: Surrogate, shares: Iterable[float]) -> list[Candidate]:
@@ -51,7 +51,7 @@ def masks(surrogate: Surrogate, shares: Iterable[float]) -> list[Candidate]:
             starts.append(_grown(last, steps, count))
         tried = [_swapped(surrogate, start, steps) for start in starts]
         best, computed = min(tried, key=lambda pair: pair[0].error)
-        if np.isfinite(best.error):
+        if 0 < best.error < np.inf:
             found.append(best)
             last = computed
     return found

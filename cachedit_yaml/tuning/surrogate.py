@@ -142,8 +142,7 @@ class Surrogate:
                 skipped = (hit.sum(axis=0) * (blocks - sum(variant))).sum()
                 total += int(blocks.sum()) * len(hit)
                 ran += int(blocks.sum()) * len(hit) - int(skipped)
-                # Where lists decide otherwise, what most of the blocks do.
-                off = _error(unit, 2 * (hit @ blocks) > blocks.sum(), variant, order)
+                off = _error(unit, hit @ blocks / blocks.sum(), variant, order)
                 if off is None:
                     return Candidate(settings, ran / max(total, 1), math.inf)
                 by_shape[off.shape] = by_shape[off.shape] + off if off.shape in by_shape else off
@@ -185,13 +184,20 @@ def _hits(unit: Unit, fn: int, warmup: int, threshold: float, in_a_row: int) -> 
     return found
 
 
-def _error(unit: Unit, hits: Array, variant: tuple[int, int], order: int) -> Array | None:
+def _error(unit: Unit, shares: Array, variant: tuple[int, int], order: int) -> Array | None:
     """The error of the final latents that a unit's cached steps add up to, ``[s x p]``.
+
+    Args:
+        unit: what was traced.
+        shares: which share of the blocks lies in lists that are served from the cache, ``[n]``:
+            where only some lists hit, the error is taken to be that share of the whole.
+        variant: F and B.
+        order: of TaylorSeer.
 
     Returns:
         None where the trace does not reach so far, or its first step is no computed one.
     """
-    table = unit.errors.get(variant)
+    table, hits = unit.errors.get(variant), shares > 0
     if table is None or hits[0]:
         return None if hits.any() else np.zeros((1, 1), np.float32)
     cached = np.flatnonzero(hits)
@@ -213,5 +219,5 @@ def _error(unit: Unit, hits: Array, variant: tuple[int, int], order: int) -> Arr
         ahead = np.where(sloped, ahead, 0.0).astype(np.float32)[:, None, None]
         reach = np.where(sloped, cached - before, 0)
         error = (1 + ahead) * error - ahead * table[cached, reach]
-    found: Array = error.sum(axis=0)
+    found: Array = (error * shares[cached, None, None].astype(np.float32)).sum(axis=0)
     return None if np.isnan(found).any() else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -61,6 +62,19 @@ def test_a_step_is_repeated_or_forecast() -> None:
     # No slope before there are two computed steps and three steps in all, as in cache-dit.
     early = [1, 1, 0, *[1] * 9]
     assert surrogate.mask(early, order=1).error == surrogate.mask(early, order=0).error
+
+
+def test_lists_decide_each_for_itself() -> None:
+    """Where one of two lists hits, half of the blocks run, and half of the error is there."""
+    unit = curve()
+    other = np.full_like(unit.differences[1], 0.9)
+    two = dataclasses.replace(
+        unit, blocks=(10, 10), differences={1: np.concatenate([unit.differences[1], other], 2)}
+    )
+    settings: dict[str, Any] = {"fn": 1, "warmup": 3, "in_a_row": 2, "order": 1}
+    one, both = (Surrogate([[item]]).dynamic(threshold=0.5, **settings) for item in (unit, two))
+    assert 1 - both.blocks == pytest.approx((1 - one.blocks) / 2)
+    assert both.error == pytest.approx(one.error / 2, rel=1e-5)
 
 
 def test_swaps_find_the_best_mask() -> None:
