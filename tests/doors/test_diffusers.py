@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch._inductor.config
 from diffusers import DiffusionPipeline, PixArtAlphaPipeline, PixArtSigmaPipeline
 
 import cachedit_yaml
@@ -182,7 +181,6 @@ def test_compiled_blocks_are_not_compiled_anew(after: bool) -> None:
 
 
 @pytest.mark.usefixtures("compiler")
-@torch._inductor.config.patch("cpp.vec_isa_ok", False)  # plain C++ takes half as long to make
 def test_inductor_compiles_once_and_stays_exact() -> None:
     from torch._dynamo.testing import CompileCounterWithBackend
 
