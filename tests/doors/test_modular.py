@@ -22,6 +22,7 @@ from cachedit_yaml import (
     find_adapter,
 )
 from cachedit_yaml.cli import main
+from cachedit_yaml.compiler import own
 from tests.tiny import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -191,7 +192,10 @@ def test_what_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         enable(Mine(transformer=transformer))
 
 
-def test_doctor_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "_modules", {})
     (tmp_path / "held_by_doctor.py").write_text(
         "from diffusers import DiffusionPipeline, FluxTransformer2DModel\n"
         "class HeldByDoctorPipeline(DiffusionPipeline):\n"

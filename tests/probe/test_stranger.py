@@ -281,3 +281,15 @@ def test_what_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plain_probe_is_proved_behind_the_walls() -> None:
     found = only(adapter())
     assert (found.status, limits_of(found)) == ("proved", [])
+
+
+def test_nothing_is_compiled() -> None:
+    """A compiler is another program: what a model compiles runs as it is."""
+
+    def double(x: int) -> int:
+        return 2 * x
+
+    with confined(Limits()) as walls:
+        assert torch.compile(double) is double
+        assert torch.compile(fullgraph=True)(double) is double
+    assert walls.attempts == []
