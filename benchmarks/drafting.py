@@ -40,6 +40,8 @@ class Outcome:
         differences: one sentence each.
         proof: ``proved``, ``failed`` or ``-``.
         seconds: processor time of drafting beyond the run itself.
+        theirs: what cache-dit's own detection finds, given the right pattern: the ``same`` lists,
+            ``some`` of them, ``others``, or it ``refuses``; ``-`` where it was not asked.
     """
 
     adapter: str
@@ -48,6 +50,7 @@ class Outcome:
     differences: tuple[str, ...] = ()
     proof: str = "-"
     seconds: float = 0.0
+    theirs: str = "-"
 
 
 def outcome(spec: AdapterSpec, recipe: Recipe, *, proof: bool = True) -> Outcome:
@@ -86,6 +89,7 @@ def _outcome(spec: AdapterSpec, name: str, built: Any, proof: bool) -> Outcome:
     except CacheditYamlError as error:
         return Outcome(spec.name, name, "differs", (str(error),), "failed", seconds)
     shipped = cachedit_yaml.compile_adapter(spec, built.target)
+    theirs = detected(built.target, shipped) if built.recipe.pipeline else "-"
     differences = tuple(compare(mine, shipped))
     shown = "-"
     if proof:
@@ -93,7 +97,26 @@ def _outcome(spec: AdapterSpec, name: str, built: Any, proof: bool) -> Outcome:
         shown = "failed" if found.failed else "proved"
         differences += tuple(f"{item.name}: {item.detail}" for item in found.failed)
     result = "differs" if differences else "same"
-    return Outcome(spec.name, name, result, differences, shown, seconds)
+    return Outcome(spec.name, name, result, differences, shown, seconds, theirs)
+
+
+def detected(pipeline: Any, shipped: Plan) -> str:
+    """What cache-dit's ``BlockAdapter(auto=True)`` finds; it has to be told the pattern."""
+    from cache_dit import BlockAdapter, ForwardPattern
+
+    first = shipped.transformers[0].lists[0]
+    try:
+        asked = BlockAdapter(
+            pipe=pipeline, auto=True, forward_pattern=ForwardPattern[first.pattern.name]
+        )
+        found = BlockAdapter.auto_block_adapter(asked)
+    except Exception:  # it asserts and raises what it likes
+        return "refuses"
+    blocks = found.blocks if isinstance(found.blocks, list) else [found.blocks]
+    holders, wanted = {id(item) for item in blocks}, {*_lists(shipped)}
+    if holders == wanted:
+        return "same"
+    return "some" if holders & wanted else "others"
 
 
 def compare(mine: Plan, shipped: Plan) -> Iterator[str]:
@@ -186,6 +209,11 @@ def summary(results: Sequence[Outcome]) -> str:
     slowest = max(tried, key=lambda item: item.seconds, default=None)
     lines = [f"{len(tried)} pipelines: " + ", ".join(f"{n} {word}" for word, n in counts.items())]
     lines.append(f"proofs of drafts: {proved['proved']} hold, {proved['failed']} do not")
+    asked = Counter(item.theirs for item in tried if item.theirs != "-")
+    lines.append(
+        "cache-dit's detection, told the pattern: "
+        + ", ".join(f"{n} {word}" for word, n in asked.items())
+    )
     if slowest is not None:
         lines.append(f"longest: {slowest.seconds:.1f} s ({slowest.pipeline})")
     return "\n".join(lines)
