@@ -185,6 +185,10 @@ def _generate(
             # The first forward of a process allocates and picks kernels: nobody's fault.
             once(start, "warm-up", **({"num_inference_steps": 2} if call.counts_steps else {}))
             uncached = once(start, "uncached")
+            if not uncached.frames:
+                raise CouldNotRunError(
+                    f"--compare: {type(pipeline).__name__} returned what holds no pictures"
+                )
         with cachedit_yaml.enable(pipeline, spec, **options) as handle:
             cached = once(start, args.profile or "cached")
             return Result(

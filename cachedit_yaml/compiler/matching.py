@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
+from typing import TYPE_CHECKING
 
 from cachedit_yaml.language.patterns import fits_one, names_of
 from cachedit_yaml.language.spec import AdapterSpec, Transformer
+
+if TYPE_CHECKING:
+    import torch
 
 
 def classes_of(declared: Transformer) -> tuple[str, ...]:

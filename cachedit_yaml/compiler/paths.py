@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import torch
-
 from cachedit_yaml.errors import CompileError
 from cachedit_yaml.yaml.diagnostics import nearest
 
@@ -76,6 +74,8 @@ def explain_missing(root: Any, path: str, root_name: str) -> str:
 
 def child_names(module: Any) -> list[str]:
     """Names of the public children of a module, pipeline or any other object."""
+    import torch
+
     if isinstance(module, torch.nn.Module):
         return [name for name, _ in module.named_children()]
     try:
@@ -93,6 +93,8 @@ def child_names(module: Any) -> list[str]:
 
 def block_list_names(module: Any) -> list[str]:
     """Names of the non-empty ``ModuleList`` children of a module."""
+    import torch
+
     if not isinstance(module, torch.nn.Module):
         return []
     return [

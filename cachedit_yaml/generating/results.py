@@ -13,6 +13,8 @@ from cachedit_yaml.generating.generate import Generated
 from cachedit_yaml.generating.quality import Quality, compare
 
 if TYPE_CHECKING:
+    import torch
+
     from cachedit_yaml.compiler.plan import Plan
     from cachedit_yaml.runtime.stats import Stats
 
@@ -61,7 +63,9 @@ class Result:
             out: a folder, or a file for a single picture; several get numbers.
             timeline: a file for the timeline.
         """
-        paths = self._paths(out)
+        if self.cached.numbers is not None:
+            self._save_numbers(out, self.cached.numbers)
+        paths = self._paths(out) if self.cached.frames else []
         for path, frames in zip(paths, self.cached.frames, strict=True):
             if len(frames) > 1:
                 path = path.with_suffix(".gif")
@@ -77,6 +81,13 @@ class Result:
         if timeline is not None:
             self._draw_timeline().save(timeline)
             self.files.append(timeline)
+
+    def _save_numbers(self, out: Path, numbers: torch.Tensor) -> None:
+        from safetensors.torch import save_file
+
+        path = out.with_suffix(".safetensors") if is_file(out) else out / "output.safetensors"
+        save_file({"output": numbers.contiguous().cpu()}, path)
+        self.files.append(path)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

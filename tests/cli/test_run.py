@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from cachedit_yaml.cli import main
 from cachedit_yaml.generating.calling import Wishes, build_call, values_of
@@ -121,7 +123,7 @@ def test_a_picture_does_not_depend_on_those_beside_it(command: list[str], tmp_pa
         (["--label", "1", "--adapter", "flux"], 1, "does not fit DiTPipeline"),
         (["--label", "1", "--set", "Fn_compute_blocks=9"], 1, "Fn_compute_blocks 9"),
         (["--label", "1", "--device", "toaster"], 2, "no such device: toaster"),
-        (["--label", "1", "--arg", "output_type=np"], 3, "which holds no pictures"),
+        (["--label", "1", "--arg", "output_type=np", "--compare"], 3, "holds no pictures"),
         (["--label", "1", "--steps", "0"], 2, "a whole number from 1 on, not '0'"),
     ],
 )
@@ -133,6 +135,16 @@ def test_what_does_not_go(
     assert says in captured.err
     assert "Traceback" not in captured.err
     assert captured.out == ""
+
+
+def test_what_is_no_picture_is_saved_as_numbers(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--label", "1", "--arg", "output_type=np"]) == 0
+    (written,) = re.findall(r"wrote (\S+\.safetensors)", capsys.readouterr().out)
+    output = load_file(written)["output"]
+    assert output.ndim == 4
+    assert output.isfinite().all()
 
 
 def test_folders_that_hold_no_pipeline(
