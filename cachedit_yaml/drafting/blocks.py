@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -14,6 +14,8 @@ from cachedit_yaml.compiler.returns import returned_names
 from cachedit_yaml.compiler.signature import parameters_of, plain_forward
 from cachedit_yaml.drafting.record import BlockCall, Forward
 
+#: Dimensions of batch, tokens, channels: what a convolution works on has more.
+TOKENS: Final = 3
 #: Names of arguments, and what cache-dit calls them.
 _HIDDEN, _ENCODER = "hidden_states", "encoder_hidden_states"
 
@@ -245,6 +247,8 @@ def _form(
         return Unfit(f"its blocks do not all take their hidden states as {name!r}")
     shapes = [item.results[place].shape for item in whole[0]]
     entering = call.tensors[name].shape
+    if flow.changed and len(entering) > TOKENS:
+        return Unfit("between its blocks, which are convolutions, the loop runs something else")
     odd = next((shape for shape in shapes if shape != entering and not flow.changed), None)
     if odd is not None:
         return Unfit(f"its hidden states go in as {_shape(entering)} and come out as {_shape(odd)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 import cachedit_yaml
-from cachedit_yaml.drafting.blocks import Blocks, Unfit, judge
+from cachedit_yaml.drafting.blocks import TOKENS, Blocks, Unfit, judge
 from cachedit_yaml.drafting.parts import Candidate
 from cachedit_yaml.drafting.record import Run
 from cachedit_yaml.drafting.steps import Denoiser, denoisers, split
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 #: A list of so few blocks is left out beside a longer one.
 _FEW: Final = 2
-#: Batch, tokens, channels: what a convolution works on has more dimensions.
-_TOKENS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -201,14 +199,19 @@ def _left_out(
     longest = max((len(item.holder) for item, _ in fitting.values()), default=0)
     ranges: list[tuple[int, int, str]] = []
     for path, (item, blocks) in fitting.items():
-        first = [forward.passes(path)[0] for forward in denoiser.forwards if forward.passes(path)]
+        ran = [forward for forward in denoiser.forwards if forward.passes(path)]
         name = blocks.roles.get("hidden_states", "hidden_states")
-        marks = {calls[0].tensors[name].mark for calls in first if name in calls[0].tensors}
-        numbers = [call.number for call in first[0]]
+        marks: dict[int, set[tuple[float, ...]]] = {}
+        for forward in ran:
+            taken = forward.passes(path)[0][0].tensors.get(name)
+            if taken is not None:
+                marks.setdefault(forward.step, set()).add(taken.mark)
+        still = len(marks) > 1 and len({frozenset(item) for item in marks.values()}) == 1
+        numbers = [call.number for call in ran[0].passes(path)[0]]
         around = [other for begin, end, other in ranges if begin < numbers[-1] and numbers[0] < end]
-        if len(denoiser.steps) > 1 and len(marks) <= denoiser.branches and marks:
+        if still:
             found[path] = "what goes into it is the same in every step"
-        elif len(item.holder) <= _FEW and (longest > _FEW or blocks.dimensions > _TOKENS):
+        elif len(item.holder) <= _FEW and (longest > _FEW or blocks.dimensions > TOKENS):
             found[path] = f"{len(item.holder)} blocks are too few to gain anything"
         elif around:
             found[path] = f"its blocks run between those of {around[0]}"

@@ -51,11 +51,6 @@ class Denoiser:
         values = {call.moments[name].largest for call in self.forwards if name in call.moments}
         return len(values) or len(self.forwards)
 
-    @property
-    def branches(self) -> int:
-        """How many calls a step has at most: the guidance branches."""
-        return max(sum(item.step == step for item in self.forwards) for step in self.steps)
-
 
 def denoisers(run: Run, candidates: Sequence[Candidate]) -> list[Denoiser]:
     """The outermost modules of which each call is (a guidance branch of) one denoising step."""
