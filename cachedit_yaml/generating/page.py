@@ -66,22 +66,17 @@ const show = (event) => {
 };
 for (const name of ["mouseover", "focusin", "click"]) document.addEventListener(name, show);
 """
-_LEGEND: Final = "".join(
-    f'<span class="key" style="background: var(--{color})"></span>{text}'
-    for color, text in (
-        ("computed", "chosen"),
-        ("tried", "tried"),
-        ("profile", "profile of the adapter"),
-    )
-)
-_STEPS: Final = "".join(
-    f'<span class="key" style="background: var(--{color})"></span>{text}'
-    for color, text in (
-        ("computed", "block computed"),
-        ("cached", "served from the cache"),
-        ("ink", "line: residual difference to the last computed step"),
-        ("threshold", "dashed: the threshold, below which a step hits"),
-    )
+#: What the points are: the colour and the words of each kind.
+_KINDS: Final = {
+    "chosen": ("computed", "chosen"),
+    "tried": ("tried", "tried"),
+    "profile": ("profile", "profile of the adapter"),
+}
+_STEPS: Final = (
+    ("computed", "block computed"),
+    ("cached", "served from the cache"),
+    ("ink", "line: residual difference to the last computed step"),
+    ("threshold", "dashed: the threshold, below which a step hits"),
 )
 
 
@@ -144,7 +139,9 @@ def render(report: Report) -> str:
         parts += [_row(row, report.columns) for row in report.rows]
         parts.append("</section>")
     if report.panels:
-        parts.append(f'<section><h2>What ran at which step</h2>\n<p class="note">{_STEPS}</p>')
+        parts.append(
+            f'<section><h2>What ran at which step</h2>\n<p class="note">{_legend(_STEPS)}</p>'
+        )
         for panel in report.panels:
             parts.append(f"<h3>{escape(panel.name)}</h3>")
             parts.append(f'<p class="note">{escape(panel.note)}</p>')
@@ -166,17 +163,28 @@ def data_uri(picture: Image) -> str:
 
 def _frontier(points: Sequence[Point]) -> str:
     details = []
-    for item in points:
+    kinds = [item.kind for item in points]
+    shown = kinds.index("chosen") if "chosen" in kinds else 0
+    legend = _legend([words for kind, words in _KINDS.items() if kind in kinds])
+    for index, item in enumerate(points):
         pictures = "".join(_figure(picture, name) for name, picture in item.pictures)
         lines = "".join(f"<br>{escape(line)}" for line in item.lines)
         details.append(
-            f"<div hidden><p><b>{escape(item.name or item.kind)}</b>{lines}</p>"
+            f"<div{'' if index == shown else ' hidden'}>"
+            f"<p><b>{escape(item.name or item.kind)}</b>{lines}</p>"
             f'<div class="row">{pictures}</div></div>'
         )
     return (
-        f'<section><h2>Cost against quality</h2>\n<p class="note">{_LEGEND}; bars: from the worst '
+        f'<section><h2>Cost against quality</h2>\n<p class="note">{legend}; bars: from the worst '
         f"sample to the best. Point at one, or tab to it.</p>\n{svg.draw_frontier(points)}\n"
         f'<div id="detail">{"".join(details)}</div></section>'
+    )
+
+
+def _legend(words: Sequence[tuple[str, str]]) -> str:
+    return "".join(
+        f'<span class="key" style="background: var(--{color})"></span>{text}'
+        for color, text in words
     )
 
 

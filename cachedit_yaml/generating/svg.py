@@ -76,12 +76,13 @@ def draw_frontier(points: Sequence[Point]) -> str:
     order = ("tried", "profile", "chosen")
     for index, item in sorted(enumerate(points), key=lambda pair: order.index(pair[1].kind)):
         x, y = x_of(item.blocks), y_of(item.psnr)
+        side = 11 if x < left + 0.8 * (right - left) else -11
         told = escape("\n".join([item.name or "tried", *item.lines]))
         parts.append(
             f'<g class="point {item.kind}" tabindex="0" data-point="{index}"><title>{told}</title>'
             + _line("bar", x, y_of(item.worst), x, y_of(item.best))
             + f'<circle cx="{x:.1f}" cy="{y:.1f}" r="7"/>'
-            + (_text(x + 11, y - 5, item.name, "start", "name") if item.name else "")
+            + _text(x + side, y - 5, item.name, "start" if side > 0 else "end", "name")
             + "</g>"
         )
     return "".join([*parts, "</svg>"])

@@ -277,7 +277,7 @@ def _point(demo: Demo, item: Outcome) -> Point:
     label = demo.labels[worst] if len(demo.labels) == len(pairs) else "the worst picture"
     return Point(
         name=item.name,
-        kind="chosen",
+        kind="profile",
         blocks=item.stats.computed_fraction,
         psnr=math.inf if item.quality.psnr is None else item.quality.psnr,
         worst=min(values),
