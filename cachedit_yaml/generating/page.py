@@ -53,6 +53,7 @@ rect.cached {{ fill: var(--cached); }} .bar {{ stroke-width: 2; }}
 .key {{ display: inline-block; width: .8em; height: .8em; border-radius: 50%;
   margin: 0 .35em 0 1em; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
+td:not(:last-child) {{ white-space: nowrap; }}
 th, td {{ text-align: left; padding: .3rem .7rem; border-bottom: 1px solid var(--rule); }}
 img {{ max-width: 100%; border-radius: 8px; display: block; }} #detail {{ margin-top: 8px; }}
 figure {{ margin: 0; width: 192px; }} .row {{ display: flex; flex-wrap: wrap; gap: 12px; }}
@@ -171,12 +172,12 @@ def _frontier(points: Sequence[Point]) -> str:
         lines = "".join(f"<br>{escape(line)}" for line in item.lines)
         details.append(
             f"<div{'' if index == shown else ' hidden'}>"
-            f"<p><b>{escape(item.name or item.kind)}</b>{lines}</p>"
+            f"<p><b>{escape(item.name)} ({_KINDS[item.kind][1]})</b>{lines}</p>"
             f'<div class="row">{pictures}</div></div>'
         )
     return (
         f'<section><h2>Cost against quality</h2>\n<p class="note">{legend}; bars: from the worst '
-        f"sample to the best. Point at one, or tab to it.</p>\n{svg.draw_frontier(points)}\n"
+        f"sample to the best. Hover over one, or tab to it.</p>\n{svg.draw_frontier(points)}\n"
         f'<div id="detail">{"".join(details)}</div></section>'
     )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 1000
 #: Of the frontier: its left, top, right and bottom.
-_AREA: Final = (70, 14, 985, 410)
+_AREA: Final = (70, 22, 965, 410)
 #: Of the timeline: room for labels, height of a row at most, of a lane at most, of the chart.
 _LABELS: Final = 190
 _ROW, _LANE, _CHART = 9, 110, 62
@@ -73,16 +73,20 @@ def draw_frontier(points: Sequence[Point]) -> str:
         parts.append(_text(x_of(tenth / 10), bottom + 20, f"{10 * tenth} %", "middle"))
     label = "share of the blocks that ran; PSNR against the uncached result"
     parts.append(_text((left + right) / 2, bottom + 46, label, "middle"))
-    order = ("tried", "profile", "chosen")
+    order, used = ("tried", "profile", "chosen"), list[tuple[float, float]]()
     for index, item in sorted(enumerate(points), key=lambda pair: order.index(pair[1].kind)):
         x, y = x_of(item.blocks), y_of(item.psnr)
         side = 11 if x < left + 0.8 * (right - left) else -11
+        named = (x + side, y - 5)
+        while item.name and any(abs(named[0] - a) < 70 and abs(named[1] - b) < 13 for a, b in used):
+            named = (named[0], named[1] + 14)
+        used += [named] if item.name else []
         told = escape("\n".join([item.name or "tried", *item.lines]))
         parts.append(
             f'<g class="point {item.kind}" tabindex="0" data-point="{index}"><title>{told}</title>'
             + _line("bar", x, y_of(item.worst), x, y_of(item.best))
             + f'<circle cx="{x:.1f}" cy="{y:.1f}" r="7"/>'
-            + _text(x + side, y - 5, item.name, "start" if side > 0 else "end", "name")
+            + _text(*named, item.name, "start" if side > 0 else "end", "name")
             + "</g>"
         )
     return "".join([*parts, "</svg>"])

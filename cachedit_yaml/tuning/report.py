@@ -112,7 +112,7 @@ def _point(tuning: Tuning, item: Measured) -> Point:
 
     near = item.likeness
     pair = tuning.worst.get((item.name, item.key), ())
-    titles = ("uncached", f"the worst sample, {near.worst:.1f} dB")
+    titles = ("uncached", f"the worst sample, {_decibel(near.worst)}")
     return Point(
         name=item.name or tuning.names.get(item.key, ""),
         kind=_kind(tuning, item),
@@ -120,7 +120,7 @@ def _point(tuning: Tuning, item: Measured) -> Point:
         psnr=near.pooled,
         worst=near.worst,
         best=max(near.each),
-        lines=[str(item), *([] if item.name else [item.key])],
+        lines=[str(item), item.told if item.name else item.key],
         pictures=[(title, Image.fromarray(x)) for title, x in zip(titles, pair, strict=False)],
     )
 
@@ -135,9 +135,13 @@ def _name(tuning: Tuning, item: Measured) -> str:
     return f"({item.name} before)" if item.name else tuning.names.get(item.key, "-")
 
 
+def _decibel(value: float) -> str:
+    return "identical" if value == math.inf else f"{value:.1f} dB"
+
+
 def _cells(name: str, item: Measured) -> tuple[str, ...]:
     near = item.likeness
-    decibels = (f"{value:.1f} dB" for value in (near.pooled, near.low, near.worst))
+    decibels = map(_decibel, (near.pooled, near.low, near.worst))
     ssim = "-" if near.ssim is None else f"{near.ssim:.4f}"
-    settings = "" if item.name else item.key
+    settings = item.told if item.name else item.key
     return name, f"{item.blocks:.1%}", f"{item.speed:.2f}x", *decibels, ssim, settings

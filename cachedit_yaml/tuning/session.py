@@ -26,7 +26,7 @@ from cachedit_yaml.tuning.outputs import Likeness, likeness, plain_call, samples
 from cachedit_yaml.tuning.record import Array, Recorder, Unit, tracing, watching
 from cachedit_yaml.tuning.residuals import ON_DEVICE
 from cachedit_yaml.tuning.store import Store, pack, unpack
-from cachedit_yaml.tuning.surrogate import Candidate
+from cachedit_yaml.tuning.surrogate import Candidate, in_one_line
 from cachedit_yaml.tuning.targets import Measured
 
 #: So many calls are traced.
@@ -112,12 +112,6 @@ class Session:
     def measured(self) -> list[Measured]:
         """Everything that was measured."""
         return self.store.measured
-
-    @property
-    def worst(self) -> dict[tuple[str, str], Array]:
-        """Of what was measured, by name and key: the uncached picture and the worst one."""
-        keys = [(item.name, item.key) for item in self.measured]
-        return {keys[int(at)]: pair for at, pair in self.store.worst.items() if int(at) < len(keys)}
 
     @property
     def spent(self) -> float:
@@ -288,7 +282,8 @@ class Session:
         true = [item for call in self._reference for item in call]
         near: Likeness = likeness(true, made)
         blocks, speed = sum(fractions) / len(fractions), self._seconds / seconds
-        found = Measured(dict(settings), key or name, blocks, speed, near, name, error)
+        told = in_one_line(self.spec.profiles[name].given()) if name else ""
+        found = Measured(dict(settings), key or name, blocks, speed, near, name, error, told)
         self.store.add(found, worst_picture(true, made, near))
         return found
 

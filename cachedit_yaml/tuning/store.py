@@ -94,6 +94,12 @@ class Store:
         self.measured.append(item)
         self.save()
 
+    @property
+    def pictures(self) -> dict[tuple[str, str], Array]:
+        """Of what was measured, by name and key: the uncached picture and the worst one."""
+        keys = [(item.name, item.key) for item in self.measured]
+        return {keys[int(at)]: pair for at, pair in self.worst.items() if int(at) < len(keys)}
+
     def save(self) -> None:
         """Write ``tuning.json``, whole or not at all."""
         if self.folder is None:

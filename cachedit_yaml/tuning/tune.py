@@ -209,7 +209,7 @@ def tune(
         missed=tuple(item for item in wanted if chosen[item.profile] is None),
         notes=tuple(dict.fromkeys(session.notes)),
         device=session.device,
-        worst=session.worst,
+        worst=session.store.pictures,
         timelines=session.timelines,
     )
 

@@ -85,7 +85,7 @@ def test_every_point_has_a_place(value: float) -> None:
     assert "nan" not in found
     assert "inf" not in found
     heights = {part.split('"')[1] for part in found.split("<circle ")[1:] if 'cy="' in part}
-    assert heights == {"70.0", "344.5", "985.0"}
+    assert heights == {"70.0", "338.5", "965.0"}
 
 
 def test_better_is_higher_and_dearer_is_further_right() -> None:

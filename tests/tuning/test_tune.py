@@ -112,6 +112,7 @@ def test_profiles_go_into_ones_own_file(
     assert len(page.points) == len(kept) > 3
     assert len(page.pictures) == 2 * len(kept)
     settings = {row[-1] for row in page.rows}
+    assert {item["told"] for item in kept if item["name"]} <= settings - {""}
     assert {item["key"] for item in kept if not item["name"]} <= settings
     assert {f"({item['name']} before)" for item in kept if item["name"]} <= {
         row[0] for row in page.rows
