@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         default=Path("out/demo"),
-        help="folder for compare.png, timeline.png and report.json; default: out/demo",
+        help="folder for compare.png, timeline.png, report.json and report.html; default: out/demo",
     )
     parser.add_argument("--steps", metavar="N", type=positive, help="denoising steps; default: 50")
     parser.add_argument("--seed", metavar="S", type=int, help="seed of the first picture")

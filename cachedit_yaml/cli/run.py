@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--compare",
         action="store_true",
-        help="also generate without the cache: speed-up, PSNR, SSIM and a side-by-side picture",
+        help="also generate without the cache: speed-up, PSNR, SSIM, a side-by-side picture and "
+        "report.html",
     )
     add(
         "--timeline",

@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         default=Path("out/tune"),
-        help="folder for what is measured and frontier.png; default: out/tune",
+        help="folder for what is measured, frontier.png and report.html; default: out/tune",
     )
     add_format(parser, "what was measured")
 
@@ -145,11 +145,12 @@ def run(args: argparse.Namespace) -> int:
             start=start,
         )
     tuning.draw().save(args.out / "frontier.png")
+    (args.out / "report.html").write_text(tuning.page(), encoding="utf-8")
     if quiet:
         print_json(_as_dict(tuning))
     else:
         _print(tuning)
-        say("", f"wrote {args.out / 'frontier.png'}")
+        say("", *(f"wrote {args.out / name}" for name in ("frontier.png", "report.html")))
     if tuning.profiles and not args.dry_run:
         changed = tuning.write(path, force=args.force, adapters=args.adapters)
         if not quiet:

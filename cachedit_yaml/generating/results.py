@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.generating.sheet import Row
+    from cachedit_yaml.generating.timeline import Panel
     from cachedit_yaml.runtime.stats import Stats
 
 #: Suffixes that say that --out is a file.
@@ -57,7 +59,7 @@ class Result:
         return None if self.uncached is None else self.uncached.seconds / self.cached.seconds
 
     def save(self, out: Path, timeline: Path | None) -> None:
-        """Save the pictures, the comparison and the timeline.
+        """Save the pictures, the comparison with its report, and the timeline.
 
         Args:
             out: a folder, or a file for a single picture; several get numbers.
@@ -77,6 +79,9 @@ class Result:
             single = is_file(out)
             path = out.with_name(f"{out.stem}-compare.png") if single else out / "compare.png"
             self._draw_compare(self.uncached).save(path)
+            self.files.append(path)
+            path = out.with_name(f"{out.stem}-report.html") if single else out / "report.html"
+            path.write_text(self._page(self.uncached), encoding="utf-8")
             self.files.append(path)
         if timeline is not None:
             self._draw_timeline().save(timeline)
@@ -130,7 +135,46 @@ class Result:
         return [out / f"{_slug(name)}-{seed}.png" for name, seed in zip(names, seeds, strict=True)]
 
     def _draw_compare(self, uncached: Generated) -> Any:
-        from cachedit_yaml.generating.sheet import Row, draw_sheet
+        from cachedit_yaml.generating.sheet import draw_sheet
+
+        rows = self._rows(uncached)
+        side = max(192, min(rows[0].pictures[0].width, 384))
+        return draw_sheet(self._title(), self._columns(), rows, side=side)
+
+    def _page(self, uncached: Generated) -> str:
+        """The report as HTML."""
+        from cachedit_yaml.generating.page import Report, Table, render
+
+        assert self.quality is not None
+        numbers = [
+            f"{self.cached.seconds:.2f} s",
+            f"{self.speedup:.2f}x",
+            f"{self.stats.computed_fraction:.1%}",
+            self.quality.psnr_text,
+            f"{self.quality.ssim:.4f}",
+        ]
+        header = ("profile", "time", "speed-up", "blocks computed", "PSNR", "SSIM")
+        rows = [
+            ("uncached", f"{uncached.seconds:.2f} s", "1.00x", "100.0%", "-", "-"),
+            (self.profile or "cached", *numbers),
+        ]
+        report = Report(
+            title=self._title(),
+            lead=f"The adapter {self.stats.adapter}, beside the same call without the cache.",
+            tables=[Table("Numbers", header, rows)],
+            columns=self._columns(),
+            rows=self._rows(uncached),
+            panels=[self._panel()],
+            notes=self.stats.warnings,
+        )
+        return render(report)
+
+    def _columns(self) -> Sequence[str]:
+        count = len(self.cached.frames)
+        return list(self.names) if len(self.names) == count else [""] * count
+
+    def _rows(self, uncached: Generated) -> list[Row]:
+        from cachedit_yaml.generating.sheet import Row
 
         assert self.quality is not None
         assert self.speedup is not None
@@ -142,18 +186,21 @@ class Result:
             f"{self.stats.computed_fraction:.0%} of blocks computed",
             f"PSNR {self.quality.psnr_text}, SSIM {self.quality.ssim:.3f}",
         ]
-        rows = [
+        return [
             Row("uncached", [f"{uncached.seconds:.1f} s"], first),
             Row(self.profile or "cached", lines, second),
         ]
-        names = list(self.names) if len(self.names) == len(first) else [""] * len(first)
-        return draw_sheet(self._title(), names, rows, side=max(192, min(first[0].width, 384)))
 
     def _draw_timeline(self) -> Any:
-        from cachedit_yaml.generating.timeline import Panel, draw_timeline, shapes_of
+        from cachedit_yaml.generating.timeline import draw_timeline
+
+        return draw_timeline(self._title(), [self._panel()])
+
+    def _panel(self) -> Panel:
+        from cachedit_yaml.generating.timeline import Panel, shapes_of
 
         ran = [step + 1 for item in self.stats.branches for step in item.executed_steps]
-        panel = Panel(
+        return Panel(
             name=self.profile or "cached",
             note=f"{self.cached.seconds:.1f} s    {self.stats.computed_fraction:.0%} of blocks "
             "computed",
@@ -161,7 +208,6 @@ class Result:
             branches=self.stats.branches,
             shapes=shapes_of(self.plan, self.stats.num_steps),
         )
-        return draw_timeline(self._title(), [panel])
 
     def _title(self) -> str:
         steps = f", {self.stats.num_steps} steps" if self.stats.num_steps else ""

@@ -204,13 +204,13 @@ def _draw_chart(picture: Image, branch: BranchStats, steps: int, left: float, to
     )
     points = [(left + (step + 0.5) * column - 1, at(diff)) for step, diff in measured.items()]
     drawing.curve(picture, points, drawing.DIFFERENCE, 3)
-    for step in _ticks(steps):
+    for step in ticks(steps):
         place = (left + (step - 0.5) * column - 1, bottom + 16)
         draw.text(place, str(step), MUTED, font(18), anchor="mm")
     draw.text((left - 12, bottom + 16), "step", MUTED, font(18), anchor="rm")
 
 
-def _ticks(steps: int) -> list[int]:
+def ticks(steps: int) -> list[int]:
     """Steps to name, counted from 1."""
     every = max(1, round(steps / 10)) if steps <= 20 else 5 * max(1, round(steps / 50))
     return sorted({1, *range(every, steps + 1, every)})

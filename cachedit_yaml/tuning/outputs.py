@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.generating import quality
 from cachedit_yaml.tuning.record import Array
+
+#: Pictures in a report are at most so wide and high.
+SHOWN: Final = 256
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,26 @@ def likeness(reference: Sequence[Array], made: Sequence[Array]) -> Likeness:
     ]
     ssim = sum(pictures) / len(pictures) if pictures else None
     return Likeness(tuple(map(_decibel, errors)), _decibel(sum(errors) / len(errors)), ssim)
+
+
+def worst_picture(
+    reference: Sequence[Array], made: Sequence[Array], near: Likeness
+) -> Array | None:
+    """The worst picture, or the worst frame of the worst video, behind the uncached one.
+
+    Returns:
+        Both as ``[2 x h x w x 3]`` of 8 bits, at most :data:`SHOWN` pixels wide and high; None
+        where the worst sample is no picture.
+    """
+    worst = min(range(len(made)), key=near.each.__getitem__)
+    if reference[worst].dtype != np.uint8:
+        return None
+    true, other = (_frames(item[worst]) for item in (reference, made))
+    errors = np.square(true.astype(np.float32) - other.astype(np.float32)).mean((1, 2, 3))
+    pair = [_frame(frames[int(errors.argmax())]) for frames in (true, other)]
+    for picture in pair:
+        picture.thumbnail((SHOWN, SHOWN))
+    return np.stack([np.asarray(picture) for picture in pair])
 
 
 def _frames(sample: Array) -> Array:

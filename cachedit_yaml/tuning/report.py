@@ -1,8 +1,9 @@
-"""``frontier.png``: what each of the measured settings costs, and how near it comes."""
+"""``frontier.png`` and ``report.html``: what measured settings cost, and how near they come."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.generating import drawing
@@ -11,6 +12,7 @@ from cachedit_yaml.generating.drawing import CACHED, COMPUTED, INK, MUTED, PANEL
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from cachedit_yaml.generating.svg import Point
     from cachedit_yaml.tuning.targets import Measured
     from cachedit_yaml.tuning.tune import Tuning
 
@@ -57,18 +59,89 @@ def draw_frontier(tuning: Tuning) -> Image:
         draw.text((x, _BOTTOM + 22), f"{10 * tenth} %", MUTED, font(18), anchor="mm")
     label = "share of the blocks that ran; PSNR against the uncached result, in dB"
     draw.text(((_LEFT + _RIGHT) / 2, _BOTTOM + 60), label, MUTED, font(20), anchor="mm")
-    chosen = tuning.names
-
-    def rank(item: Measured) -> int:
-        return 2 if item.key in chosen and not item.name else int(bool(item.name))
-
-    for item in sorted(points, key=rank):
-        color = (MUTED, CACHED, COMPUTED)[rank(item)]
+    colors = {"tried": MUTED, "profile": CACHED, "chosen": COMPUTED}
+    for item in sorted(points, key=lambda item: list(colors).index(_kind(tuning, item))):
+        color = colors[_kind(tuning, item)]
         x, y = at(item.blocks, item.likeness.pooled)
         best = max((value for value in item.likeness.each if math.isfinite(value)), default=high)
         bar = at(0, item.likeness.worst)[1], at(0, best)[1]
         draw.line((x, bar[1], x, bar[0]), color, 2)
         draw.ellipse((x - 8, y - 8, x + 8, y + 8), color)
-        name = chosen.get(item.key, "") if rank(item) == 2 else item.name
+        name = item.name or tuning.names.get(item.key, "")
         draw.text((x + 14, y - 4), name, INK, font(20), anchor="ls")
     return picture
+
+
+def draw_page(tuning: Tuning) -> str:
+    """``report.html``: every candidate, the worst pictures, the timelines of what was chosen."""
+    from cachedit_yaml.generating.page import Report, Table, render
+
+    header = ("profile", "blocks", "speed-up", "PSNR", "worst quarter", "worst", "SSIM", "settings")
+    panels = [
+        replace(tuning.timelines[key], name=f"{names}: {key}")
+        for key, names in tuning.names.items()
+        if key in tuning.timelines
+    ]
+    missed = [
+        f"Nothing reached {item.kind}={item.value:g} for the profile {item.profile}."
+        for item in tuning.missed
+    ]
+    report = Report(
+        title=f"{tuning.model}, {tuning.steps} steps",
+        lead=f"Measured on {tuning.samples} samples on {tuning.device}, against the uncached "
+        f"ones, with the adapter {tuning.adapter.name}.",
+        points=[_point(tuning, item) for item in tuning.frontier],
+        tables=[
+            Table("Profiles", header, [_cells(n, item) for n, item in tuning.profiles.items()]),
+            Table(
+                "Everything that was run",
+                header,
+                [_cells(_name(tuning, item), item) for item in tuning.frontier],
+            ),
+        ],
+        panels=panels,
+        notes=[*missed, *tuning.notes],
+    )
+    return render(report)
+
+
+def _point(tuning: Tuning, item: Measured) -> Point:
+    from PIL import Image
+
+    from cachedit_yaml.generating.svg import Point
+
+    near = item.likeness
+    pair = tuning.worst.get((item.name, item.key), ())
+    titles = ("uncached", f"the worst sample, {_decibel(near.worst)}")
+    return Point(
+        name=item.name or tuning.names.get(item.key, ""),
+        kind=_kind(tuning, item),
+        blocks=item.blocks,
+        psnr=near.pooled,
+        worst=near.worst,
+        best=max(near.each),
+        lines=[str(item), item.told if item.name else item.key],
+        pictures=[(title, Image.fromarray(x)) for title, x in zip(titles, pair, strict=False)],
+    )
+
+
+def _kind(tuning: Tuning, item: Measured) -> str:
+    if item.name:
+        return "profile"
+    return "chosen" if item.key in tuning.names else "tried"
+
+
+def _name(tuning: Tuning, item: Measured) -> str:
+    return f"({item.name} before)" if item.name else tuning.names.get(item.key, "-")
+
+
+def _decibel(value: float) -> str:
+    return "identical" if value == math.inf else f"{value:.1f} dB"
+
+
+def _cells(name: str, item: Measured) -> tuple[str, ...]:
+    near = item.likeness
+    decibels = map(_decibel, (near.pooled, near.low, near.worst))
+    ssim = "-" if near.ssim is None else f"{near.ssim:.4f}"
+    settings = item.told if item.name else item.key
+    return name, f"{item.blocks:.1%}", f"{item.speed:.2f}x", *decibels, ssim, settings

@@ -19,13 +19,14 @@ from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigErr
 from cachedit_yaml.generating.generate import call_pipeline
 from cachedit_yaml.generating.loading import one_line
 from cachedit_yaml.generating.progress import Start
+from cachedit_yaml.generating.timeline import Panel, shapes_of
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.tuning.gains import HOLED, amplify, holes
-from cachedit_yaml.tuning.outputs import Likeness, likeness, plain_call, samples_of
+from cachedit_yaml.tuning.outputs import Likeness, likeness, plain_call, samples_of, worst_picture
 from cachedit_yaml.tuning.record import Array, Recorder, Unit, tracing, watching
 from cachedit_yaml.tuning.residuals import ON_DEVICE
 from cachedit_yaml.tuning.store import Store, pack, unpack
-from cachedit_yaml.tuning.surrogate import Candidate
+from cachedit_yaml.tuning.surrogate import Candidate, in_one_line
 from cachedit_yaml.tuning.targets import Measured
 
 #: So many calls are traced.
@@ -45,6 +46,7 @@ class Session:
         steps: denoising steps; 0 until a call has run.
         budget: uncached generations of all calls that may be spent.
         notes: what there is to say.
+        timelines: of the settings that were timed, by their key.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Session:
         self.seed = seed
         self.budget = budget
         self.notes: list[str] = []
+        self.timelines: dict[str, Panel] = {}
         self.model = model or _name_of(pipeline)
         self._start = start or (lambda name, total: lambda done, of: None)
         self._parameters = inspect.signature(type(pipeline).__call__).parameters
@@ -276,10 +279,12 @@ class Session:
                 made += samples
                 seconds += took
                 fractions.append(handle.stats().computed_fraction)
-        near: Likeness = likeness([item for call in self._reference for item in call], made)
+        true = [item for call in self._reference for item in call]
+        near: Likeness = likeness(true, made)
         blocks, speed = sum(fractions) / len(fractions), self._seconds / seconds
-        found = Measured(dict(settings), key or name, blocks, speed, near, name, error)
-        self.store.add(found)
+        told = in_one_line(self.spec.profiles[name].given()) if name else ""
+        found = Measured(dict(settings), key or name, blocks, speed, near, name, error, told)
+        self.store.add(found, worst_picture(true, made, near))
         return found
 
     def time(self, chosen: Sequence[Measured]) -> dict[str, float]:
@@ -291,8 +296,12 @@ class Session:
             for item in {item.key: item for item in chosen}.values():
                 with cachedit_yaml.enable(
                     self.pipeline, self.spec, cache_config=dict(item.settings)
-                ):
+                ) as handle:
                     ratios[item.key].append(plain / self._run(0, self.seed)[1])
+                    stats, shapes = handle.stats(), shapes_of(handle.plan, self.steps)
+                    note = f"the first call, {stats.computed_fraction:.1%} of blocks computed"
+                    panel = Panel(item.key, note, self.steps, stats.branches, shapes)
+                    self.timelines[item.key] = panel
         return {key: sorted(found)[_ROUNDS // 2] for key, found in ratios.items()}
 
 

@@ -21,7 +21,9 @@ What `cachedit-yaml tune` keeps here, so that `--resume` goes on where it stoppe
 tuning.json    what was tuned, and everything that was measured
 trace.npz      the errors of the traced generations, by step and distance
 uncached.npz   the uncached results that cached ones are compared with
+worst.npz      the worst picture of everything that was measured, beside the uncached one
 frontier.png   cost against quality of all that was measured
+report.html    the same with settings, pictures and timelines, to look at in a browser
 """
 
 
@@ -35,6 +37,7 @@ class Store:
 
     Attributes:
         measured: everything that was measured.
+        worst: by place in it as text, the uncached picture and the worst one, ``[2 x h x w x 3]``.
         seconds: that all runs took.
 
     Raises:
@@ -45,6 +48,7 @@ class Store:
         self.folder = folder
         self.identity = identity
         self.measured: list[Measured] = []
+        self.worst: dict[str, Array] = {}
         self.seconds = 0.0
         if folder is None:
             return
@@ -52,10 +56,11 @@ class Store:
         path = folder / "tuning.json"
         if resume and os.path.isfile(path):
             self._read(path)
+            self.worst = self.arrays("worst") or {}
         elif resume:
             raise ConfigError(f"--resume: {folder} holds no tuning.json to go on with")
         else:
-            for name in ("trace.npz", "uncached.npz", "tuning.json"):
+            for name in ("trace.npz", "uncached.npz", "worst.npz", "tuning.json"):
                 (folder / name).unlink(missing_ok=True)
         (folder / "README.txt").write_text(_README, encoding="utf-8")
         self.save()
@@ -81,10 +86,19 @@ class Store:
             near["pooled"] = float(near["pooled"])
             self.measured.append(Measured(likeness=Likeness(**near), **row))
 
-    def add(self, item: Measured) -> None:
-        """Keep what was measured."""
+    def add(self, item: Measured, worst: Array | None = None) -> None:
+        """Keep what was measured, with its worst picture where there are pictures."""
+        if worst is not None:
+            self.worst[str(len(self.measured))] = worst
+            self.keep("worst", self.worst)
         self.measured.append(item)
         self.save()
+
+    @property
+    def pictures(self) -> dict[tuple[str, str], Array]:
+        """Of what was measured, by name and key: the uncached picture and the worst one."""
+        keys = [(item.name, item.key) for item in self.measured]
+        return {keys[int(at)]: pair for at, pair in self.worst.items() if int(at) < len(keys)}
 
     def save(self) -> None:
         """Write ``tuning.json``, whole or not at all."""

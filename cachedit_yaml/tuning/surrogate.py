@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -40,8 +40,12 @@ class Candidate:
     @property
     def key(self) -> str:
         """What it is, in one line."""
-        told = [(name, value) for name, value in self.settings.items() if value is not None]
-        return ", ".join(f"{name}: {_shown(value)}" for name, value in told)
+        return in_one_line(self.settings.items())
+
+
+def in_one_line(settings: Iterable[tuple[str, Any]]) -> str:
+    """Settings for people, as an adapter writes them or as it is read."""
+    return ", ".join(f"{name}: {_shown(value)}" for name, value in settings if value is not None)
 
 
 def bins(mask: Sequence[int]) -> dict[str, list[int]]:
@@ -57,6 +61,8 @@ def bins(mask: Sequence[int]) -> dict[str, list[int]]:
 
 
 def _shown(value: Any) -> str:
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {name: own for name, own in asdict(value).items() if own is not None}
     if isinstance(value, Mapping) and "type" in value:
         return f"{value['type']} {value['taylorseer_order']}"
     if isinstance(value, Mapping) and "compute_bins" in value:

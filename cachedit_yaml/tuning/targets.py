@@ -78,6 +78,7 @@ class Measured:
         likeness: how near its samples came.
         name: of the profile that was so before; empty for what was found.
         error: what the trace expected; None where nothing did.
+        told: of a profile, what it said then, in one line.
     """
 
     settings: Mapping[str, Any] = field(hash=False)
@@ -87,6 +88,7 @@ class Measured:
     likeness: Likeness
     name: str = ""
     error: float | None = None
+    told: str = ""
 
     def __str__(self) -> str:
         ssim = "" if self.likeness.ssim is None else f", SSIM {self.likeness.ssim:.4f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,9 @@ from cachedit_yaml.tuning.targets import PROFILES, Measured, Target, choose, pro
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from cachedit_yaml.generating.timeline import Panel
+    from cachedit_yaml.tuning.record import Array
 
 #: Uncached generations of the checked calls that everything may cost.
 BUDGET: Final = 10.0
@@ -42,6 +45,9 @@ class Tuning:
         missed: targets that nothing reached.
         notes: what else there is to say, one sentence each.
         device: what it ran on.
+        worst: by name and key of what was run, the uncached picture and the worst one
+            (``[2 x h x w x 3]``, small), where there are pictures.
+        timelines: which blocks ran under the chosen settings, by their key.
     """
 
     adapter: AdapterSpec
@@ -53,6 +59,8 @@ class Tuning:
     missed: tuple[Target, ...]
     notes: tuple[str, ...]
     device: str
+    worst: Mapping[tuple[str, str], Array] = field(default_factory=dict, repr=False)
+    timelines: Mapping[str, Panel] = field(default_factory=dict, repr=False)
 
     @property
     def names(self) -> dict[str, str]:
@@ -103,6 +111,12 @@ class Tuning:
         from cachedit_yaml.tuning.report import draw_frontier
 
         return draw_frontier(self)
+
+    def page(self) -> str:
+        """The frontier, the worst pictures and the timelines as one HTML file."""
+        from cachedit_yaml.tuning.report import draw_page
+
+        return draw_page(self)
 
 
 def tune(
@@ -195,6 +209,8 @@ def tune(
         missed=tuple(item for item in wanted if chosen[item.profile] is None),
         notes=tuple(dict.fromkeys(session.notes)),
         device=session.device,
+        worst=session.store.pictures,
+        timelines=session.timelines,
     )
 
 

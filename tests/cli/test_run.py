@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from cachedit_yaml.cli import main
 from cachedit_yaml.generating.calling import Wishes, build_call, values_of
 from cachedit_yaml.generating.loading import UsageError
+from tests.demo.pages import read
 from tests.tiny import build
 
 # What diffusers and numpy say to each other.
@@ -52,6 +53,11 @@ def test_pictures_and_numbers(
     assert main([*command, *more, "--set", "residual_diff_threshold=0.9"]) == 0
     captured = capsys.readouterr()
     names = ["red-fox-5.png", "1-6.png", "compare.png"]
+    report = tmp_path / "report.html"
+    assert f"wrote {report}" in captured.out
+    page = read(report.read_text(encoding="utf-8"))
+    assert [row[0] for row in page.rows] == ["uncached", "cached"]
+    assert (len(page.pictures), page.charts) == (4, 1)
     for path in [*(tmp_path / name for name in names), timeline]:
         assert f"wrote {path}" in captured.out
         assert len(pixels(path)) >= 16 * 16 * 3

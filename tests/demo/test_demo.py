@@ -22,6 +22,7 @@ from cachedit_yaml.generating.quality import compare
 from cachedit_yaml.generating.sheet import Row, draw_sheet
 from cachedit_yaml.generating.timeline import Panel, Shape, draw_timeline
 from cachedit_yaml.runtime.stats import BranchStats
+from tests.demo.pages import read
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -35,7 +36,7 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--quick", "--steps", "8", "--out", str(tmp_path / "new" / "demo")]) == 0
     captured = capsys.readouterr()
     files = {path.name: path for path in (tmp_path / "new" / "demo").iterdir()}
-    assert set(files) == {"compare.png", "timeline.png", "report.json"}
+    assert set(files) == {"compare.png", "timeline.png", "report.json", "report.html"}
     for path in files.values():
         assert f"wrote {path}" in captured.out
     report = json.loads(files["report.json"].read_text())
@@ -45,6 +46,12 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert {"name", "seconds", "speedup", "psnr", "ssim", "computed_fraction"} <= set(item)
         assert 0 < item["computed_fraction"] <= 1
         assert item["name"] in captured.out
+    page = read(files["report.html"].read_text(encoding="utf-8"))
+    assert [row[0] for row in page.rows] == ["uncached", "quality", "balanced", "fast"]
+    assert page.points == ["0", "1", "2"]
+    # Two pictures in four rows, and the worst pair of each profile.
+    assert len(page.pictures) == 2 * 4 + 2 * 3
+    assert page.charts == 1 + 3
     fractions = [item["computed_fraction"] for item in report["profiles"]]
     assert fractions == sorted(fractions, reverse=True)
     assert fractions[-1] < 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import cachedit_yaml
 from cachedit_yaml import CacheRuntimeError, ConfigError
@@ -18,6 +20,7 @@ from cachedit_yaml.tuning.outputs import likeness, samples_of
 from cachedit_yaml.tuning.session import Session
 from cachedit_yaml.tuning.targets import Measured, Target, choose
 from tests import tiny
+from tests.demo.pages import read
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -99,8 +102,24 @@ def test_profiles_go_into_ones_own_file(
         "tuning.json",
         "trace.npz",
         "uncached.npz",
+        "worst.npz",
         "frontier.png",
+        "report.html",
     }
+    # What was measured before the interruption has its picture still.
+    kept = json.loads((tmp_path / "work" / "tuning.json").read_text())["measured"]
+    page = read((tmp_path / "work" / "report.html").read_text(encoding="utf-8"))
+    assert len(page.points) == len(kept) > 3
+    assert len(page.pictures) == 2 * len(kept)
+    settings = {row[-1] for row in page.rows}
+    assert {item["told"] for item in kept if item["name"]} <= settings - {""}
+    assert {item["key"] for item in kept if not item["name"]} <= settings
+    assert {f"({item['name']} before)" for item in kept if item["name"]} <= {
+        row[0] for row in page.rows
+    }
+    assert page.charts > 1
+    with Image.open(io.BytesIO(page.pictures[0])) as picture:
+        assert picture.size == (16, 16)
 
 
 def test_a_shipped_adapter_gets_a_file_beside_it(
@@ -178,6 +197,10 @@ def test_any_pipeline_and_any_call(tmp_path: Path) -> None:
     assert all(item.likeness.ssim is None for item in found.frontier)
     assert {item.profile for item in found.missed} >= {"psnr-199"}
     assert [item.blocks for item in found.frontier] == sorted(x.blocks for x in found.frontier)
+    page = read(found.page())
+    assert len(page.points) == len(found.frontier)
+    assert not page.pictures
+    assert "Nothing reached psnr=199 for the profile psnr-199." in page.text
 
 
 class Odd:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from cachedit_yaml.api import AdapterSource
-    from cachedit_yaml.generating.timeline import Shape
+    from cachedit_yaml.generating.sheet import Row
+    from cachedit_yaml.generating.svg import Point
+    from cachedit_yaml.generating.timeline import Panel, Shape
     from cachedit_yaml.runtime.stats import Stats
 
 #: The model that ships with the package.
@@ -172,7 +175,7 @@ def run_demo(
 
 
 def write(demo: Demo, folder: Path) -> list[Path]:
-    """Write ``compare.png``, ``timeline.png`` and ``report.json``.
+    """Write ``compare.png``, ``timeline.png``, ``report.json`` and ``report.html``.
 
     Returns:
         The files.
@@ -182,12 +185,20 @@ def write(demo: Demo, folder: Path) -> list[Path]:
         picture.save(folder / name, optimize=True)
     text = json.dumps(demo.report(), indent=2) + "\n"
     (folder / "report.json").write_text(text, encoding="utf-8")
-    return [folder / name for name in (*pictures, "report.json")]
+    (folder / "report.html").write_text(page(demo), encoding="utf-8")
+    return [folder / name for name in (*pictures, "report.json", "report.html")]
 
 
 def draw_compare(demo: Demo) -> Image:
     """The pictures side by side: a row for each profile, a column for each label."""
-    from cachedit_yaml.generating.sheet import Row, draw_sheet
+    from cachedit_yaml.generating.sheet import draw_sheet
+
+    title = f"DiT, {demo.steps} steps: the same seeds without the cache and with each profile"
+    return draw_sheet(title, demo.labels, _rows(demo))
+
+
+def _rows(demo: Demo) -> list[Row]:
+    from cachedit_yaml.generating.sheet import Row
 
     rows = [
         Row(
@@ -203,15 +214,20 @@ def draw_compare(demo: Demo) -> Image:
             f"PSNR {item.quality.psnr_text}, SSIM {item.quality.ssim:.3f}",
         ]
         rows.append(Row(item.name, lines, item.generated.images))
-    title = f"DiT, {demo.steps} steps: the same seeds without the cache and with each profile"
-    return draw_sheet(title, demo.labels, rows)
+    return rows
 
 
 def draw_steps(demo: Demo) -> Image:
     """The timeline: a panel for each profile."""
-    from cachedit_yaml.generating.timeline import Panel, draw_timeline
+    from cachedit_yaml.generating.timeline import draw_timeline
 
-    panels = [
+    return draw_timeline(f"What ran in {demo.steps} steps", _panels(demo))
+
+
+def _panels(demo: Demo) -> list[Panel]:
+    from cachedit_yaml.generating.timeline import Panel
+
+    return [
         Panel(
             name=item.name,
             note=(
@@ -224,7 +240,54 @@ def draw_steps(demo: Demo) -> Image:
         )
         for item in demo.outcomes
     ]
-    return draw_timeline(f"What ran in {demo.steps} steps", panels)
+
+
+def page(demo: Demo) -> str:
+    """The report as HTML: the profiles' cost and quality, pictures, timelines."""
+    from cachedit_yaml.generating.page import Report, Table, render
+
+    rows = [("uncached", f"{demo.uncached.seconds:.1f} s", "1.0x", "100.0%", "-", "-")]
+    for item in demo.outcomes:
+        time, speed = f"{item.generated.seconds:.1f} s", f"{item.speedup:.1f}x"
+        near = item.quality.psnr_text, f"{item.quality.ssim:.4f}"
+        rows.append((item.name, time, speed, f"{item.stats.computed_fraction:.1%}", *near))
+    header = ("profile", "time", "speed-up", "blocks computed", "PSNR", "SSIM")
+    report = Report(
+        title=f"The demo's DiT, {demo.steps} steps",
+        lead=f"{len(demo.labels)} pictures from seed {demo.seed}, without the cache and with each "
+        "profile of the demo's adapter.",
+        tables=[Table("Profiles", header, rows)],
+        points=[_point(demo, item) for item in demo.outcomes],
+        columns=demo.labels,
+        rows=_rows(demo),
+        panels=_panels(demo),
+        notes=[f"{item.name}: {note}" for item in demo.outcomes for note in item.stats.warnings],
+    )
+    return render(report)
+
+
+def _point(demo: Demo, item: Outcome) -> Point:
+    """A profile in the chart, with its worst picture beside the uncached one."""
+    from cachedit_yaml.generating.svg import Point
+
+    pairs = list(zip(demo.uncached.images, item.generated.images, strict=True))
+    each = [compare([true], [made]).psnr for true, made in pairs]
+    values = [math.inf if value is None else value for value in each]
+    worst = min(range(len(values)), key=values.__getitem__)
+    label = demo.labels[worst] if len(demo.labels) == len(pairs) else "the worst picture"
+    return Point(
+        name=item.name,
+        kind="profile",
+        blocks=item.stats.computed_fraction,
+        psnr=math.inf if item.quality.psnr is None else item.quality.psnr,
+        worst=min(values),
+        best=max(values),
+        lines=[f"{item.speedup:.1f}x speed-up, PSNR {item.quality.psnr_text}"],
+        pictures=[
+            (f"{label}, uncached", pairs[worst][0]),
+            (f"{label}, {item.name}: the worst picture", pairs[worst][1]),
+        ],
+    )
 
 
 def _versions() -> dict[str, str]:
