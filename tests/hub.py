@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,6 +19,7 @@ class Hub:
     Args:
         repos: repository -> commit -> file -> content.
         branches: repository -> branch or tag -> commit.
+        gated: repositories that nobody may read.
 
     Attributes:
         asked: method and path of every request, in order.
@@ -27,9 +28,10 @@ class Hub:
     def __init__(
         self,
         repos: Mapping[str, Mapping[str, Mapping[str, bytes]]],
-        branches: Mapping[str, dict[str, str]],
+        branches: Mapping[str, Mapping[str, str]],
+        gated: Collection[str] = (),
     ) -> None:
-        self.repos, self.branches = repos, branches
+        self.repos, self.branches, self.gated = repos, branches, gated
         self.asked: list[str] = []
         hub = self
 
@@ -78,6 +80,9 @@ class Hub:
         self.asked.append(f"{request.command} {request.path}")
         match = _RESOLVE.fullmatch(request.path)
         repo, revision, file = match.groups() if match else ("", "", "")
+        if repo in self.gated:
+            _refuse(request, "GatedRepo", status=403)
+            return
         if repo not in self.repos:
             _refuse(request, "RepoNotFound")
             return
@@ -98,8 +103,10 @@ class Hub:
             request.wfile.write(content)
 
 
-def _refuse(request: BaseHTTPRequestHandler, code: str, commit: str | None = None) -> None:
-    request.send_response(404)
+def _refuse(
+    request: BaseHTTPRequestHandler, code: str, commit: str | None = None, status: int = 404
+) -> None:
+    request.send_response(status)
     request.send_header("X-Error-Code", code)
     if commit is not None:
         request.send_header("X-Repo-Commit", commit)

@@ -137,7 +137,7 @@ def fetch(name: HubName) -> Fetched:
     except errors.RevisionNotFoundError:
         raise _failed(name, f"{name.repo} has no revision {name.revision}") from None
     except errors.LocalEntryNotFoundError as error:
-        raise _failed(name, str(error.__cause__ or error)) from None
+        raise _failed(name, _first_line(error.__cause__ or error)) from None
     except errors.EntryNotFoundError:
         at = f" at {name.revision}" if name.revision else ""
         why = f"{name.repo} has no file {name.file}{at}"

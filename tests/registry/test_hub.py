@@ -15,9 +15,10 @@ import pytest
 
 from cachedit_yaml.registry.hub import DEFAULT_FILE, HubName, hub_name
 from cachedit_yaml.registry.registry import Registry
+from tests import processes
 from tests.hub import Hub
-from tests.processes import PATIENCE
 
+ROOT = Path(__file__).parents[2]
 FIRST, SECOND = "1" * 40, "2" * 40
 MINE = """\
 schema: 1
@@ -37,11 +38,10 @@ FILES = {
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    repos = {"org/repo": {FIRST: {DEFAULT_FILE: MINE.format("Old").encode()}, SECOND: FILES}}
-    branches = {"org/repo": {"main": SECOND, "v1": FIRST}}
-    with Hub(
-        {**repos, "org/empty": {FIRST: {}}}, {**branches, "org/empty": {"main": FIRST}}
-    ) as hub:
+    old = {DEFAULT_FILE: MINE.format("Old").encode()}
+    repos = {"org/repo": {FIRST: old, SECOND: FILES}, "org/empty": {FIRST: {"a.yaml": b""}}}
+    branches = {"org/repo": {"main": SECOND, "v1": FIRST}, "org/empty": {"main": FIRST}}
+    with Hub(repos, branches, gated={"org/gated"}) as hub:
         yield hub
 
 
@@ -54,14 +54,8 @@ def here(tmp_path: Path) -> Path:
 
 
 def call(hub: Hub, here: Path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *args],
-        cwd=here,
-        env={**hub.environ(here / "cache", **environ), "PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    env = {**hub.environ(here / "cache", **environ), "PYTHONPATH": str(ROOT)}
+    return processes.run([sys.executable, *args], cwd=here, env=env)
 
 
 def command(hub: Hub, here: Path, *args: str, **environ: str) -> tuple[int, str, str]:
@@ -174,7 +168,8 @@ def test_what_is_wrong(hub: Hub, here: Path) -> None:
         "org/none": "there is no repository org/none, or it is private: see 'hf auth login'",
         "org/repo@v2": "org/repo has no revision v2",
         "org/repo/a.yaml": "org/repo has no file a.yaml",
-        "org/bare": "there is no repository org/bare",
+        "org/gated": "access to org/gated has to be asked for on the hub",
+        "org/empty": "org/empty has no file cachedit.yaml; name another as org/empty/FILE.yaml",
         "org/repo/long.yaml": "long.yaml is 262145 bytes long; an adapter has 256 KiB",
     }
     for target, text in says.items():
