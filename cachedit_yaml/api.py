@@ -35,13 +35,13 @@ def load_adapter(
     """Load and validate one adapter.
 
     Args:
-        source: a name, the path of a YAML file, or plain data.
+        source: a name, the path of a YAML file, ``org/repo`` on the hub, or plain data.
         adapters: more folders or files to look names up in.
         engine: the engine that asks; default: diffusers, or the first that the adapter serves.
 
     Raises:
         AdapterError: the YAML is wrong; carries every problem with its place.
-        AdapterNotFoundError: no adapter has this name.
+        AdapterNotFoundError: no adapter has this name, or the hub gives none.
     """
     if isinstance(source, AdapterSpec):
         return source
@@ -133,6 +133,10 @@ def compile_adapter(
 
 
 def _note_on(adapter: AdapterSource) -> str | None:
+    if isinstance(adapter, AdapterSpec):
+        from cachedit_yaml.registry.stranger import note_beside
+
+        return note_beside(adapter.source)
     if not isinstance(adapter, str):
         return None  # without looking for files, as often as something is enabled
     from cachedit_yaml.registry.registry import Registry
@@ -181,7 +185,8 @@ def enable(
 
     Args:
         pipeline: a live diffusers pipeline (or any object with the adapter's attributes).
-        adapter: name, path or data; None finds it by the pipeline's class, or by what it holds.
+        adapter: name, path, ``org/repo`` on the hub, or data; None finds it by the pipeline's
+            class, or by what it holds.
             ``"auto"`` does so too, and where no adapter serves it, it watches the first generation,
             which runs uncached, and caches from the second on, as far as what it saw can be proved
             (see :class:`~cachedit_yaml.drafting.auto.Automatic`). A file may hold sections of

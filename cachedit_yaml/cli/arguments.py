@@ -15,7 +15,8 @@ def add_adapter(parser: argparse.ArgumentParser, **more: Any) -> None:
     parser.add_argument(
         "adapter",
         metavar="ADAPTER_OR_PATH",
-        help="an adapter's name, its file, the class that it serves, or - for stdin",
+        help="an adapter's name, its file, the class that it serves, org/repo on the hub, or - for "
+        "stdin",
         **more,
     )
 

@@ -84,13 +84,17 @@ def run(args: argparse.Namespace) -> int:
         0, or 1 when the adapter does not serve ``--pipeline``; errors are raised.
     """
     registry = Registry.load(args.adapters)
-    wanted = args.pipeline
+    wanted, beside = args.pipeline, None
     if args.model is not None:
         from cachedit_yaml.generating.loading import check_folder
 
-        wanted = wanted or check_folder(args.model)["_class_name"]
+        name = check_folder(args.model)["_class_name"]
+        beside = registry.beside(args.model) if wanted in (None, name) else None
+        wanted = wanted or name
     if args.adapter is not None:
         named = find_one(registry, args.adapter, args.engine)
+    elif beside is not None:
+        named = Named(beside, args.engine, beside.note)
     elif wanted is not None:
         match = registry.match_pipeline(wanted, args.engine)
         named = Named(match.entry, args.engine, match.note)
@@ -117,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
         "engines": list(named.entry.engines),
         "description": spec.description,
         "source": str(spec.source) if spec.source else None,
+        "hub": named.entry.shown if named.entry.kind == "hub" else None,
         "note": named.note,
         "pipelines": list(spec.pipelines),
         "serves": served,
@@ -167,7 +172,7 @@ def _render(found: Mapping[str, Any]) -> Iterator[str]:
     yield found["adapter"] + (f": {found['description']}" if found["description"] else "")
     served, model, requires = found["serves"], found["model"], found["requires"]
     facts = {
-        "file": display_path(Path(found["source"])) if found["source"] else None,
+        "file": found["hub"] or (display_path(Path(found["source"])) if found["source"] else None),
         "note": found["note"],
         "engine": found["engine"] if len(found["engines"]) > 1 else None,
         "engines": ", ".join(found["engines"]),

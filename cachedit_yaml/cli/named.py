@@ -1,7 +1,8 @@
 """From what somebody writes for an adapter to the adapters that it means.
 
 A name (``flux``), one with its engine (``ENGINE/flux``), the class of a pipeline or transformer, a
-file, ``-`` for what comes from another program; where several may be meant, folders and patterns.
+file, ``org/repo`` on the hub, ``-`` for what comes from another program; where several may be
+meant, folders and patterns.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cachedit_yaml.registry.entry import Entry, TextEntry
 from cachedit_yaml.registry.names import of_engine
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import Source, yaml_files
+from cachedit_yaml.registry.stranger import Stranger
 from cachedit_yaml.yaml.reading import MAX_BYTES
 
 STDIN = "-"
@@ -52,7 +54,7 @@ def find_one(registry: Registry, text: str, engine: str | None = None) -> Named:
 
     Args:
         registry: where to look.
-        text: a name, a class, a file, or ``-``.
+        text: a name, a class, a file, a name on the hub, or ``-``.
         engine: the engine that asks.
 
     Raises:
@@ -63,7 +65,8 @@ def find_one(registry: Registry, text: str, engine: str | None = None) -> Named:
         return Named(TextEntry(read_stdin(), "<stdin>", registry.resolve), engine)
     engine, name = of_engine(text, engine)
     try:
-        return Named(registry.find(name, engine), engine)
+        entry = registry.find(name, engine)
+        return Named(entry, engine, entry.note if isinstance(entry, Stranger) else None)
     except AdapterNotFoundError as error:
         name = str(name)
         if not name.isidentifier():

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--adapter",
         metavar="ADAPTER_OR_PATH",
-        help="its name, file or class, or - for stdin; default: the one for the pipeline's class",
+        help="its name, file or class, org/repo on the hub, or - for stdin; default: "
+        "cachedit.yaml in the model's folder, else the one for the pipeline's class",
     )
     add_settings(parser)
     add_call(parser)
@@ -113,7 +114,12 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--timeline {args.timeline}: a picture ends in {one_of(PICTURES)}")
     settings = settings_of(args.set)
     registry = Registry.load(args.adapters)
-    spec = find_one(registry, args.adapter).spec if args.adapter is not None else None
+    beside = registry.beside(args.model) if args.adapter is None else None
+    if beside is not None:
+        say(f"note: {beside.note}", stream=sys.stderr)
+        spec: AdapterSpec | None = beside.spec
+    else:
+        spec = find_one(registry, args.adapter).spec if args.adapter is not None else None
     if args.compare:
         try:
             import skimage.metrics  # noqa: F401

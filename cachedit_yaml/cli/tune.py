@@ -118,6 +118,11 @@ def run(args: argparse.Namespace) -> int:
     if args.adapter == STDIN:
         raise ConfigError("--adapter -: profiles are written into a file; give its name")
     entry = find_one(registry, args.adapter).entry if args.adapter is not None else None
+    if entry is not None and entry.kind == "hub" and not args.dry_run:
+        raise ConfigError(
+            f"--adapter {args.adapter}: profiles are written into a file of yours; save "
+            f"{entry.shown} and give its path, or add --dry-run"
+        )
     rows = _rows(args)
     quiet = args.format == "json"
     if not quiet:

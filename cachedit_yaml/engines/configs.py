@@ -18,6 +18,7 @@ from cachedit_yaml.errors import CacheditYamlError
 from cachedit_yaml.language.schemas import Schema, schema_of
 from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
 from cachedit_yaml.language.structure import check
+from cachedit_yaml.registry.hub import hub_name
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.checks.context import items, mapping
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, nearest, one_of
@@ -178,6 +179,8 @@ def _adapter(
     is_path = "/" in name or name.endswith((".yaml", ".yml"))
     if not is_path and name not in names:
         return [wrong(f"no adapter is called {name!r}", "adapter", nearest(name, names), None)]
+    if hub_name(name) is not None:
+        return []  # a config that is only checked asks nothing of the hub
     try:
         spec: AdapterSpec = registry.get(name)
     except CacheditYamlError as error:

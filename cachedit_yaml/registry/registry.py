@@ -17,6 +17,7 @@ from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.conflicts import conflicts
 from cachedit_yaml.registry.entry import Entry
+from cachedit_yaml.registry.hub import fetch, hub_name
 from cachedit_yaml.registry.matching import (
     ByClass,
     ClassLike,
@@ -33,6 +34,7 @@ from cachedit_yaml.registry.search_path import (
     find_sources,
     yaml_files,
 )
+from cachedit_yaml.registry.stranger import Stranger, beside_model, from_hub
 from cachedit_yaml.rules.load import load_adapter
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 
@@ -117,7 +119,8 @@ class Registry:
 
         Args:
             name_or_path: a name, or ``engine/name``; a path (anything else with a folder, or with
-                the suffix of a YAML file); or YAML text (anything with a line break).
+                the suffix of a YAML file); where there is no such path, ``org/repo`` on the hub
+                (:mod:`cachedit_yaml.registry.hub`); or YAML text (anything with a line break).
             engine: the engine that asks; default: diffusers, or the first that it serves.
 
         Raises:
@@ -146,8 +149,15 @@ class Registry:
             return self.entry(name_or_path, engine)
         path = Path(os.path.expanduser(name_or_path))
         if not os.path.exists(path):
-            raise no_such_file(path, self.entries)
+            wanted = hub_name(name_or_path)
+            if wanted is None:
+                raise no_such_file(path, self.entries)
+            return from_hub(fetch(wanted), len(self.sources), self._shipped)
         return self.find_file(path, Source("argument", len(self.sources), path, "argument"))
+
+    def beside(self, folder: str | os.PathLike[str]) -> Stranger | None:
+        """The adapter in a saved model's own folder, which wins over all others; None without."""
+        return beside_model(folder, len(self.sources), self._shipped)
 
     def find_file(self, path: Path, source: Source) -> Entry:
         """A file as an adapter, whether it was found or not.
@@ -181,7 +191,8 @@ class Registry:
         return self._named(name, engine)[0]
 
     def note_on(self, source: str) -> str | None:
-        """What somebody should know who asks for an adapter by name: what it overrides.
+        """What somebody should know who asks for an adapter by name: what it overrides, or where on
+        the hub it comes from.
 
         Args:
             source: as for :meth:`get`; of a path or a text there is nothing to say.
@@ -190,6 +201,9 @@ class Registry:
             AdapterNotFoundError: there is none of this name.
             AdapterConflictError: two files of one source have this name.
         """
+        wanted = hub_name(source)
+        if wanted is not None:
+            return fetch(wanted).note
         if is_path(source) or "\n" in source:
             return None
         return overriding(*self._named(source, None)) or None
@@ -228,6 +242,12 @@ class Registry:
         if not found:
             raise no_such_name(name, self.entries, self.sources)
         return _the_strongest(found, None)[0].path
+
+    def _shipped(self, name: str, _origin: Path | None) -> Path:
+        """Find a shipped adapter, as :meth:`resolve` does."""
+        return Registry([item for item in self.sources if item.kind == "shipped"]).resolve(
+            name, None
+        )
 
     # --- by class ---
 

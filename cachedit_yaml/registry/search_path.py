@@ -8,6 +8,9 @@ In this order, of which a later place wins over an earlier one:
    earlier ones.
 4. ``argument``: what the caller or ``--adapters`` names, again the later over the earlier.
 
+An adapter may also be named on the hub (:mod:`cachedit_yaml.registry.hub`), or lie in the folder of
+the model that is loaded, which wins over all that are found by class.
+
 So what somebody says for one run wins over what was set up for a machine, and that over what a
 package brings along.
 """
@@ -39,7 +42,7 @@ __all__ = [
     "yaml_files",
 ]
 
-SourceKind: TypeAlias = Literal["shipped", "entry-point", "environment", "argument"]
+SourceKind: TypeAlias = Literal["shipped", "entry-point", "environment", "argument", "hub", "model"]
 
 ENVIRONMENT_VARIABLE: Final = "CACHEDIT_YAML_PATH"
 SUFFIXES: Final = (".yaml", ".yml")

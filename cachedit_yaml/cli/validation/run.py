@@ -20,6 +20,7 @@ from cachedit_yaml.registry.search_path import (
     find_sources,
     kind_of,
 )
+from cachedit_yaml.registry.stranger import Stranger
 from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.rules.beside import check_beside, idle_probes
 from cachedit_yaml.rules.catalogue import Level
@@ -54,10 +55,15 @@ def validate(
     found = Registry(sources, problems)
     paths: list[Path] = []
     named: set[Path] = set()
+    strangers: list[Stranger] = []
     for target in targets:
         if target != STDIN:
             paths += (roots := files_and_folders(target))
-            named |= set() if roots else {find_one(found, target).entry.path}
+            entry = None if roots else find_one(found, target).entry
+            if isinstance(entry, Stranger):
+                strangers.append(entry)
+            elif entry is not None:
+                named.add(entry.path)
     sources += [Source("argument", 1_000_000 + i, p, "argument") for i, p in enumerate(paths)]
     registry = Registry(sources, problems)
     chosen = sources[len(found.sources) :] if targets else sources
@@ -73,6 +79,8 @@ def validate(
         run.adapter(entry.shown, entry.path, entry, by_name[entry.shown])
     for path in dict.fromkeys(path for source in chosen for path in files_beside(source.root)):
         run.beside(path)
+    for stranger in strangers:  # of no path: nothing is mended in a cache
+        run.adapter(stranger.shown, None, stranger, [])
     if STDIN in targets:
         run.stdin(read_stdin())
     return report

@@ -30,7 +30,8 @@ def from_pretrained(
 
     Args:
         folder_or_id: as for ``DiffusionPipeline.from_pretrained``.
-        adapter: as for :func:`cachedit_yaml.enable`.
+        adapter: as for :func:`cachedit_yaml.enable`; None takes ``cachedit.yaml`` in the folder
+            first, if there is one.
         cache_config: as for :func:`cachedit_yaml.enable`.
         profile: one of the adapter's profiles.
         execution: as for :func:`cachedit_yaml.enable`.
@@ -50,6 +51,8 @@ def from_pretrained(
     except ModuleNotFoundError as error:
         raise CacheRuntimeError.not_installed("from_pretrained()", error) from error
     where = _place(folder_or_id)
+    if adapter is None and (beside := _beside(where)) is not None:
+        adapter = beside
     _check(where, adapter, cache_config, profile, execution, pipeline_class)
     cls = pipeline_class or diffusers.DiffusionPipeline
     # A pickle runs what its author wrote; who wants one says so.
@@ -72,6 +75,18 @@ def _place(folder_or_id: str | os.PathLike[str]) -> str:
             what = "is a file" if os.path.exists(Path(where)) else "does not exist"
         raise ConfigError(f"{where} {what}; give the folder of a diffusers pipeline, or an id")
     return where
+
+
+def _beside(where: str) -> AdapterSpec | None:
+    """The adapter in the model's own folder.
+
+    Raises:
+        AdapterError: it is wrong.
+    """
+    from cachedit_yaml.registry.registry import Registry
+
+    entry = Registry.load().beside(where)
+    return None if entry is None else entry.spec
 
 
 def _check(
