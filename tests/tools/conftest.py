@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-TOOLS = ("yaml-language-server", "pre-commit")
+TOOLS = ("yaml-language-server", "pre-commit", "twine", "zizmor")
 
 collect_ignore_glob = [] if all(map(shutil.which, TOOLS)) else ["test_*.py"]
