@@ -239,3 +239,13 @@ except cachedit_yaml.AdapterNotFoundError as error:
     # Once in a process, whatever asks for it again.
     place = f"HEAD /org/repo/resolve/v1/{DEFAULT_FILE}"
     assert 1 <= hub.asked.count(place) <= 2
+
+
+@pytest.mark.libraries
+def test_tune_writes_nothing_into_the_cache(hub: Hub, here: Path) -> None:
+    (here / "model").mkdir()
+    (here / "model" / "model_index.json").write_text('{"_class_name": "DiTPipeline"}')
+    more = ("--model", "model", "--label", "1", "--out", "out")
+    code, out, err = command(hub, here, "tune", "--adapter", "org/repo", *more)
+    assert (code, out) == (2, "")
+    assert f"save org/repo@{SECOND}/cachedit.yaml and give its path, or add --dry-run" in err
