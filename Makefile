@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 OLDEST := .venv-oldest
+NEWEST := .venv-newest
 ENGINES := .venv-engines
 SGLANG := .venv-sglang
 TOOLS := .venv-tools
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help environments demo test coverage test-oldest test-engines coverage-engines test-tools test-pythons lint types docs rules golden fuzz bench bench-init bench-quality wheel dist clean
+.PHONY: help environments demo test coverage test-oldest test-newest test-engines coverage-engines test-tools test-pythons lint types docs rules golden fuzz bench bench-init bench-quality wheel dist clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
@@ -68,6 +69,11 @@ coverage: $(VENV)/.ready ## Run the tests with branch coverage, which takes half
 
 test-oldest: $(OLDEST)/.ready ## Run the tests that touch cache-dit with the oldest supported one
 	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal tests/runtime tests/compiler tests/zoo
+
+# Deprecations of others are not ours to fail on, and no part of .ci/run: what the index has changes.
+test-newest: $(VENV)/.ready ## Run the same tests with the newest releases that the index has, torch excepted
+	@.ci/set-up-newest $(NEWEST) $(VENV)
+	$(NEWEST)/bin/python -m pytest -n $(JOBS) --dist worksteal -W default -W error:::cachedit_yaml tests/runtime tests/compiler tests/zoo
 
 # Warnings of the engines' own are not ours to fail on.
 ENGINE_TESTS := -n $(JOBS) --dist loadfile -m engines -W default -W error:::cachedit_yaml
