@@ -109,7 +109,8 @@ def draw_timeline(panel: Panel) -> str:
             parts.append(_text(0, y + 13 + 16 * line, short, "start", "axis" if line else "name"))
         parts += _lane(branch, shape, panel.steps, y, lane)
         y += lane + 8
-        measured = {step: diff for step, diff in branch.residual_diffs.items() if diff >= 0}
+        diffs = branch.residual_diffs.items()
+        measured = {step: diff for step, diff in diffs if 0 <= diff < math.inf}
         if branch.follows is None and measured:
             parts.append(_differences(branch, measured, panel.steps, y))
             y += _CHART
