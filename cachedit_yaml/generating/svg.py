@@ -20,8 +20,10 @@ _WIDTH: Final = 1000
 #: Of the frontier: its left, top, right and bottom.
 _AREA: Final = (70, 22, 965, 410)
 #: Of the timeline: room for labels, height of a row at most, of a lane at most, of the chart.
-_LABELS: Final = 190
+_LABELS: Final = 220
 _ROW, _LANE, _CHART = 9, 110, 62
+#: Labels are so long at most.
+_LETTERS: Final = 28
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,17 @@ def draw_timeline(panel: Panel) -> str:
     y = 4.0
     for branch in panel.branches:
         shape = panel.shape(branch)
-        lane = max(min(shape.blocks * _ROW, _LANE), 34)
-        cached = f"{len(branch.cached_steps)} of {len(branch.executed_steps)} steps cached"
-        parts.append(_text(0, y + 13, branch.blocks, "start", "name"))
-        parts.append(_text(0, y + 29, f"{branch.branch}: {cached}", "start"))
+        lane = max(min(shape.blocks * _ROW, _LANE), 50)
+        place = "" if branch.transformer == "transformer" else f"in {branch.transformer}, "
+        lines = [branch.blocks, place + branch.branch]
+        lines.append(f"{len(branch.cached_steps)} of {len(branch.executed_steps)} steps cached")
+        for line, text in enumerate(lines):
+            short = text if len(text) <= _LETTERS else text[: _LETTERS - 3] + "..."
+            parts.append(_text(0, y + 13 + 16 * line, short, "start", "axis" if line else "name"))
         parts += _lane(branch, shape, panel.steps, y, lane)
         y += lane + 8
-        measured = {step: diff for step, diff in branch.residual_diffs.items() if diff >= 0}
+        diffs = branch.residual_diffs.items()
+        measured = {step: diff for step, diff in diffs if 0 <= diff < math.inf}
         if branch.follows is None and measured:
             parts.append(_differences(branch, measured, panel.steps, y))
             y += _CHART

@@ -112,7 +112,7 @@ def _point(tuning: Tuning, item: Measured) -> Point:
 
     near = item.likeness
     pair = tuning.worst.get((item.name, item.key), ())
-    titles = ("uncached", f"the worst sample, {_decibel(near.worst)}")
+    titles = ("uncached", f"worst sample, {_decibel(near.worst)}")
     return Point(
         name=item.name or tuning.names.get(item.key, ""),
         kind=_kind(tuning, item),

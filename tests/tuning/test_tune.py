@@ -16,7 +16,7 @@ from PIL import Image
 import cachedit_yaml
 from cachedit_yaml import CacheRuntimeError, ConfigError
 from cachedit_yaml.cli import main
-from cachedit_yaml.tuning.outputs import likeness, samples_of
+from cachedit_yaml.tuning.outputs import SHOWN, likeness, samples_of, worst_picture
 from cachedit_yaml.tuning.session import Session
 from cachedit_yaml.tuning.targets import Measured, Target, choose
 from tests import tiny
@@ -303,3 +303,23 @@ def test_samples_of_any_kind() -> None:
         likeness([video], [one])
     with pytest.raises(ConfigError, match="holds no numbers"):
         samples_of(SimpleNamespace())
+
+
+def test_the_worst_picture_is_kept() -> None:
+    """Of videos the worst frame of the worst one; of sound none; large ones made smaller."""
+    video = np.random.default_rng(5).integers(0, 200, (3, 12, 16, 3), dtype=np.uint8)
+    near, far = video.copy(), video.copy()
+    near[0] += 1
+    far[1] += 9
+    far[2] += 50
+    reference, made = [video, video], [near, far]
+    pair = worst_picture(reference, made, likeness(reference, made))
+    assert pair is not None
+    assert np.array_equal(pair[0], video[2])
+    assert np.array_equal(pair[1], far[2])
+    large = np.zeros((SHOWN, 2 * SHOWN, 3), np.uint8)
+    pair = worst_picture([large], [large + 1], likeness([large], [large + 1]))
+    assert pair is not None
+    assert pair.shape == (2, SHOWN // 2, SHOWN, 3)
+    sound = [np.linspace(0, 1, 64, dtype=np.float32)]
+    assert worst_picture(sound, sound, likeness(sound, sound)) is None
