@@ -134,6 +134,9 @@ class Automatic:
         except CacheditYamlError as error:
             self.why_not = str(error)
             _log.warning("%s is not cached: %s", type(target).__name__, error)
+        except Exception as error:  # whatever it is, the generation that begins goes on
+            self.why_not = f"{type(error).__name__}: {error}"
+            _log.exception("%s is not cached", type(target).__name__)
         else:
             _log.info("%s is cached from now on:\n%s", type(target).__name__, draft.yaml)
         method: Callable[..., Any] = scheduler.set_timesteps

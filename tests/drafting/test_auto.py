@@ -78,3 +78,20 @@ def test_an_adapter_that_exists_is_taken() -> None:
 def test_a_transformer_alone_has_no_scheduler() -> None:
     with pytest.raises(DraftError, match="needs a scheduler"):
         cachedit_yaml.enable(odd.Plain(odd.Block), "auto")
+
+
+def test_a_fault_of_ours_leaves_the_generation_alone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise ZeroDivisionError("no luck")
+
+    pipe: Any = odd.make(odd.Plain)
+    plain = pipe()
+    monkeypatch.setattr("cachedit_yaml.drafting.auto.drafted", broken)
+    with cachedit_yaml.enable(pipe, "auto") as handle:
+        pipe()
+        assert torch.equal(pipe(), plain)
+        assert "Pipeline is not cached" in caplog.text
+        with pytest.raises(CacheRuntimeError, match="ZeroDivisionError: no luck"):
+            handle.stats()
