@@ -12,7 +12,7 @@ import cachedit_yaml
 from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.drafting.draft import drafted
 from cachedit_yaml.drafting.watch import LastCall, Watch
-from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, DraftError
+from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError, DraftError
 from cachedit_yaml.runtime.cached import WATCHED
 from cachedit_yaml.runtime.handle import Handle
 
@@ -30,8 +30,18 @@ def automatic(target: Any, options: Mapping[str, Any]) -> Handle:
         options: of :func:`cachedit_yaml.enable`, for when it is cached.
 
     Raises:
+        ConfigError: it is cached or watched already, or cannot be.
         DraftError: nothing could tell where its first generation ends.
     """
+    if cachedit_yaml.handle_of(target) is not None:
+        raise ConfigError(f"{type(target).__name__} is cached or watched already: disable it first")
+    try:
+        hash(target)
+        weakref.ref(target)
+    except TypeError as error:
+        raise ConfigError(
+            f"'auto' cannot keep track of a {type(target).__name__}: {error}"
+        ) from None
     return cast(Handle, Automatic(target, options))
 
 
@@ -62,8 +72,8 @@ class Automatic:
         self.handle: Handle | None = None
         self.why_not: str | None = None
         self._watch.on_schedule = self._conclude
-        self._watch.__enter__()
         WATCHED[target] = weakref.ref(self)
+        self._watch.__enter__()
 
     @property
     def enabled(self) -> bool:
@@ -123,6 +133,8 @@ class Automatic:
             draft = drafted(target, lambda: None, watch)
             if draft.refused is not None:
                 raise DraftError(f"it must not be cached: {draft.refused}")
+            if draft.doubts:
+                raise DraftError(f"somebody has to decide: {'; '.join(draft.doubts)}")
             plan = cachedit_yaml.compile_adapter(
                 draft.data,
                 target,

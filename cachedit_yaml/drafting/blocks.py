@@ -83,7 +83,7 @@ def judge(
     wrong = _corrupting(passes, later)
     if wrong is not None:
         return wrong
-    flow = _flow(whole)
+    flow = _flow(whole, _moving(key, forwards))
     if isinstance(flow, Unfit):
         return flow
     return _form(path, blocks[0], passes, whole, flow)
@@ -143,7 +143,21 @@ def _skips(passes: Sequence[Sequence[BlockCall]]) -> bool:
     return any(call.kept for calls in passes for call in calls) or any(taken)
 
 
-def _flow(passes: Sequence[Sequence[BlockCall]]) -> _Flow | Unfit:
+def _moving(key: str, forwards: Sequence[Forward]) -> set[str]:
+    """The arguments of the first block that change from step to step, in some guidance branch."""
+    together = len({forward.step for forward in forwards}) == 1  # no scheduler tells the steps
+    marks: dict[str, dict[int, set[tuple[float, ...]]]] = {}
+    for number, forward in enumerate(forwards):
+        for calls in forward.passes(key)[:1]:
+            for name, item in calls[0].tensors.items():
+                step = number if together else forward.step
+                marks.setdefault(name, {}).setdefault(step, set()).add(item.mark)
+    return {
+        name for name, steps in marks.items() if len({frozenset(x) for x in steps.values()}) > 1
+    }
+
+
+def _flow(passes: Sequence[Sequence[BlockCall]], moving: set[str]) -> _Flow | Unfit:
     pairs = [pair for item in passes for pair in itertools.pairwise(item)]
     found: Counter[tuple[str, str]] = Counter()
     for before, after in pairs:
@@ -159,7 +173,7 @@ def _flow(passes: Sequence[Sequence[BlockCall]]) -> _Flow | Unfit:
         return Unfit("no block takes what the one before it returned")
     new = [item for item in sure if _new(passes, item)]
     passing = [item for item in sure if item not in new]
-    hidden, doubt = _hidden_of(new, passes)
+    hidden, doubt = _hidden_of(new, moving)
     rest = [item for item in (*new, *passing) if item[1] != hidden[1]]
     encoder = rest[0] if rest else None
     return _Flow(hidden, encoder, encoder is not None and encoder in passing, changed, doubt)
@@ -211,9 +225,7 @@ def _alike(pairs: Sequence[tuple[BlockCall, BlockCall]]) -> list[tuple[str, str]
     return sorted(found, key=lambda item: item[0] != _HIDDEN)
 
 
-def _hidden_of(
-    items: Sequence[tuple[str, str]], passes: Sequence[Sequence[BlockCall]]
-) -> tuple[tuple[str, str], str]:
+def _hidden_of(items: Sequence[tuple[str, str]], moving: set[str]) -> tuple[tuple[str, str], str]:
     """Which of the streams is the picture, and a doubt."""
     if len(items) == 1:
         return items[0], ""
@@ -224,10 +236,9 @@ def _hidden_of(
     if len(others) == 1:
         return others[0], ""
     # The picture changes from step to step before the first block, the text does not.
-    marks = {item: {calls[0].tensors[item[0]].mark for calls in passes} for item in items}
-    moving = [item for item in items if len(marks[item]) > 1]
-    if len(moving) == 1:
-        return moving[0], ""
+    found = [item for item in items if item[0] in moving]
+    if len(found) == 1:
+        return found[0], ""
     names = " and ".join(name for name, _ in items)
     return items[0], (
         f"both {names} change from step to step: {items[0][0]} is taken for the hidden states"

@@ -14,6 +14,8 @@ from cachedit_yaml.drafting.record import Origin
 #: How deep tensors are looked for in containers and objects.
 _DEPTH: Final = 4
 _SAMPLES: Final = 32
+#: What every module has of its own.
+_OF_TORCH: Final = frozenset(vars(torch.nn.Module()))
 
 
 class Tensors:
@@ -70,11 +72,14 @@ def own_state(block: torch.nn.Module) -> dict[str, tuple[tuple[int, int], ...]]:
     found = {}
     for path, module in block.named_modules():
         held: Mapping[str, Any] = {
-            **{name: item for name, item in vars(module).items() if not name.startswith("_")},
+            **{name: item for name, item in vars(module).items() if name not in _OF_TORCH},
             **module._buffers,
         }
         for name, item in held.items():
-            if isinstance(item, (torch.Tensor, list, dict)) and (seen := versions(item)):
+            if callable(item):
+                continue
+            counter = isinstance(item, int) and not isinstance(item, bool)
+            if seen := ((-1, item),) if counter else versions(item):
                 found[f"{path}.{name}".lstrip(".")] = seen
     return found
 

@@ -53,6 +53,7 @@ def schedulers(target: Any) -> dict[str, Any]:
         path: item
         for path, item in _reachable(target)
         if not isinstance(item, torch.nn.Module)
+        and hasattr(item, "__dict__")  # or nothing can be put into its place
         and callable(getattr(item, "step", None))
         and (callable(getattr(item, "set_timesteps", None)) or hasattr(item, "timesteps"))
     }
@@ -106,6 +107,6 @@ def _holds_models(item: Any) -> bool:
 def _attributes(target: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(target, torch.nn.Module):
         yield from target.named_children()
-    for name, value in vars(target).items():
+    for name, value in getattr(target, "__dict__", {}).items():
         if not name.startswith("_") and value is not None:
             yield name, value

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import yaml
+
 _WIDTH: Final = 120
+#: A text that needs no quotes.
+_PLAIN: Final = re.compile(r"[A-Za-z_][\w./-]*( [\w./(),;'-]+)*", re.ASCII)
 
 
 def text_of(
@@ -71,20 +77,11 @@ def _flow(value: Any) -> str:
     if value is None:
         return "null"
     text = str(value)
-    plain = text and not text[0].isspace() and ": " not in text and " #" not in text
-    unquoted = not isinstance(value, str) or (
-        plain
-        and text[0] not in "[]{}&*!|>'\"%@`,?-#"
-        and not set(text) & set("[]{},")
-        and text.lower() not in ("true", "false", "null", "~")
-        and not _number(text)
-    )
-    return text if unquoted else "'" + text.replace("'", "''") + "'"
+    if not isinstance(value, str) or (_PLAIN.fullmatch(text) and not _means_more(text)):
+        return text
+    return json.dumps(text)  # which YAML reads alike
 
 
-def _number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _means_more(text: str) -> bool:
+    """Whether a text alone is read as something else: a number, a truth value, nothing."""
+    return not isinstance(yaml.safe_load(text), str)

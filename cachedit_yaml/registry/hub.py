@@ -27,7 +27,7 @@ _WORD: Final = r"[A-Za-z0-9][\w.-]*"
 #: As huggingface_hub writes it: the revision belongs to the repository, the file comes last.
 _NAME: Final = re.compile(
     rf"(?P<repo>{_WORD}/{_WORD})"
-    r"(?:@(?P<revision>refs/[\w-]+/[\w.-]+|[\w.+-]+))?"
+    r"(?:@(?P<revision>refs/[\w-]+/\w[\w.-]*|\w[\w.+-]*))?"
     rf"(?P<file>(?:/{_WORD})+)?",
     re.ASCII,
 )

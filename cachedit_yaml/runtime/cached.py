@@ -59,6 +59,8 @@ def refuse_if_cached(plan: Plan) -> None:
         CompileError: names the one that has to be switched off first.
     """
     problems = []
+    if _watching(plan.pipeline) is not None:
+        problems.append("the pipeline is watched by enable(..., 'auto'); call its disable() first")
     for transformer in plan.transformers:
         module, where = transformer.module, f"pipeline.{transformer.path}"
         if module in CACHED:

@@ -135,6 +135,8 @@ class Handle:
 
     @choice.setter
     def choice(self, choice: Choice | None) -> None:
+        if choice is not None and not isinstance(choice, Choice):
+            raise ConfigError(f"a choice is a Choice, such as Choice.of(plan), not {choice!r}")
         if choice is not None and self.execution != "loop":
             raise ConfigError(
                 f"execution {self.execution!r} caches every request in the same way; only 'loop' "
@@ -156,10 +158,13 @@ class Handle:
             name: whose it is, for `history`.
 
         Raises:
+            ValueError: the number is not a whole number from 1 on.
             CacheRuntimeError: the handle was disabled.
         """
         if not self.enabled:
             raise CacheRuntimeError("caching is off: this handle was disabled")
+        if not isinstance(total, int) or total < 1:
+            raise ValueError(f"total must be a whole number from 1 on, not {total!r}")
         return self._clock.begin(total, timesteps, name)
 
     @contextmanager

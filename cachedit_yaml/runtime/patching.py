@@ -125,7 +125,7 @@ class Around(Patch):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.active:
             return self.inner(*args, **kwargs)
-        return self.around(self.inner, *args, **kwargs)
+        return self.around(self.call_inner, *args, **kwargs)
 
 
 def _bound_method(owner: Any, name: str) -> Any:

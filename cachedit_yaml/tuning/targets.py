@@ -14,7 +14,7 @@ from cachedit_yaml.tuning.surrogate import Candidate
 from cachedit_yaml.yaml.diagnostics import did_you_mean, one_of
 
 KINDS: Final = ("psnr", "blocks", "speed")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME: Final = re.compile(r"(?!(?:null|true|false)$)[A-Za-z][A-Za-z0-9._-]*")
 
 
 class Target(NamedTuple):

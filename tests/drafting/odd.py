@@ -70,6 +70,41 @@ class Streams(Stacked):
         return x
 
 
+class Turned(Block):
+    """Its first argument is the text."""
+
+    def forward(self, cond: torch.Tensor, x: torch.Tensor) -> Any:
+        return x + 0.1 * self.mlp(x) + cond.mean(), cond + 0.1 * self.mlp(cond)
+
+
+class TextFirst(Stacked):
+    """Two streams, called the other way round."""
+
+    def loop(self, x: Any, text: Any) -> Any:
+        for block in self.blocks:
+            x, text = block(text, x)
+        return x
+
+
+class Guided:
+    """Two calls a step, as guidance makes them: the same latents with two texts."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.transformer = pipeline.transformer
+        self.scheduler = pipeline.scheduler
+
+    @torch.no_grad()
+    def __call__(self, steps: int = 4) -> torch.Tensor:
+        self.scheduler.set_timesteps(steps)
+        generator = torch.Generator().manual_seed(0)
+        latents, *texts = (torch.randn(1, 5, WIDTH, generator=generator) for _ in range(3))
+        for timestep in self.scheduler.timesteps:
+            one, other = (self.transformer(latents, timestep, text) for text in texts)
+            output = other + 3 * (one - other)
+            latents = self.scheduler.step(output, timestep, latents, return_dict=False)[0]
+        return latents
+
+
 class Told(NamedTuple):
     """What a mixture of experts returns."""
 
@@ -152,6 +187,37 @@ class Remembering(Block):
 
     def forward(self, x: torch.Tensor) -> Any:
         self.mean += x.mean()
+        return super().forward(x)
+
+
+class Counting(Block):
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.calls += 1
+        return super().forward(x) + 0.01 * self.calls
+
+
+class Kept:
+    """A cache of somebody's own class."""
+
+    def __init__(self) -> None:
+        self.keys: list[torch.Tensor] = []
+
+
+class Hiding(Block):
+    """Keeps what it sees in an object that no name shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = Kept()
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self._kept.keys.append(x)
         return super().forward(x)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import cachedit_yaml
-from cachedit_yaml.errors import CacheRuntimeError, DraftError
+from cachedit_yaml.errors import CacheRuntimeError, CompileError, ConfigError, DraftError
 from tests import tiny
 from tests.drafting import odd
 
@@ -95,3 +95,25 @@ def test_a_fault_of_ours_leaves_the_generation_alone(
         assert "Pipeline is not cached" in caplog.text
         with pytest.raises(CacheRuntimeError, match="ZeroDivisionError: no luck"):
             handle.stats()
+
+
+def test_nothing_is_watched_twice() -> None:
+    pipe: Any = odd.make(odd.Plain)
+    spec = cachedit_yaml.infer(pipe, pipe).spec
+    with cachedit_yaml.enable(pipe, "auto"):
+        with pytest.raises(ConfigError, match="cached or watched already"):
+            cachedit_yaml.enable(pipe, "auto")
+        with pytest.raises(CompileError, match="is watched by enable"):
+            cachedit_yaml.enable(pipe, spec)
+    with cachedit_yaml.enable(pipe, spec):
+        pass
+
+
+def test_what_nobody_can_hold_is_left_alone() -> None:
+    class Unhashable(odd.Pipeline):
+        __hash__ = None
+
+    pipe: Any = Unhashable(odd.Plain(odd.Block))
+    with pytest.raises(ConfigError, match="cannot keep track of a Unhashable"):
+        cachedit_yaml.enable(pipe, "auto")
+    assert "forward" not in vars(pipe.transformer)

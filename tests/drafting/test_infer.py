@@ -13,6 +13,7 @@ from torch import nn
 
 import cachedit_yaml
 from benchmarks.drafting import outcome
+from cachedit_yaml.drafting.writing import text_of
 from cachedit_yaml.errors import AdapterError, ConfigError, DraftError, RefusedError
 from cachedit_yaml.probe.recipe import recipes
 from cachedit_yaml.registry.registry import Registry
@@ -69,6 +70,8 @@ def test_what_a_block_takes_and_returns(
     [
         (odd.Autoregressive, odd.Writing, "write to past while they denoise"),
         (odd.Plain, odd.Remembering, "write to its own mean while they denoise"),
+        (odd.Plain, odd.Counting, "write to its own calls while they denoise"),
+        (odd.Plain, odd.Hiding, "write to its own _kept while they denoise"),
         (odd.Collecting, odd.Block, "is kept and read later"),
         (odd.Backwards, odd.Block, "in this order: 3, 2, 1, 0"),
     ],
@@ -81,6 +84,39 @@ def test_what_must_not_be_cached(cls: type[odd.Stacked], block: type[nn.Module],
     assert "refuse: " in draft.yaml
     with pytest.raises(RefusedError, match="must not be cached"):
         draft.check()
+
+
+def test_which_stream_is_the_picture_under_guidance() -> None:
+    pipe = odd.Guided(odd.make(odd.TextFirst, odd.Turned))
+    draft = cachedit_yaml.infer(pipe, pipe)
+    assert draft.data["transformers"]["transformer"]["blocks"] == {
+        "blocks": {
+            "pattern": "Pattern_0",
+            "roles": {"hidden_states": "x", "encoder_hidden_states": "cond"},
+        }
+    }
+    draft.check().require()
+
+
+def test_a_compiled_model() -> None:
+    pipe = odd.make(odd.Plain)
+    for block in pipe.__dict__["transformer"].blocks:
+        block.compile(backend="eager")
+    assert cachedit_yaml.infer(pipe, pipe).refused is None
+
+
+@pytest.mark.parametrize("target", [None, 7, [1], object()])
+def test_what_is_no_pipeline(target: Any) -> None:
+    with pytest.raises(DraftError, match="holds no list of blocks"):
+        cachedit_yaml.infer(target, lambda: None)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nb", "abc:", "0x10", "x ", "\u2028", "null", "1e3", "plain text"]
+)
+def test_every_text_is_read_back(text: str) -> None:
+    data = {"schema": 1, "description": text}
+    assert yaml.safe_load(text_of(data, {}, (), 4)) == data
 
 
 def test_the_text_and_short_lists_are_left_out() -> None:
