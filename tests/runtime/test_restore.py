@@ -138,6 +138,7 @@ def test_enabling_fifty_times() -> None:
     objects = len(gc.get_objects())
     tracemalloc.start()
     try:
+        cycle(40)  # those that are remembered are traced, too
         first = tracemalloc.get_traced_memory()[0]
         cycle(50)
         assert tensors() <= before
@@ -145,7 +146,7 @@ def test_enabling_fifty_times() -> None:
     finally:
         tracemalloc.stop()
     assert len(gc.get_objects()) < objects + 50
-    assert grown < 50_000
+    assert grown < 20_000
 
 
 @pytest.mark.parametrize("execution", ["loop", "native"])
