@@ -139,6 +139,7 @@ def test_enabling_fifty_times() -> None:
     tracemalloc.start()
     try:
         cycle(40)  # those that are remembered are traced, too
+        gc.collect()
         first = tracemalloc.get_traced_memory()[0]
         cycle(50)
         assert tensors() <= before
