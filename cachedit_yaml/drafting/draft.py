@@ -123,7 +123,6 @@ def drafted(target: Any, call: Callable[[], Any], watch: Watch) -> Draft:
             kept.append(item)
             transformers[item.path or "transformer"] = _transformer(item, lists)
             doubts += [f"{item.path}.{each.path}: {text}" for each in lists for text in each.doubts]
-            doubts += item.doubts
     data: dict[str, Any] = {"schema": 1}
     data |= _heading(target, run)
     if not transformers:

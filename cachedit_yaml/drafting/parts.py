@@ -28,11 +28,6 @@ class Candidate:
     holder: torch.nn.ModuleList
     around: tuple[tuple[str, torch.nn.Module], ...]
 
-    @property
-    def parameters(self) -> int:
-        """How many numbers its blocks hold."""
-        return sum(item.numel() for item in self.holder.parameters())
-
 
 def models(target: Any) -> dict[str, torch.nn.Module]:
     """The models of a pipeline by attribute path; the target itself, under "", if it is one."""

@@ -26,7 +26,6 @@ class Denoiser:
         timestep: the argument that carries the timestep; None where none does.
         scheduler: path of the scheduler that steps what it returns; None where none does.
         denoising: what tells its denoising calls from its others, as an adapter says it.
-        doubts: what the run has not shown.
     """
 
     path: str
@@ -35,7 +34,6 @@ class Denoiser:
     timestep: str | None
     scheduler: str | None
     denoising: Mapping[str, Any] = field(default_factory=dict)
-    doubts: tuple[str, ...] = ()
 
     @property
     def steps(self) -> list[int]:
@@ -90,10 +88,10 @@ def _denoiser(
         return None
     if not total and (len(within) < 2 or (timestep is None and path)):
         return None  # a transformer alone is called for nothing else
-    denoising, doubts = _denoising(within, timestep)
+    denoising = _denoising(within)
     chosen = [call for call in within if _holds(denoising, call)]
     scheduler = run.stepped[chosen[-1].step] if total and chosen else None
-    return Denoiser(path, module, tuple(chosen), timestep, scheduler, denoising, doubts)
+    return Denoiser(path, module, tuple(chosen), timestep, scheduler, denoising)
 
 
 def _is_named(timestep: str | None) -> bool:
@@ -124,12 +122,10 @@ def _timestep(calls: Sequence[Forward]) -> str | None:
     return min(found, key=lambda name: order.get(name, len(order)), default=None)
 
 
-def _denoising(
-    calls: Sequence[Forward], timestep: str | None
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _denoising(calls: Sequence[Forward]) -> dict[str, Any]:
     """What tells calls that run once, before the first step, from those of every step."""
     if len({call.step for call in calls}) < 2:
-        return {}, ()
+        return {}
     names = {name for call in calls for name in call.literals}
     for name in sorted(names):
         given = [call.literals.get(name, _TENSOR) for call in calls]
@@ -144,9 +140,9 @@ def _denoising(
         if len(usual) != 1 or len(by_value) != 2 or len(once) != 1:
             continue
         if usual[0] is _TENSOR or usual[0] is None:
-            return {"unless": {name: once[0]}}, ()
-        return {"when": {name: usual[0]}}, ()
-    return {}, ()
+            return {"unless": {name: once[0]}}
+        return {"when": {name: usual[0]}}
+    return {}
 
 
 _TENSOR: Final = object()
