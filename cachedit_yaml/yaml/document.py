@@ -52,13 +52,16 @@ class Document:
     def value_span(self, path: KeyPath) -> Span | None:
         """Where a value stands.
 
-        A value of several lines is shown by its key, an absent one by the nearest key above it.
+        A value of several lines is shown by its key, and so is one that is left out after `? key`
+        (the parser places it where the next thing begins, which may be behind the last line); an
+        absent one by the nearest key above it.
         """
         found = self.positions.get(path)
         if found is None:
             return self._ancestor(path)
         key, value = found
-        if key is not None and value.end_line > value.line:
+        left_out = value[1:3] == value[3:5]
+        if key is not None and (value.end_line > value.line or left_out and value.line > key.line):
             return key
         return value
 
@@ -66,10 +69,10 @@ class Document:
         """The edit that writes a text in place of a key or a value; none where neither stands."""
         found = self.positions.get(path)
         span = (found[0] if key else found[1]) if found is not None else None
-        if span is None or span.line != span.end_line:
+        lines = split_lines(self.sources.get(span.path, "")) if span is not None else []
+        if span is None or not span.line == span.end_line <= len(lines):
             return ()
-        lines = split_lines(self.sources.get(span.path, ""))
-        quote = lines[span.line - 1][span.column - 1 : span.column] if lines else ""
+        quote = lines[span.line - 1][span.column - 1 : span.column]
         # JSON needs the quotes; a number in quotes is what is being mended.
         if quote in ("'", '"') and isinstance(resolve_scalar(text), str):
             text = f"{quote}{text}{quote}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from language_documents import BAD, GOOD
 
@@ -93,6 +93,9 @@ def test_mutated_documents(data: st.DataObject) -> None:
 
 
 @settings(max_examples=150)
+@example("schema: 1\n? pipelines")
+@example("schema: 1\npipelines: [A]\nprofiles:\n  ? fast")
+@example("schema: 1\ntransformers:\n  ? transformer\n  # more\n")
 @given(st.text(max_size=200))
 def test_any_text(text: str) -> None:
     check(text)
