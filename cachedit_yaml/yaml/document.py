@@ -61,7 +61,9 @@ class Document:
             return self._ancestor(path)
         key, value = found
         left_out = value[1:3] == value[3:5]
-        if key is not None and (value.end_line > value.line or left_out and value.line > key.line):
+        if key is not None and (
+            value.end_line > value.line or (left_out and value.line > key.line)
+        ):
             return key
         return value
 
