@@ -60,10 +60,10 @@ class Document:
         if found is None:
             return self._ancestor(path)
         key, value = found
-        left_out = value[1:3] == value[3:5] and key is not None and value.line > key.line
-        if key is not None and (
-            value.end_line > value.line or (left_out and value.line > key.line)
-        ):
+        left_out = value[1:3] == value[3:5]
+        if key is not None and value.line > key.line and left_out:
+            return key
+        if key is not None and value.end_line > value.line:
             return key
         return value
 
