@@ -65,10 +65,12 @@ def around(module: ModuleType, name: str, hook: Callable[..., Any]) -> None:
     inner = getattr(module, name)
     wrapper = wrap(module, name, hook)
     package = module.__name__.partition(".")[0]
-    for held_by in [item for key, item in list(sys.modules.items()) if _is_in(key, package)]:
-        for key, value in list(vars(held_by).items()):
-            if value is inner:
-                setattr(held_by, key, wrapper)
+    for place, held_by in list(sys.modules.items()):
+        # Anything may stand there: None where an import is barred, or an object that loads lazily.
+        if isinstance(held_by, ModuleType) and _is_in(place, package):
+            for key, value in list(vars(held_by).items()):
+                if value is inner:
+                    setattr(held_by, key, wrapper)
 
 
 def _is_in(name: str, package: str) -> bool:

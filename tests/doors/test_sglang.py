@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from types import ModuleType
+from typing import Any
 
 from cachedit_yaml.engines.late import around
 
@@ -26,9 +27,12 @@ def test_a_function_is_replaced_wherever_its_package_holds_it() -> None:
     for module in modules.values():
         module.say = say  # type: ignore[attr-defined]
     sys.modules.update(modules)
+    # An import that is barred, and something that loads lazily: both are found there.
+    odd: dict[str, Any] = {"pack.none": None, "pack.lazy": ()}
+    sys.modules.update(odd)
     try:
         around(modules["pack.a"], "say", lambda inner, word: inner(word) * 2)
     finally:
-        for name in modules:
+        for name in (*modules, *odd):
             del sys.modules[name]
     assert [module.say("x") for module in modules.values()] == ["xx", "xx", "x"]

@@ -110,3 +110,18 @@ def test_a_lora_for_each_request(folder: Path) -> None:
                 for index in (0, 1, 0, 2, 1):  # in turns, in one engine
                     engine.generate(lora_request=loras[index])
                     assert torch.equal(engine.latents[0], wanted[index])
+
+
+def test_compiled_by_region(folder: Path, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its default on a GPU: each block is a graph of its own, and can be skipped."""
+    from vllm_omni.platforms import current_omni_platform
+
+    uncached, cached = plain("flux")
+    monkeypatch.setattr(type(current_omni_platform), "supports_torch_inductor", lambda _: True)
+    with running("flux", checkpoints.build("flux", folder), enforce_eager=False) as engine:
+        block = engine.pipeline.transformer.transformer_blocks[0]
+        assert hasattr(block.forward, "_torchdynamo_orig_callable")
+        alone = latents(engine, None)
+        assert torch.allclose(alone, uncached, rtol=1e-3, atol=1e-4)
+        assert torch.equal(latents(engine, NO_HIT), alone)
+        assert torch.allclose(latents(engine, HITS), cached, rtol=1e-3, atol=1e-4)
