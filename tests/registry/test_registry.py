@@ -14,10 +14,11 @@ import yaml
 
 from cachedit_yaml.errors import AdapterConflictError, AdapterError, AdapterNotFoundError
 from cachedit_yaml.language import defaults
+from cachedit_yaml.language.defaults import shipped_folder
 from cachedit_yaml.registry import registry as registry_module
 from cachedit_yaml.registry import search_path
 from cachedit_yaml.registry.registry import Registry
-from cachedit_yaml.registry.search_path import Source, find_sources, shipped_folder, yaml_files
+from cachedit_yaml.registry.search_path import Source, find_sources, yaml_files
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from tests import processes
 
