@@ -178,7 +178,8 @@ def test_one_engine_and_what_was_tried_elsewhere(
         file.write_text(wrong, encoding="utf-8")
         assert main([*command, "--merge", str(file)]) != 0
         assert "omni.json" in capsys.readouterr().err
-    assert main([*command, "--merge", str(tmp_path / "none.json")]) != 0
+    assert main([*command, "--merge", str(tmp_path / "none.json")]) == 2
+    assert capsys.readouterr().err.endswith("none.json: No such file or directory\n")
 
 
 def test_loops_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
