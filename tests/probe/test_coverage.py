@@ -88,6 +88,20 @@ def test_a_refused_pipeline_shows_no_transformer_of_another_engine() -> None:
     assert (row.status, row.transformer) == ("refused", "")
 
 
+def test_the_page_says_what_was_measured() -> None:
+    """Of each adapter once, whatever engines serve it."""
+    entries = [
+        item for item in Registry.load(environ={}).adapters() if item.name in ("dit", "sana")
+    ]
+    found = coverage(entries, [], [])
+    page = markdown(found)
+    engines = {row.engine for row in found}
+    assert len(engines) > 1
+    assert f"{len(found)} cached by 2 adapters" in page
+    assert "measured for dit on the demo's DiT. The others are not measured" in page
+    assert "measured for no adapter. " in markdown([row for row in found if row.adapter != "dit"])
+
+
 def test_an_engines_row_is_proved_on_the_engine() -> None:
     entries = [item for item in Registry.load(environ={}).adapters() if item.name == "flux"]
     here = Checked("flux", "FluxPipeline", None, "plain", "proved")
