@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cachedit_yaml.engines import engine_of, engines
-from cachedit_yaml.errors import CacheRuntimeError, ConfigError
-from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
+from cachedit_yaml.errors import AdapterNotFoundError, CacheRuntimeError, ConfigError
+from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.rules.load import settings_from
 
 if TYPE_CHECKING:
     import torch
@@ -49,10 +50,7 @@ def load_adapter(
         raise ConfigError(f"an adapter is a name, a path or a mapping, not {type(source).__name__}")
     from cachedit_yaml.registry.registry import Registry
 
-    registry = Registry.load(extra=adapters)
-    if isinstance(source, Mapping):
-        return registry.from_mapping(source, engine)
-    return registry.get(source, engine)
+    return Registry.load(extra=adapters).get(source, engine)
 
 
 def list_adapters(*, adapters: Sequence[str | Path] = ()) -> list[Entry]:
@@ -104,6 +102,7 @@ def compile_adapter(
     try:
         from cachedit_yaml.compiler.compile import compile_adapter as compile_spec
         from cachedit_yaml.compiler.from_config import remarks_on_config
+        from cachedit_yaml.compiler.modules import is_transformer
     except ModuleNotFoundError as error:
         raise CacheRuntimeError.not_installed("caching", error) from error
     notes = remarks_on_config(cache_config)
@@ -121,7 +120,7 @@ def compile_adapter(
     else:
         spec, note = load_adapter(adapter, engine=engine), _note_on(adapter)
     notes += [note] if note else []
-    alone = _is_transformer(spec, pipeline)
+    alone = is_transformer(spec, pipeline)
     return compile_spec(
         spec,
         None if alone else pipeline,
@@ -162,17 +161,6 @@ def read_config(source: object, engine: str | None = None) -> Config | None:
     return next((config for config in found if config is not None), None)
 
 
-def _is_transformer(spec: AdapterSpec, target: Any) -> bool:
-    """Whether a target is a transformer itself: the pipelines of engines are modules too."""
-    import torch
-
-    from cachedit_yaml.compiler.paths import follow
-
-    if not isinstance(target, torch.nn.Module):
-        return False
-    return not any(isinstance(follow(target, path), torch.nn.Module) for path in spec.transformers)
-
-
 def enable(
     pipeline: Any,
     adapter: AdapterSource | None = None,
@@ -186,15 +174,14 @@ def enable(
     Args:
         pipeline: a live diffusers pipeline (or any object with the adapter's attributes).
         adapter: name, path, ``org/repo`` on the hub, or data; None finds it by the pipeline's
-            class, or by what it holds.
-            ``"auto"`` does so too, and where no adapter serves it, it watches the first generation,
-            which runs uncached, and caches from the second on, as far as what it saw can be proved
-            (see :class:`~cachedit_yaml.drafting.auto.Automatic`). A file may hold sections of
-            cache-dit as well, or only them (see ``docs/engines.md``): its
+            class, or by what it holds. ``"auto"`` does so too, and where no adapter serves it, it
+            watches the first generation, which runs uncached, and caches from the second on, as far
+            as what it saw can be proved (see :class:`~cachedit_yaml.drafting.auto.Automatic`). A
+            file may hold sections of cache-dit as well, or only them (see ``docs/engines.md``): its
             ``cache_config`` is applied here, the rest by cache-dit.
         cache_config: settings that win over profile and adapter: a mapping such as
             ``{"residual_diff_threshold": 0.2}``, or a cache-dit config (see
-            :func:`settings_from` for what counts of it).
+            :func:`cachedit_yaml.rules.load.settings_from` for what counts of it).
         profile: one of the adapter's profiles.
         execution: ``loop`` hooks the blocks in their own loop; ``native`` installs the compiled
             BlockAdapters through cache-dit.
@@ -204,7 +191,6 @@ def enable(
     """
     if adapter == AUTO:
         from cachedit_yaml.drafting.auto import automatic
-        from cachedit_yaml.errors import AdapterNotFoundError
 
         try:
             plan = compile_adapter(None, pipeline, cache_config=cache_config, profile=profile)
@@ -311,24 +297,3 @@ def start(plan: Plan, execution: str | Callable[[Plan, Clock], Execution] = "loo
     handle = Handle(plan, chosen, clock)
     handle._enable()
     return handle
-
-
-def settings_from(config: Any) -> CacheSettings | None:
-    """Turn a mapping or a cache-dit config into settings.
-
-    Of a cache-dit config made with ``reset()`` every field that is not None counts; of any other,
-    the fields that differ from the class's defaults: an object made with one argument does not
-    overwrite everything else.
-
-    Raises:
-        ConfigError: a key that nobody knows, or a value that it cannot have.
-    """
-    if config is None or isinstance(config, CacheSettings):
-        return config
-    from cachedit_yaml.rules.load import parse_settings
-
-    if isinstance(config, Mapping):
-        return parse_settings(config)
-    from cachedit_yaml.compiler.from_config import mapping_from_config
-
-    return parse_settings(mapping_from_config(config))

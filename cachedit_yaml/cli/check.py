@@ -220,28 +220,33 @@ def _check_real(
 
 def _report(results: Sequence[Checked], against: bool) -> Iterator[str]:
     header = ["ADAPTER", "PIPELINE", "CASES", *map(str.upper, _COLUMNS)]
-    yield from table(list(_rows(results, against)), [*header, "CACHE-DIT"] if against else header)
+    rows = list(_rows(results, against))
+    if rows:
+        yield from table(rows, [*header, "CACHE-DIT"] if against else header)
+        yield ""
     for item in results:
         if item.status == "failed":
-            yield from ("", f"{item.adapter}: {item}")
+            yield f"{item.adapter}: {item}"
             yield from (f"  {line}" for text in item.failures() for line in text.split("\n"))
+            yield ""
     rivals = [item for item in results if item.rival is not None and item.rival.detail]
     if rivals:
-        yield from ("", "cache-dit's own adapters:")
+        yield "cache-dit's own adapters:"
         for item in rivals:
             make = f" [{item.variant}]" if item.variant else ""
             assert item.rival is not None
             yield f"  {item.pipeline}{make}: {item.rival.outcome}: {item.rival.detail}"
+        yield ""
     skipped: dict[str, dict[str, None]] = {}
     for item in results:
         if item.status == "skipped":
             skipped.setdefault(item.detail, {})[item.adapter] = None
     if skipped:
-        yield from ("", "skipped:")
+        yield "skipped:"
         yield from (f"  {some(list(names))}: {why}" for why, names in skipped.items())
+        yield ""
     failed = sum(item.status == "failed" for item in results)
     proved = sum(item.status == "proved" for item in results)
-    yield ""
     yield f"{count(proved, 'case')} proved, {failed} failed"
 
 

@@ -93,7 +93,8 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--merge {file}: {error}") from None
+        why = getattr(error, "strerror", None) or error  # without the number of the error
+        raise ConfigError(f"--merge {file}: {why}") from None
     keys = {"pipeline", "engine", "adapter", "exact", "cache_dit", "detail"}
     if not isinstance(rows, list) or not all(
         isinstance(row, dict) and keys <= set(row) for row in rows

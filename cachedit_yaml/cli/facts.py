@@ -34,7 +34,7 @@ def measured(spec: AdapterSpec, profile: str | None = None, *, changed: bool = F
     """
     found = dict(measured_settings(spec)).get(profile or "cache")
     if found is None:
-        return "not measured on this model"
+        return "not measured on this model: `cachedit-yaml tune`"
     if changed:
         return f"not measured with these settings, without them {_measured(found)}"
     return _measured(found)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, Final, NamedTuple, NoReturn
 
+from cachedit_yaml import __version__
 from cachedit_yaml.errors import (
     AdapterError,
     AdapterNotFoundError,
@@ -231,7 +232,7 @@ def _base_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_adapters(parser, help="one more folder or file of adapters; wins over all others")
-    parser.add_argument("--version", action="version", version=f"{_PROG} {_version()}")
+    parser.add_argument("--version", action="version", version=f"{_PROG} {__version__}")
     parser.add_argument(
         "--print-completion",
         choices=("bash", "zsh", "tcsh"),
@@ -255,12 +256,6 @@ def _command_of(arguments: Sequence[str]) -> str | None:
         elif not argument.startswith("-"):
             return argument
     return None
-
-
-def _version() -> str:
-    import cachedit_yaml
-
-    return cachedit_yaml.__version__
 
 
 def _not_installed(name: str | None, error: ImportError) -> int:

@@ -71,17 +71,18 @@ def find_one(registry: Registry, text: str, engine: str | None = None) -> Named:
         name = str(name)
         if not name.isidentifier():
             raise
-        # Most classes have a capital, adapters do not: say what the other one was about.
-        failure = error
+        failures = [error]
         for match in (registry.match_pipeline, registry.match_transformer):
             try:
                 found = match(name, engine)
             except AdapterNotFoundError as other:
-                if match == registry.match_pipeline and name[0].isupper():
-                    failure = other
+                failures.append(other)
                 continue
             return Named(found.entry, engine, found.note)
-        raise failure from None
+        # Most classes have a capital, adapters do not. What has names that are near was meant.
+        by_name, *by_class = failures
+        order = [*by_class, by_name] if name[0].isupper() else failures
+        raise next((item for item in order if "nearest:" in str(item)), order[0]) from None
 
 
 def find_all(registry: Registry, texts: Sequence[str], engine: str | None = None) -> list[Named]:

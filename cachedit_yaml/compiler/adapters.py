@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import cache_dit
 import torch
 from cache_dit import BlockAdapter, DBCacheConfig, DBPruneConfig, ForwardPattern, ParamsModifier
 from cache_dit.caching.block_adapters import FakeDiffusionPipeline
@@ -94,6 +93,3 @@ def base_config(plan: Plan, transformer: TransformerPlan) -> DBCacheConfig | DBP
     config = DBPruneConfig() if prune else DBCacheConfig()
     config.enable_separate_cfg = bool(plan.separate_cfg)
     return config
-
-
-__all__ = ["base_config", "block_adapter", "block_adapters", "cache_dit"]

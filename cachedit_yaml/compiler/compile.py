@@ -23,6 +23,7 @@ from cachedit_yaml.compiler.checks import (
 from cachedit_yaml.compiler.groups import grouped, leaders
 from cachedit_yaml.compiler.lists import find_list
 from cachedit_yaml.compiler.matching import class_matches, classes_of, split_names
+from cachedit_yaml.compiler.modules import find_transformer, path_for
 from cachedit_yaml.compiler.paths import MISSING, condition_holds, explain_missing, follow
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.compiler.returns import contradiction
@@ -31,12 +32,7 @@ from cachedit_yaml.compiler.signature import PATTERNS, bind_all
 from cachedit_yaml.compiler.versions import unmet_requirements
 from cachedit_yaml.compiler.wrappers import explain_wrapper, see_through, unwrap
 from cachedit_yaml.errors import CompileError, RefusedError
-from cachedit_yaml.language.spec import (
-    AdapterSpec,
-    BlockList,
-    CacheSettings,
-    Transformer,
-)
+from cachedit_yaml.language.spec import AdapterSpec, BlockList, CacheSettings, Transformer
 from cachedit_yaml.yaml.diagnostics import KeyPath
 
 
@@ -139,43 +135,22 @@ class _Compiler:
         """The transformers by path."""
         if alone is not None:
             alone = cast(torch.nn.Module, see_through(alone))
-            return {self._path_for(alone): alone}
+            return {path_for(self.spec, alone): alone}
         modules: dict[str, torch.nn.Module] = {}
         for path, declared in self.spec.transformers.items():
-            module = follow(self.pipeline, path)
-            if module is None or module is MISSING:
-                if declared.optional:
-                    absent.append(path)
-                elif module is None and follow(self.pipeline, "load_components") is not MISSING:
-                    self.problems.append(
-                        f"pipeline.{path} is not loaded; call pipeline.load_components() first"
-                    )
-                elif module is None:
-                    self.problems.append(
-                        f"pipeline.{path} is None; if the pipeline may have none, write "
-                        "optional: true"
-                    )
-                else:
-                    self.problems.append(explain_missing(self.pipeline, path, "pipeline"))
-            elif not isinstance(module, torch.nn.Module):
-                self.problems.append(
-                    f"pipeline.{path} is a {type(module).__name__}, not a torch.nn.Module"
-                )
+            found = find_transformer(self.pipeline, path, declared)
+            if found is None:
+                absent.append(path)
+            elif isinstance(found, str):
+                self.problems.append(found)
             else:
-                modules[path] = see_through(module)
-                if modules[path] is not module:
+                modules[path] = see_through(found)
+                if modules[path] is not found:
                     self.notes.append(
-                        f"pipeline.{path} is wrapped by {type(module).__name__}; what is inside "
+                        f"pipeline.{path} is wrapped by {type(found).__name__}; what is inside "
                         "is cached"
                     )
         return modules
-
-    def _path_for(self, module: torch.nn.Module) -> str:
-        """Which of the adapter's transformers a transformer without a pipeline is."""
-        for path, declared in self.spec.transformers.items():
-            if class_matches(module, classes_of(declared)):
-                return path
-        return next(iter(self.spec.transformers))
 
     def _transformer(
         self, path: str, module: torch.nn.Module, declared: Transformer

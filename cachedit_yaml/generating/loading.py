@@ -100,14 +100,14 @@ def check_folder(folder: Path) -> dict[str, Any]:
     index = folder / "model_index.json"
     if not os.path.isdir(folder):
         what = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
-        raise UsageError(f"--model {folder} {what}; give the folder of a diffusers pipeline")
+        raise UsageError(f"{folder} {what}; give the folder of a diffusers pipeline")
     if not os.path.isfile(index):
         hint = ""
         if os.path.isfile(folder.parent / "model_index.json"):
             hint = f"; did you mean {folder.parent}?"
         elif os.path.isfile(folder / "config.json"):
             hint = "; it looks like a single model, and this needs the whole pipeline"
-        raise UsageError(f"--model {folder} is no diffusers pipeline: no model_index.json{hint}")
+        raise UsageError(f"{folder} is no diffusers pipeline: no model_index.json{hint}")
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -18,7 +18,7 @@ from cachedit_yaml.generating.loading import CouldNotRunError, load_pipeline, on
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
 from cachedit_yaml.probe.recipe import PLAIN, recipes
 from cachedit_yaml.registry.registry import Registry
-from cachedit_yaml.yaml.diagnostics import nearest
+from cachedit_yaml.yaml.diagnostics import or_near
 
 
 def live(
@@ -70,9 +70,7 @@ def _callable(option: str, text: str) -> Callable[..., Any]:
         have = [item for item in vars(found) if not item.startswith("_")]
         found = getattr(found, part, None)
         if found is None:
-            near = nearest(part, have, limit=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{option} {text}: {module} has no {part!r}{hint}")
+            raise ConfigError(f"{option} {text}: {module} has no {part!r}{or_near(part, have)}")
     if not callable(found):
         raise ConfigError(f"{option} {text}: it is a {type(found).__name__}, which is not callable")
     made: Callable[..., Any] = found

@@ -46,6 +46,7 @@ class Row:
             wrong, refuses or absent; None where it was not tried.
         engine: the engine whose class it is, or :data:`OTHER`.
         detail: why it is refused, skipped or not exact, and what cache-dit does.
+        measured: the models on which settings of the adapter were measured.
     """
 
     pipeline: str
@@ -57,6 +58,7 @@ class Row:
     cache_dit: str | None
     engine: str
     detail: str
+    measured: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -142,6 +144,7 @@ def _row(
     rival, make = min(rivals, key=lambda pair: order.index(pair[0].outcome), default=(None, ""))
     by_hand = _by_hand(engine)
     theirs = f"{by_hand}: {make}{rival.detail}" if rival is not None and rival.detail else ""
+    settings = (spec.cache, *spec.profiles.values())
     return Row(
         pipeline=name,
         transformer=", ".join(dict.fromkeys(classes)),
@@ -156,6 +159,7 @@ def _row(
             for text in (spec.refuse or "", failed, skipped if not tried else "", theirs)
             if text
         ),
+        measured=tuple(dict.fromkeys(x.measured.model for x in settings if x.measured)),
     )
 
 
@@ -209,19 +213,24 @@ def _plain(text: str) -> str:
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as the text of ``docs/models.md``."""
     cached = [row for row in rows if row.status == "cached"]
+    names = {(row.adapter or "").rpartition("/")[2]: row.measured for row in cached}
+    measured = [f"{name} on {' and '.join(on)}" for name, on in sorted(names.items()) if on]
     lines = [
         "# Models",
         "",
         "Made by `cachedit-yaml coverage --format markdown`; do not edit.",
         "",
         f"{len(rows)} pipeline classes, {len(cached)} cached by "
-        f"{len({row.adapter for row in cached})} adapters; "
+        f"{len(names)} adapters; "
         f"{sum(row.exact is True for row in rows)} of them proved exact on small models.",
         "",
         "`exact`: with no hit the output is bit-identical, a hit computes exactly F + B blocks, "
         "disabling restores. The last column is what the code written by hand does on the same "
         "small model: cache-dit's own adapters, tried with no hit, or those of the engine, tried "
         "with no hit and with the same steps served from the cache as ours.",
+        "",
+        f"Settings were measured for {', '.join(measured) or 'no adapter'}. The others are not "
+        "measured on their models: `cachedit-yaml tune`.",
     ]
     for engine in dict.fromkeys(row.engine for row in rows):
         header = ("Pipeline", "Transformer", "Adapter", "Block lists", "Exact")

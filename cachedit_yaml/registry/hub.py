@@ -32,6 +32,7 @@ _NAME: Final = re.compile(
     re.ASCII,
 )
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_NUMBER: Final = re.compile(r"\[Errno -?\d+\] ")
 
 
 class HubName(NamedTuple):
@@ -197,4 +198,5 @@ def _failed(name: HubName, why: str) -> AdapterNotFoundError:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    # The number of an error says nothing to anybody.
+    return _NUMBER.sub("", lines[0]) if lines else type(error).__name__

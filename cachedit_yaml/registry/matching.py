@@ -1,18 +1,17 @@
 """Find an adapter by the class of a pipeline or a transformer.
 
 Of the adapters that name a class, the strongest serves it; :func:`strongest` says which that is.
-Files are only parsed where they mention the class: parsing ten thousand of them takes a minute,
-looking for the words in them a few seconds. What a file really claims is read then.
+Files are only parsed where they mention the class; what a file really claims is read then.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from cachedit_yaml.errors import AdapterConflictError, AdapterError
 from cachedit_yaml.language.keys import HOME
@@ -21,6 +20,7 @@ from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.not_found import MANY, no_such_class
 from cachedit_yaml.registry.search_path import Source
+from cachedit_yaml.registry.words import Words
 from cachedit_yaml.rules.adapter import Claim
 from cachedit_yaml.yaml.diagnostics import Span
 
@@ -124,59 +124,6 @@ def class_names(target: ClassLike) -> list[str]:
 def literal_length(pattern: str) -> int:
     """How much of a name a pattern fixes."""
     return len(pattern.replace("*", ""))
-
-
-#: Class names, and patterns with ``*``.
-_WORD: Final = re.compile(r"[A-Za-z0-9_*]+")
-#: The probe of a file, to the next key at its margin: it claims nothing.
-_PROBE: Final = re.compile(r"(?ms)^probe:.*?(?=^[^\s#]|\Z)")
-
-
-class Words:
-    """An index of the class-like words of many files.
-
-    Args:
-        entries: the files, the weakest source first.
-    """
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self._by_word: dict[str, list[Entry]] = {}
-        self._patterns: dict[str, list[Entry]] = {}
-        # Whose text does not show what it says: escapes, and anchors that a probe may hold.
-        self._unclear: list[Entry] = []
-        self._all = list(entries)
-        for entry in self._all:
-            text = entry.raw
-            if "\\" in text:
-                self._unclear.append(entry)
-            head = _PROBE.sub("", text)
-            if "*" in head:
-                head = text  # an alias may stand for names that the probe holds
-            for word in set(_WORD.findall(head)):
-                if "*" in word:
-                    self._patterns.setdefault(word, []).append(entry)
-                    # An alias such as `*names` stands for what is found elsewhere in the text.
-                if word[0].isupper():
-                    self._by_word.setdefault(word, []).append(entry)
-
-    def mentioning(self, name: str) -> Iterator[Entry]:
-        """Files that may claim a class by its own name; some of them do not."""
-        if not name[:1].isupper():
-            yield from self._all
-            return
-        yield from self._by_word.get(name, ())
-        yield from self._unclear
-
-    def matching(self, name: str) -> Iterator[Entry]:
-        """Files that may claim a class by a pattern; some of them do not."""
-        for pattern, entries in self._patterns.items():
-            if fits(pattern, name):
-                yield from entries
-        yield from self._unclear
-
-    def classes(self) -> dict[str, Entry]:
-        """Every class-like word, with the first file that mentions it."""
-        return {word: entries[0] for word, entries in self._by_word.items()}
 
 
 class ByClass:

@@ -28,12 +28,7 @@ from cachedit_yaml.registry.matching import (
 )
 from cachedit_yaml.registry.names import is_path, of_engine
 from cachedit_yaml.registry.not_found import no_such_file, no_such_name
-from cachedit_yaml.registry.search_path import (
-    SUFFIXES,
-    Source,
-    find_sources,
-    yaml_files,
-)
+from cachedit_yaml.registry.search_path import SUFFIXES, Source, find_sources, yaml_files
 from cachedit_yaml.registry.stranger import Stranger, beside_model, from_hub
 from cachedit_yaml.rules.load import load_adapter
 from cachedit_yaml.yaml.diagnostics import Diagnostic
@@ -47,11 +42,14 @@ class Registry:
     Args:
         sources: where to look, the weakest first.
         problems: what went wrong while looking for sources.
+
+    Attributes:
+        source_problems: sources that cannot be used.
     """
 
     def __init__(self, sources: Sequence[Source], problems: Iterable[Diagnostic] = ()) -> None:
         self.sources = list(sources)
-        self._problems = list(problems)
+        self.source_problems = list(problems)
 
     @classmethod
     def load(
@@ -99,28 +97,18 @@ class Registry:
         """Every adapter, by name."""
         return sorted(self.entries, key=lambda e: (e.name.casefold(), e.source.rank, e.shown))
 
-    @property
-    def problems(self) -> list[Diagnostic]:
-        """Sources that cannot be used, and every error of every file."""
-        found = list(self._problems)
-        for entry in self.entries:
-            found += [item for item in entry.diagnostics if item.severity == "error"]
-        return found
-
-    @property
-    def source_problems(self) -> list[Diagnostic]:
-        """Sources that cannot be used; reads no file."""
-        return list(self._problems)
-
     # --- by name ---
 
-    def get(self, name_or_path: str | os.PathLike[str], engine: str | None = None) -> AdapterSpec:
+    def get(
+        self, source: str | os.PathLike[str] | Mapping[str, Any], engine: str | None = None
+    ) -> AdapterSpec:
         """Load one adapter.
 
         Args:
-            name_or_path: a name, or ``engine/name``; a path (anything else with a folder, or with
-                the suffix of a YAML file); where there is no such path, ``org/repo`` on the hub
-                (:mod:`cachedit_yaml.registry.hub`); or YAML text (anything with a line break).
+            source: a name, or ``engine/name``; a path (anything else with a folder, or with the
+                suffix of a YAML file); where there is no such path, ``org/repo`` on the hub
+                (:mod:`cachedit_yaml.registry.hub`); YAML text (anything with a line break); or a
+                dict of the same keys.
             engine: the engine that asks; default: diffusers, or the first that it serves.
 
         Raises:
@@ -128,10 +116,10 @@ class Registry:
             AdapterConflictError: two files of one source have this name.
             AdapterError: the adapter is wrong.
         """
-        if isinstance(name_or_path, str) and "\n" in name_or_path:
-            return load_adapter(name_or_path, resolve=self.resolve, engine=engine)
-        engine, name_or_path = of_engine(name_or_path, engine)
-        return self.find(name_or_path, engine).spec_for(engine)
+        if isinstance(source, Mapping) or (isinstance(source, str) and "\n" in source):
+            return load_adapter(source, resolve=self.resolve, engine=engine)
+        engine, source = of_engine(source, engine)
+        return self.find(source, engine).spec_for(engine)
 
     def find(self, name_or_path: str | os.PathLike[str], engine: str | None = None) -> Entry:
         """The file of an adapter.
@@ -168,14 +156,6 @@ class Registry:
         """
         known = self._by_file.get(os.path.realpath(path))
         return known if known is not None else Entry(source, path, self.resolve)
-
-    def from_mapping(self, data: Mapping[str, Any], engine: str | None = None) -> AdapterSpec:
-        """Build an adapter from a dict of the same keys.
-
-        Raises:
-            AdapterError: the adapter is wrong.
-        """
-        return load_adapter(data, resolve=self.resolve, engine=engine)
 
     def entry(self, name: str, engine: str | None = None) -> Entry:
         """The file that holds the adapter of this name.
@@ -272,28 +252,12 @@ class Registry:
     def match_transformer(self, transformer: ClassLike, engine: str | None = None) -> Match:
         """Find the adapter for a transformer class, by the `class` of transformers and variants.
 
-        Args:
-            transformer: as for :meth:`match_pipeline`.
-            engine: as for :meth:`match_pipeline`.
-
-        Raises:
-            AdapterNotFoundError: no adapter names the class.
-            AdapterConflictError: two adapters name it with the same right.
-            AdapterError: the adapter that names it is wrong.
+        Arguments and errors are those of :meth:`match_pipeline`.
         """
         return self._classes.match("transformer", transformer, engine)
 
     def find_transformer(self, transformer: ClassLike, engine: str | None = None) -> Match | None:
-        """Find the adapter for a transformer class, or None.
-
-        Args:
-            transformer: as for :meth:`match_pipeline`.
-            engine: as for :meth:`match_pipeline`.
-
-        Raises:
-            AdapterConflictError: two adapters name it with the same right.
-            AdapterError: the adapter that names it is wrong.
-        """
+        """Find the adapter for a transformer class as :meth:`match_transformer` does, or None."""
         return self._classes.find("transformer", transformer, engine)
 
     def conflicts(self, entries: Iterable[Entry] | None = None) -> list[Diagnostic]:

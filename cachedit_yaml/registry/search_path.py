@@ -30,18 +30,6 @@ from cachedit_yaml.registry.entry_points import packages_with_adapters
 from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 
-__all__ = [
-    "ENVIRONMENT_VARIABLE",
-    "PROBES",
-    "SUFFIXES",
-    "Source",
-    "display_path",
-    "files_beside",
-    "find_sources",
-    "shipped_folder",
-    "yaml_files",
-]
-
 SourceKind: TypeAlias = Literal["shipped", "entry-point", "environment", "argument", "hub", "model"]
 
 ENVIRONMENT_VARIABLE: Final = "CACHEDIT_YAML_PATH"

@@ -64,6 +64,25 @@ def read_adapter(
     return Adapter.of(*found, resolve=resolve, standalone=False)
 
 
+def settings_from(config: Any) -> CacheSettings | None:
+    """Turn a mapping or a cache-dit config into settings.
+
+    Of a cache-dit config made with ``reset()`` every field that is not None counts; of any other,
+    the fields that differ from the class's defaults: an object made with one argument does not
+    overwrite everything else.
+
+    Raises:
+        ConfigError: a key that nobody knows, or a value that it cannot have.
+    """
+    if config is None or isinstance(config, CacheSettings):
+        return config
+    if isinstance(config, Mapping):
+        return parse_settings(config)
+    from cachedit_yaml.compiler.from_config import mapping_from_config
+
+    return parse_settings(mapping_from_config(config))
+
+
 def parse_settings(mapping: Mapping[str, Any], what: str = "cache_config") -> CacheSettings:
     """Turn a user's dict into cache settings.
 

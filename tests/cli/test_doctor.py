@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,26 @@ def test_vllm_omni(
     assert "add cachedit_yaml" in problem
     monkeypatch.setenv("VLLM_PLUGINS", "other, cachedit_yaml")
     assert look_at_plugin(find_engine("vllm_omni").plugin)[1] is None
+
+
+@pytest.mark.parametrize("engine", ["diffusers", "cache_dit", "vllm_omni", "sglang"])
+def test_what_is_pasted_works_whatever_the_path(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'it\'s "mine".yaml'
+    path.write_text((ROOT / "adapters" / "flux.yaml").read_text(encoding="utf-8"))
+    more = ("--pipeline", "FluxPipeline", "--engine", engine)
+    _, out = doctor(capsys, "--adapters", str(path), "doctor", "--format", "json", *more)
+    snippet = json.loads(out)["snippet"]
+    if engine in ("diffusers", "cache_dit"):
+        # Python, which holds the path as it is.
+        assert any(
+            isinstance(node, ast.Constant) and node.value == str(path)
+            for node in ast.walk(ast.parse(snippet))
+        )
+    else:
+        words = shlex.split(snippet, comments=True)
+        assert json.dumps({"adapter": str(path)}) in words or f"CACHEDIT_YAML_PATH={path}" in words
 
 
 def test_sglang(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

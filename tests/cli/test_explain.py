@@ -18,6 +18,7 @@ from tests.tiny import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
+NOT_MEASURED = "not measured on this model: `cachedit-yaml tune`"
 MINE = """\
 schema: 1
 name: mine
@@ -168,7 +169,7 @@ def test_in_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
         r"defaults\.yaml:\d+: profile fast", settings["residual_diff_threshold"]["origin"]
     )
     assert re.fullmatch(r"defaults\.yaml:\d+: cache", settings["max_warmup_steps"]["origin"])
-    assert found["measured"] == "not measured on this model"
+    assert found["measured"] == NOT_MEASURED
 
 
 def test_measured(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +189,7 @@ def test_measured(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ("--set", "max_warmup_steps=1")
     found = explain(capsys, adapters / "mine.yaml", "--profile", "fast", *more)
     assert found["measured"] == f"not measured with these settings, without them {says}"
-    assert explain(capsys, adapters / "mine.yaml")["measured"] == "not measured on this model"
+    assert explain(capsys, adapters / "mine.yaml")["measured"] == NOT_MEASURED
     assert main(["list", str(adapters / "mine.yaml")]) == 0
     assert capsys.readouterr().out.splitlines()[1].split("\t")[3] == "fast"
     assert main(["show", str(adapters / "mine.yaml")]) == 0

@@ -133,7 +133,7 @@ def test_show_as_data_can_be_loaded(adapters: Path, capsys: pytest.CaptureFixtur
     assert data.pop("source") == str(adapters / "wan.yaml")
     assert data.pop("engine") == "diffusers"
     found = Registry.load(extra=[adapters], environ={})
-    assert found.from_mapping(data) == found.get("my-wan")
+    assert found.get(data) == found.get("my-wan")
 
 
 @pytest.mark.parametrize("kind", KINDS)

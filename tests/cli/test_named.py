@@ -94,6 +94,10 @@ def test_what_is_not_there(command: str, here: Path, capsys: pytest.CaptureFixtu
         "MyPipelin": "no adapter for the pipeline class 'MyPipelin'\n  nearest: MyPipeline (",
         "found/b.yaml": "no such file or folder: found/b.yaml\n  nearest: found/a.yaml",
         "flux.yaml": "there is an adapter of this name: flux (",
+        # Whatever the capitals: what has names that are near was meant.
+        "FOUNDD": "no adapter is called 'FOUNDD'\n  nearest: found (found/a.yaml)",
+        "mypipelin": "no adapter for the pipeline class 'mypipelin'\n  nearest: MyPipeline (",
+        "MyTransfomer": "no adapter for the transformer class 'MyTransfomer'\n  nearest: MyTrans",
     }
     if command in MANY:
         says |= {
@@ -136,6 +140,9 @@ def test_nothing_to_prove(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "nothing was proved: found: it has no probe" in why("found")
     assert "no loop to explain: found: it has no probe" in why("found", "--explain")
     assert "nothing was proved: anyflow-far: refuses: " in why("anyflow-far")
+    assert main(["check", "anyflow-far"]) == 2
+    # No table without a row.
+    assert capsys.readouterr().out.startswith("skipped:\n  anyflow-far: refuses: ")
     assert main(["check", "found", "--format", "json"]) == 2
     captured = capsys.readouterr()
     assert json.loads(captured.out)["summary"] == {"proved": 0, "failed": 0, "skipped": 2}

@@ -23,7 +23,6 @@ from cache_dit.caching.cache_contexts.calibrators import (
 )
 
 from cachedit_yaml import CacheditYamlError, ConfigError, compile_adapter
-from cachedit_yaml.api import settings_from
 from cachedit_yaml.compiler.cache_dit_source import cache_dit_version, config_fields
 from cachedit_yaml.compiler.calibrators import calibrators, has_calibrator
 from cachedit_yaml.compiler.plan import Plan
@@ -33,6 +32,7 @@ from cachedit_yaml.compiler.settings import (
     cache_dit_defaults,
 )
 from cachedit_yaml.language.spec import UNSET, CacheSettings, Calibrator, StepMask
+from cachedit_yaml.rules.load import settings_from
 from tests.runtime.models import SmallPipeline, adapter, small
 from tests.runtime.odd_models import Double
 

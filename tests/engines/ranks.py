@@ -23,6 +23,7 @@ def work(rank: int, folder: Path, label: str, parallel: dict[str, int], port: in
     import cachedit_yaml
     from cachedit_yaml.engines.vllm_omni import probe as omni
     from cachedit_yaml.engines.vllm_omni import register
+    from cachedit_yaml.engines.vllm_omni import worker as engine
     from cachedit_yaml.probe.recipe import recipe
     from cachedit_yaml.registry.registry import Registry
 
@@ -40,7 +41,7 @@ def work(rank: int, folder: Path, label: str, parallel: dict[str, int], port: in
     config.enrich_config()
     config.master_port = port
     worker = DiffusionWorker(rank, rank, config, skip_load_model=True)
-    omni.load(worker, made, seed=0)
+    engine.load(worker, made, seed=0)
     built = omni.Omni(spec, made, worker)
     omni.silence(built.target)
     found: dict[str, Any] = {}
@@ -48,7 +49,7 @@ def work(rank: int, folder: Path, label: str, parallel: dict[str, int], port: in
         plain = built.run(case, STEPS)
         for name, settings in (("no hit", NO_HIT), ("hits", HITS)):
             backend = CacheDiTBackend(dict(settings))
-            with omni.inside(worker):
+            with engine.inside(worker):
                 backend.enable(built.target)
             handle = cachedit_yaml.handle_of(built.target)
             assert handle is not None

@@ -88,6 +88,20 @@ def test_a_refused_pipeline_shows_no_transformer_of_another_engine() -> None:
     assert (row.status, row.transformer) == ("refused", "")
 
 
+def test_the_page_says_what_was_measured() -> None:
+    """Of each adapter once, whatever engines serve it."""
+    entries = [
+        item for item in Registry.load(environ={}).adapters() if item.name in ("dit", "sana")
+    ]
+    found = coverage(entries, [], [])
+    page = markdown(found)
+    engines = {row.engine for row in found}
+    assert len(engines) > 1
+    assert f"{len(found)} cached by 2 adapters" in page
+    assert "measured for dit on the demo's DiT. The others are not measured" in page
+    assert "measured for no adapter. " in markdown([row for row in found if row.adapter != "dit"])
+
+
 def test_an_engines_row_is_proved_on_the_engine() -> None:
     entries = [item for item in Registry.load(environ={}).adapters() if item.name == "flux"]
     here = Checked("flux", "FluxPipeline", None, "plain", "proved")
@@ -178,7 +192,8 @@ def test_one_engine_and_what_was_tried_elsewhere(
         file.write_text(wrong, encoding="utf-8")
         assert main([*command, "--merge", str(file)]) != 0
         assert "omni.json" in capsys.readouterr().err
-    assert main([*command, "--merge", str(tmp_path / "none.json")]) != 0
+    assert main([*command, "--merge", str(tmp_path / "none.json")]) == 2
+    assert capsys.readouterr().err.endswith("none.json: No such file or directory\n")
 
 
 def test_loops_are_explained(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, ByT5Tokenizer, LlamaForCausalLM
 
-from cachedit_yaml.engines.vllm_omni.probe import placed
+from cachedit_yaml.engines.vllm_omni.worker import placed
 from cachedit_yaml.language.probe_spec import Part
 from cachedit_yaml.probe.attributes import attributes
 from cachedit_yaml.probe.classes import ProbeError

@@ -14,10 +14,12 @@ import yaml
 
 from cachedit_yaml.errors import AdapterConflictError, AdapterError, AdapterNotFoundError
 from cachedit_yaml.language import defaults
+from cachedit_yaml.language.defaults import shipped_folder
 from cachedit_yaml.registry import registry as registry_module
 from cachedit_yaml.registry import search_path
 from cachedit_yaml.registry.registry import Registry
-from cachedit_yaml.registry.search_path import Source, find_sources, shipped_folder, yaml_files
+from cachedit_yaml.registry.search_path import Source, find_sources, yaml_files
+from cachedit_yaml.yaml.diagnostics import Diagnostic
 from tests import processes
 
 #: Where PyYAML lies.
@@ -48,6 +50,12 @@ def load(*extra: Path, environment: str = "") -> Registry:
     return Registry.load(extra=extra, environ={"CACHEDIT_YAML_PATH": environment})
 
 
+def problems(found: Registry) -> list[Diagnostic]:
+    """Sources that cannot be used, and every error of every file."""
+    everything = [item for entry in found.entries for item in entry.diagnostics]
+    return [*found.source_problems, *(item for item in everything if item.severity == "error")]
+
+
 # --- places ---
 
 
@@ -57,7 +65,7 @@ def test_shipped_adapters_are_found_and_right() -> None:
     found = load()
     entries = [entry for entry in found.entries if entry.kind == "shipped"]
     assert len(entries) == len(yaml_files(shipped)) >= 1
-    assert found.problems == []
+    assert problems(found) == []
     assert found.conflicts() == []
 
 
@@ -351,7 +359,7 @@ def test_get(tmp_path: Path) -> None:
     assert found.get(str(root / "b.yaml")).name == "other-name"
     assert found.get(root / "a.yaml").name == "a"
     assert found.get(text("A")).source is None
-    assert found.from_mapping({"schema": 1, "extends": "a", "pipelines": ["C"]}).transformers
+    assert found.get({"schema": 1, "extends": "a", "pipelines": ["C"]}).transformers
     with pytest.raises(AdapterNotFoundError, match="nearest: other-name"):
         found.get("other-nam")
     with pytest.raises(AdapterNotFoundError, match="no such file or folder"):
@@ -417,7 +425,7 @@ def test_a_broken_file_stops_only_those_who_want_it(tmp_path: Path) -> None:
         found.get("syntax")
     with pytest.raises(AdapterNotFoundError, match=r"not readable: .*syntax\.yaml"):
         found.match_pipeline("Unknown")
-    assert sorted(item.code for item in found.problems) == [
+    assert sorted(item.code for item in problems(found)) == [
         "schema-version",
         "syntax",
         "wrong-value",
@@ -443,14 +451,17 @@ def test_a_broken_file_of_a_stronger_source_is_not_passed_over(tmp_path: Path) -
 def test_strange_files_do_not_stop_the_index(tmp_path: Path, content: str) -> None:
     found = registry(folder(tmp_path, strange=content, good=text("Good")))
     assert found.match_pipeline("Good").spec.name == "good"
-    assert found.problems
+    assert problems(found)
 
 
 # --- speed and weight ---
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = "import cachedit_yaml.registry.registry as r; r.Registry.load(environ={}).problems"
+    code = (
+        "import cachedit_yaml.registry.registry as r; "
+        "[entry.diagnostics for entry in r.Registry.load(environ={}).entries]"
+    )
     assert processes.heavy(code) == ("", [])
 
 

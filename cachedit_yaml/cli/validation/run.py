@@ -23,7 +23,7 @@ from cachedit_yaml.registry.search_path import (
 from cachedit_yaml.registry.stranger import Stranger
 from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.rules.beside import check_beside, idle_probes
-from cachedit_yaml.rules.catalogue import Level
+from cachedit_yaml.rules.catalogue.rule import LEVELS, Level
 from cachedit_yaml.rules.class_names import check_classes
 from cachedit_yaml.rules.findings import too_long
 from cachedit_yaml.rules.fix import fix_file
@@ -32,7 +32,7 @@ from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_file, read_text
 
-_ALWAYS: frozenset[Level] = frozenset({"file", "schema", "meaning", "names", "engine", "ignores"})
+_ALWAYS: frozenset[Level] = frozenset(LEVELS) - {"deep"}
 #: A fix may uncover a finding that can be fixed too; more rounds than this are a circle.
 _MOST_ROUNDS = 5
 

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachedit_yaml.api import AdapterSource, ExecutionName, enable, load_adapter, settings_from
+from cachedit_yaml.api import AdapterSource, ExecutionName, enable, load_adapter, read_config
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError, RefusedError
+from cachedit_yaml.rules.load import settings_from
 
 if TYPE_CHECKING:
     from cachedit_yaml.language.spec import AdapterSpec
@@ -98,7 +99,6 @@ def _check(
     cls: Any,
 ) -> None:
     """Find out what is wrong before minutes of loading."""
-    from cachedit_yaml.api import read_config
     from cachedit_yaml.compiler.settings import find_profile
 
     if execution not in ("loop", "native"):

@@ -52,7 +52,7 @@ class VllmOmni(Engine):
         config = json.dumps({"adapter": adapter} if adapter else {})
         return (
             f"vllm-omni serve {shlex.quote(model)} --omni --cache-backend cache_dit \\\n"
-            f"    --cache-config '{config}' --enable-cache-dit-summary"
+            f"    --cache-config {shlex.quote(config)} --enable-cache-dit-summary"
         )
 
     def why_not(self, match: Match, pipeline: str) -> str | None:

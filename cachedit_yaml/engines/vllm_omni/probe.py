@@ -2,23 +2,29 @@
 
 The components become a folder as the engine loads it; the transformers only their configs, because
 their weights are random numbers by their own parameters' names. The engine's own worker makes the
-pipeline and runs the requests, in this process and without a server.
+pipeline and runs the requests.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from cachedit_yaml.engines.vllm_omni.checkpoint import config_fields, write_checkpoint
-from cachedit_yaml.engines.vllm_omni.inside import Untouched, make_inside, put_inside
+from cachedit_yaml.engines.vllm_omni.checkpoint import write_checkpoint
+from cachedit_yaml.engines.vllm_omni.inside import make_inside
 from cachedit_yaml.engines.vllm_omni.plugin import register
+from cachedit_yaml.engines.vllm_omni.worker import (
+    close,
+    inside,
+    load,
+    new_folder,
+    start,
+    working_in,
+)
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
 from cachedit_yaml.probe.parts import randomise
@@ -36,8 +42,6 @@ _PROMPT: Final = (
     "additional_information",
 )
 _MEDIA: Final = ("image", "last_image", "mask", "audio", "video")
-#: What a pipeline has that switches the engine's cache for each request itself.
-ADOPTS: Final = "adopt_cache_dit_backend"
 _ENVIRONMENT: Final = {"TORCH_COMPILE_DISABLE": "1", "VLLM_CONFIGURE_LOGGING": "0"}
 
 
@@ -212,15 +216,15 @@ def build(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Alone:
         raise NotInstalledError(f"the installed vLLM-Omni has no {recipe.pipeline}")
     close()
     register()  # the engine's own caches are as they are with this package
-    folder = Path(_open.enter_context(tempfile.TemporaryDirectory()))
+    folder = new_folder()
     if names:
         # The class may be registered more than once.
         name = recipe.config.get("model_class_name", names[0])
         write_checkpoint(folder, spec, recipe, name, seed)
     try:
         # Inside the folder, which may hold what the engine would download, by the same name.
-        with quiet(), _working_in(folder):
-            worker = _start(folder, recipe, names)
+        with quiet(), working_in(folder):
+            worker = start(folder, recipe, names)
             if not recipe.pipeline:
                 return Alone(spec, recipe, worker, seed)
             load(worker, recipe, seed)
@@ -234,80 +238,3 @@ def build(spec: AdapterSpec, recipe: Recipe, *, seed: int = 0) -> Omni | Alone:
         setattr(made.target, attribute, value)
     silence(made.target)
     return made
-
-
-#: What the last pipeline needs and what only its end gives back: its folder, which the engine reads
-#: at requests too, and its worker, whose groups and configs are global.
-_open: Final = contextlib.ExitStack()
-
-
-def close() -> None:
-    """Shut down the worker of the last pipeline, so that another engine can start."""
-    _open.close()
-
-
-@contextlib.contextmanager
-def _working_in(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
-def _start(folder: Path, recipe: Recipe, names: list[str]) -> Any:
-    from vllm_omni.diffusion.data import OmniDiffusionConfig
-    from vllm_omni.diffusion.registry import DiffusionModelRegistry
-    from vllm_omni.diffusion.worker.diffusion_worker import DiffusionWorker
-
-    fields = config_fields()
-    given = {name: placed(value, folder) for name, value in recipe.config.items() if name in fields}
-    if names and hasattr(DiffusionModelRegistry.models[names[0]].load_model_cls(), ADOPTS):
-        given["cache_backend"] = "cache_dit"  # it looks at this when it is made
-    config = OmniDiffusionConfig.from_kwargs(
-        **{"model": str(folder), "dtype": "float32", "enforce_eager": True, **given}
-    )
-    if recipe.pipeline:
-        config.enrich_config()
-    worker = DiffusionWorker(0, 0, config, skip_load_model=True)
-    _open.callback(worker.shutdown)
-    return worker
-
-
-def placed(value: Any, folder: Path) -> Any:
-    """A value of the engine's config, where ``{folder: llama}`` is a folder of the checkpoint."""
-    if not isinstance(value, Mapping):
-        return value
-    if set(value) == {"folder"}:
-        return str(folder / value["folder"])
-    return {name: placed(item, folder) for name, item in value.items()}
-
-
-def load(worker: Any, recipe: Recipe, seed: int) -> None:
-    from vllm.config import LoadConfig
-    from vllm_omni.diffusion.model_loader.diffusers_loader import DiffusersPipelineLoader
-
-    class Loader(DiffusersPipelineLoader):  # type: ignore[misc]
-        def load_weights(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
-            put_inside(model, worker.od_config, recipe.parts)
-            randomise(model, seed)
-
-    loader = Loader(LoadConfig(), od_config=worker.od_config)
-    with inside(worker), Untouched():
-        worker.model_runner.pipeline = loader.load_model(
-            load_device=str(worker.device), device=worker.device
-        )
-
-
-@contextlib.contextmanager
-def inside(worker: Any) -> Iterator[None]:
-    """The engine's configs, current while its models are made."""
-    from vllm.config import set_current_vllm_config
-    from vllm_omni.diffusion.forward_context import set_forward_context
-
-    with (
-        set_forward_context(vllm_config=worker.vllm_config, omni_diffusion_config=worker.od_config),
-        set_current_vllm_config(worker.vllm_config),
-    ):
-        yield

@@ -30,16 +30,7 @@ MODEL: Final = Path(__file__).with_name("model")
 #: Its adapter: the one for every DiT, with a profile tuned to it.
 ADAPTER: Final = Path(__file__).with_name("dit-demo.yaml")
 PROFILES: Final = ("quality", "balanced", "fast")
-LABELS: Final = (
-    "frog",
-    "panda",
-    "robot",
-    "rocket",
-    "penguin",
-    "cake",
-    "pizza",
-    "strawberry",
-)
+LABELS: Final = ("frog", "panda", "robot", "rocket", "penguin", "cake", "pizza", "strawberry")
 STEPS: Final = 50
 GUIDANCE: Final = 3.0
 SEED: Final = 7

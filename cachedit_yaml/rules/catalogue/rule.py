@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from cachedit_yaml.engines import NAMES
 from cachedit_yaml.yaml.diagnostics import Severity
 
 #: What has to be looked at before the rule can say anything.
 Level: TypeAlias = Literal["file", "schema", "meaning", "names", "deep", "engine", "ignores"]
+#: Them in the order of the codes: CY0xx look at the file, CY1xx at the schema.
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 
 #: The name of an engine, for examples.
 ENGINE: Final = NAMES[-1]
@@ -33,7 +35,6 @@ class Rule:
         id: the stable code; never used again for anything else.
         name: the stable name, which messages show.
         severity: of its findings.
-        level: what the rule looks at.
         title: what is wrong, in one sentence.
         why: why it matters.
         fix: how to mend it.
@@ -45,13 +46,17 @@ class Rule:
     id: str
     name: str
     severity: Severity
-    level: Level
     title: str
     why: str
     fix: str
     bad: str
     good: str = ADAPTER
     encoding: str = "utf-8"
+
+    @property
+    def level(self) -> Level:
+        """What the rule looks at."""
+        return LEVELS[int(self.id[2])]
 
     @property
     def address(self) -> str:

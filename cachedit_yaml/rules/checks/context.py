@@ -60,7 +60,7 @@ class Context:
         *,
         key: bool = False,
         related: tuple[str, KeyPath] | None = None,
-        replace: str | None = None,
+        near: Sequence[str] = (),
         **more: Any,
     ) -> None:
         """Add a finding.
@@ -71,7 +71,7 @@ class Context:
             path: the keys that lead there.
             key: whether the key is meant, and not its value.
             related: another place, and a word on why it matters.
-            replace: what to write in that place instead, where that is safe.
+            near: right names that are near; the first is advised, and written by `--fix`.
             **more: further fields of the diagnostic.
         """
         span = self.span(path, key)
@@ -79,8 +79,10 @@ class Context:
         if related is not None:
             other = self.span(related[1], key=True)
             others = ((related[0], other),) if other is not None else ()
-        if replace is not None and self.document is not None:
-            more["fix"] = self.document.replacement(path, replace, key=key)
+        if near:
+            more["hint"] = f"did you mean {near[0]!r}?"
+            if self.document is not None:
+                more["fix"] = self.document.replacement(path, near[0], key=key)
         self.diagnostics.append(
             finding(code, message, (*self.prefix, *path), span, related=others, **more)
         )

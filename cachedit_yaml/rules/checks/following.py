@@ -77,14 +77,12 @@ def _followed(context: Context, block: BlockListAt, blocks: Mapping[str, BlockLi
             f"if the forward runs {name!r} first, declare it first",
         )  # fmt: skip
     else:
-        near = nearest(str(name), before)
         context.report(
             "unknown-name",
             f"no block list beside this one is called {name!r}",
             path,
             expected=one_of(before) if before else None,
-            hint=f"did you mean {near[0]!r}?" if near else None,
-            replace=near[0] if near else None,
+            near=nearest(str(name), before),
         )
 
 

@@ -38,13 +38,11 @@ def _unknown_list(context: Context, name: str, path: KeyPath, full: dict[str, No
             hint="write it with its transformer",
         )
     elif not short:
-        near = nearest(name, [*full, *(block.name for block in context.lists())])
         context.report(
             "unknown-name",
             f"no block list is called {name!r}",
             path,
             key=True,
             expected=one_of(list(full)),
-            hint=f"did you mean {near[0]!r}?" if near else None,
-            replace=near[0] if near else None,
+            near=nearest(name, [*full, *(block.name for block in context.lists())]),
         )

@@ -40,8 +40,7 @@ def check(context: Context) -> None:
                 f"the package {name!r} is not a known one",
                 path,
                 key=True,
-                hint=f"did you mean {near[0]!r}?",
-                replace=near[0],
+                near=near,
             )
         if isinstance(wanted, str) and _impossible(wanted):
             context.report(

@@ -56,15 +56,13 @@ def check(context: Context) -> None:
 
 def _declared(context: Context, name: object, path: KeyPath, key: bool = False) -> None:
     if isinstance(name, str) and name not in context.named and context.named:
-        near = nearest(name, context.named)
         context.report(
             "unknown-name",
             f"no transformer is called {name!r}",
             path,
             key=key,
             expected=one_of(list(context.named)),
-            hint=f"did you mean {near[0]!r}?" if near else None,
-            replace=near[0] if near else None,
+            near=nearest(name, context.named),
         )
 
 

@@ -83,13 +83,11 @@ class _Checker:
             if first not in taken:
                 if "." not in path and not declared.optional:
                     models = [name for name, classes in taken.items() if classes]
-                    near = nearest(path, taken)
                     self.context.report(
                         "missing-attribute", f"{pipeline.__name__} has no part {path!r}", here,
                         key=True, related=("the pipeline", where),
                         expected=one_of(models) if models else None,
-                        hint=f"did you mean {near[0]!r}?" if near else None,
-                        replace=near[0] if near else None,
+                        near=nearest(path, taken),
                     )  # fmt: skip
                 continue
             optional = declared.optional or "." in path or said
