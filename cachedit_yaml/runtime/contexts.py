@@ -192,14 +192,15 @@ class BranchState:
                     setattr(self.context, name, found.anew())
         self.layout = layout
 
-    def apart(self, rows: int) -> bool:
+    def apart(self, shape: torch.Size) -> bool:
         """Whether each sample of a batch is looked at by itself.
 
         Args:
-            rows: of the hidden states.
+            shape: of the hidden states.
         """
-        count = 0 if self.layout is None else self.layout.count
-        return count > 1 and rows % count == 0 and self.batch != "mean" and not self.static
+        if self.layout is None or self.batch == "mean" or self.static:
+            return False
+        return self.layout.axis(shape) is not None
 
     def mask_hits(self) -> bool:
         """Whether a static mask, which looks at no residual, serves this step from the cache."""
@@ -315,7 +316,7 @@ class BranchState:
         # Under a static mask nothing is read.
         judge = self.leader or self
         compared = None if self.static else judge.manager.get_Fn_buffer(judge.prefix_fn)
-        if compared is not None and judge.apart(compared.shape[0]):
+        if compared is not None and judge.apart(compared.shape):
             taint_rows(compared, stored, None if split is None else split.index(compared))
         elif not taint(compared, stored):
             self.record.diffs[self.last_step] = math.nan

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 NOT_DECIDED = "the loop runs it before the list that it follows"
 NOTHING_TO_SKIP = "Fn_compute_blocks and Bn_compute_blocks leave no block to skip"
 
+SECOND = "the batch is the second dimension of its hidden states"
+
 
 def before(run: ListPass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Decide with F = 0, where no block has run whose residual could be looked at.
@@ -74,7 +76,7 @@ def after(run: ListPass, hidden: torch.Tensor) -> None:
     residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
     alone = run.fn >= run.end  # nothing to skip: it decides for others
     fits = branch.fits(hidden, run.encoder)
-    if branch.apart(hidden.shape[0]):
+    if branch.apart(hidden.shape):
         hits = samples.decide(branch, residual, runner.ranks, run.primary)
     else:
         hits = (branch.can_hit(residual, runner.ranks, run.primary),)
@@ -95,9 +97,10 @@ def after(run: ListPass, hidden: torch.Tensor) -> None:
 
 def _split(run: ListPass, hits: tuple[bool, ...], hidden: torch.Tensor) -> Split | None:
     """Which rows are computed; None where all of them have to be."""
-    why = run.runner.together.get(hidden.shape)
+    layout = run.branch.layout
+    assert layout is not None
+    why = SECOND if layout.axis(hidden.shape) else run.runner.together.get(hidden.shape)
     if why is not None:
         run.branch.record.together[run.step] = why
         return None
-    assert run.branch.layout is not None
-    return Split(run.runner, run.branch.layout, hits, hidden.shape)
+    return Split(run.runner, layout, hits, hidden.shape)

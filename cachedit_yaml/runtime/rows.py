@@ -56,6 +56,8 @@ class Split:
         computed: the samples that are computed.
         served: the others.
         share: of the rows, how many are computed.
+        wide: what has several rows for each of the latents carries the batch too, such as a mask
+            for each head of each sample.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Split:
         self.computed = [sample for sample, hit in enumerate(hits) if not hit]
         self.served = [sample for sample, hit in enumerate(hits) if hit]
         self.share = len(self.computed) / len(hits)
+        self.wide = False
         self._indices: dict[tuple[torch.device, int, bool], torch.Tensor] = {}
         # What was taken from which tensor: for the last block, and for this one.
         self._known: dict[int, tuple[torch.Tensor, int, torch.Tensor]] = {}
@@ -82,6 +85,9 @@ class Split:
     def refuse(self, why: str) -> TogetherError:
         """From now on all samples of such a batch decide together."""
         self._runner.together[self._shape] = why
+        if self._runner.running is not None:
+            running = self._runner.running
+            running.branch.record.together[running.step] = why
         return TogetherError(why)
 
     def index(self, like: torch.Tensor, total: int | None = None, served: bool = False) -> Any:
@@ -153,7 +159,15 @@ class Split:
 
     def carries(self, tensor: torch.Tensor) -> bool:
         """Whether the first dimension of an argument is the batch."""
-        return tensor.ndim > 0 and tensor.shape[0] in (self.rows, self.layout.count)
+        rows = tensor.shape[0] if tensor.ndim else 0
+        if rows in (self.rows, self.layout.count):
+            return True
+        return self.wide and rows > self.rows and rows % self.layout.count == 0
+
+    def widen(self, wide: bool) -> None:
+        """Set `wide`."""
+        if wide != self.wide:
+            self.wide, self._known, self._taken = wide, {}, {}
 
     def next_block(self) -> None:
         """Forget what the last block was given, and this one was not."""
@@ -202,6 +216,7 @@ def middle(
     if run.applied is None:
         kept = None if encoder is None else split.part(encoder, served=True)
         run.applied = branch.apply(split.part(hidden, served=True), kept, split)
+    split.widen(runner.wide)
     own_args, own_kwargs = split.take(args), split.take(kwargs)
     own_encoder = binding.encoder.get(own_args, own_kwargs) if binding.encoder else None
     if run.first_hidden is None:
@@ -212,9 +227,14 @@ def middle(
         run.first_versions = version_of(run.first_hidden), version_of(run.first_encoder)
     key = index, split.key(args), split.key(kwargs)
     if key not in runner.proved:
-        _prove(run, split, inner, (args, kwargs), (own_args, own_kwargs))
-        runner.proved.add(key)
+        why = _differing(run, split, inner, (args, kwargs), (own_args, own_kwargs))
         branch.record.computed_blocks += 1 + split.share
+        if why is not None and not runner.wide:
+            runner.wide, run.first_hidden = True, None
+            return middle(run, index, inner, args, kwargs)
+        if why is not None:
+            raise split.refuse(why)
+        runner.proved.add(key)
     output = inner(*own_args, **own_kwargs)
     branch.record.computed_blocks += split.share
     made, own_rest = runner.split(output)
@@ -235,18 +255,14 @@ def middle(
     return runner.join(whole, rest)
 
 
-def _prove(
+def _differing(
     run: ListPass,
     split: Split,
     inner: Callable[..., Any],
     whole: tuple[tuple[Any, ...], dict[str, Any]],
     part: tuple[tuple[Any, ...], dict[str, Any]],
-) -> None:
-    """Run a block on a part of the rows and on all of them.
-
-    Raises:
-        TogetherError: it does not do the same to both.
-    """
+) -> str | None:
+    """Run a block on a part of the rows and on all of them; how what it does differs, or None."""
     encoder = run.runner.plan.binding.encoder
     given = (
         run.runner.plan.binding.hidden.get(*part),
@@ -260,20 +276,17 @@ def _prove(
             held = [len(item) for item in _containers(own)]
             outputs.append(run.runner.split(inner(*own[0], **own[1])))
             if [len(item) for item in _containers(own)] != held:
-                raise split.refuse("its blocks collect something in what they are given")
-    except (torch.OutOfMemoryError, TogetherError):
+                return "its blocks collect something in what they are given"
+    except torch.OutOfMemoryError:
         raise
     except Exception as error:
         text = str(error).partition("\n")[0][:120]
-        raise split.refuse(
-            f"a block fails with a part of them ({type(error).__name__}: {text})"
-        ) from error
+        return f"a block fails with a part of them ({type(error).__name__}: {text})"
     bad = [
         _differs(one, split, other, before)
         for one, other, before in zip(*outputs, given, strict=True)
     ]
-    if _any(bad, run):
-        raise split.refuse("a block does something else to a part of them than to all")
+    return "a block does something else to a part of them than to all" if _any(bad, run) else None
 
 
 def _any(found: list[torch.Tensor], run: ListPass) -> bool:

@@ -50,6 +50,18 @@ class Layout:
         """How many there are."""
         return self.count // (self.copies or 1)
 
+    def axis(self, shape: torch.Size) -> int | None:
+        """Which dimension of hidden states is the batch; None where there is one sample, or none.
+
+        Args:
+            shape: theirs.
+        """
+        if self.count < 2 or not shape:
+            return None
+        if shape[0] != self.count and len(shape) > 2 and shape[1] == self.count:
+            return 1  # the sequence comes first
+        return 0 if shape[0] % self.count == 0 else None
+
     def rows_of(self, samples: Collection[int], total: int) -> list[int]:
         """The rows of some samples in a tensor with ``total`` rows, in their order."""
         each, count = total // self.count, self.samples
@@ -220,6 +232,8 @@ def _measured(
     ranks: Ranks | None,
 ) -> list[float]:
     """The relative difference of each sample; the host waits once."""
+    if layout.axis(residual.shape) == 1:
+        stored, residual = stored.transpose(0, 1), residual.transpose(0, 1)
     values = branch.manager.differences(
         stored, residual, layout.count, ranks, prefix=branch.prefix_fn
     )

@@ -56,7 +56,7 @@ class TraceState(BranchState):
         """A step hits where a forecast is to be tried."""
         return self.forecast is not None
 
-    def apart(self, rows: int) -> bool:
+    def apart(self, shape: torch.Size) -> bool:
         """All samples of a batch are tried together."""
         return False
 
