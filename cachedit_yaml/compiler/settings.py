@@ -161,7 +161,8 @@ def cache_dit_defaults() -> Mapping[str, Any]:
         for name, value in fields.items()
         if name not in EXPRESSED_ELSEWHERE
     }
-    return values and {**values, "cache_type": "DBCache", "scm": None, "calibrator": None}
+    own = dict.fromkeys(("scm", "calibrator", "batch"))
+    return values and {**values, "cache_type": "DBCache", **own}
 
 
 def _weaker(one: tuple[int, bool], other: tuple[int, bool]) -> bool:

@@ -60,6 +60,9 @@ class ListRunner:
         stream: follows what runs through the list, the first time that it is computed.
         leader: the list that decides for this one; None where it decides itself.
         group: the lists that take the same decision, this one among them.
+        proved: blocks that do to a part of a batch what they do to all of it, by what they take.
+        wide: arguments with several rows for each sample carry the batch too.
+        together: why the samples of a batch decide together, by the shape of the hidden states.
     """
 
     def __init__(self, plan: ListPlan) -> None:
@@ -71,6 +74,9 @@ class ListRunner:
         self.ranks: Ranks | None = None
         self.leader: ListRunner | None = None
         self.group = [self]
+        self.proved: set[Any] = set()
+        self.wide = False
+        self.together: dict[torch.Size, str] = {}
         # The form in which the blocks return: 0 a tensor, else the length of the tuple.
         self.form = 0
         self.form_type: type[Any] = tuple

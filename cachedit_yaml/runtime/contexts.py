@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,9 +16,12 @@ from cache_dit.caching.cache_contexts.cache_context import CachedContext
 
 from cachedit_yaml.compiler.parallel import Ranks
 from cachedit_yaml.compiler.settings import Resolved
+from cachedit_yaml.runtime.forecasts import Forecasts
 from cachedit_yaml.runtime.manager import ContextManager, free
 from cachedit_yaml.runtime.record import BranchRecord
 from cachedit_yaml.runtime.residuals import signature_of, taint
+from cachedit_yaml.runtime.rows import Split
+from cachedit_yaml.runtime.samples import Layout, Samples, forecasts, forget, taint_rows
 
 
 class BranchState:
@@ -36,6 +40,8 @@ class BranchState:
             entered the list; None where it does not.
         signature: shape, dtype and device of what is stored, of the hidden states and of the
             encoder hidden states; None while nothing is.
+        layout: which rows of this forward belong to which sample; None where nobody tells.
+        samples: the limits of each sample of a batch; None while all of them are alike.
         record: the statistics.
         unfit: why this list cannot hit, whatever its differences are; None while it may.
     """
@@ -50,6 +56,7 @@ class BranchState:
         "kept",
         "last_middle",
         "last_step",
+        "layout",
         "leader",
         "manager",
         "offset",
@@ -58,6 +65,7 @@ class BranchState:
         "record",
         "replaced",
         "resolved",
+        "samples",
         "signature",
         "unfit",
     )
@@ -73,6 +81,7 @@ class BranchState:
         self._refreshed = False
         self.unfit: str | None = None
         self.leader: BranchState | None = None
+        self.layout: Layout | None = None
         self.offset = 0
         self.last_step = -1
         self._new_context()
@@ -93,11 +102,14 @@ class BranchState:
         self.last_middle = -1
         self.has_encoder = False
         self.replaced: torch.Size | None = None
+        self.samples: Samples | None = None
 
     def expect(self, num_steps: int | None, mask: list[int] | None) -> None:
         """Another number of steps will be executed than was known when this was made."""
         self._num_steps, self._mask = num_steps, mask
         self.context.cache_config = self.resolved.cache_config(num_steps, mask)
+        for context in self.samples.contexts if self.samples is not None else ():
+            context.cache_config = self.context.cache_config
 
     @property
     def num_steps(self) -> int | None:
@@ -131,6 +143,8 @@ class BranchState:
         context.executed_steps = context.transformer_executed_steps = step - self.offset
         self.manager.use(context)
         context.mark_step_begin()
+        if self.samples is not None:
+            self.samples.begin_step(step - self.offset)
         self.record.executed.append(step)
         self.record.places.append(place)
 
@@ -163,6 +177,31 @@ class BranchState:
             return False
         return hit and not self._past_limit()
 
+    @property
+    def batch(self) -> str:
+        """How the samples of a batch decide."""
+        return str(self.resolved.values["batch"] or "per_sample")
+
+    def arrange(self, layout: Layout | None) -> None:
+        """Tell which rows of this forward belong to which sample."""
+        if self.layout is not None and layout is not self.layout:
+            self.samples = None  # another batch: nothing that is known of its samples holds
+            for name in ("calibrator", "encoder_calibrator"):
+                found = getattr(self.context, name)
+                if isinstance(found, Forecasts):
+                    setattr(self.context, name, found.anew())
+        self.layout = layout
+
+    def apart(self, shape: torch.Size) -> bool:
+        """Whether each sample of a batch is looked at by itself.
+
+        Args:
+            shape: of the hidden states.
+        """
+        if self.layout is None or self.batch == "mean" or self.static:
+            return False
+        return self.layout.axis(shape) is not None
+
     def mask_hits(self) -> bool:
         """Whether a static mask, which looks at no residual, serves this step from the cache."""
         return self.static and bool(self.manager.can_cache(None)) and not self._past_limit()
@@ -178,7 +217,11 @@ class BranchState:
         if leader.unfit is not None:
             self.unfit = f"{leader.manager.name}, which it follows, cannot hit"
         if not math.isfinite(leader.record.diffs.get(self.last_step, 0.0)):
-            self.forget()  # what made it no number may be stored here
+            # What made it no number may be stored here.
+            if leader.samples is None:
+                self.forget()
+            else:
+                forget(self, leader.samples.broken)
         return hit
 
     def _can_hit_with(self, diff: float, residual: torch.Tensor) -> bool:
@@ -203,9 +246,30 @@ class BranchState:
         """Record that this step is served from the cache."""
         self.context.add_cached_step()
         self.record.cached.append(self.last_step)
+        self._mark(range(len(self.record.samples)))
 
-    def remember_residual(self, residual: torch.Tensor) -> None:
-        """Keep the residual of the first F blocks for the next step's comparison."""
+    def mark_some(self, split: Split) -> None:
+        """Record that some samples are served from the cache in this step."""
+        self.record.partly[self.last_step] = 1 - split.share
+        if len(self.record.samples) != len(split.served) + len(split.computed):
+            self.record.samples = Samples.records(self)
+        self._mark(split.served)
+
+    def _mark(self, samples: Iterable[int]) -> None:
+        for sample in samples:
+            self.record.samples[sample].cached.append(self.last_step)
+            if self.samples is not None:
+                self.samples.contexts[sample].add_cached_step()
+
+    def remember_residual(self, residual: torch.Tensor, split: Split | None = None) -> None:
+        """Keep the residual of the first F blocks for the next step's comparison.
+
+        Args:
+            residual: it, ``[b x ...]``.
+            split: which samples are computed; of the others stays what is stored.
+        """
+        if split is not None:
+            residual = split.put(self.manager.get_Fn_buffer(self.prefix_fn), split.part(residual))
         self.manager.remember(residual, self.prefix_fn)
 
     def store(
@@ -214,6 +278,7 @@ class BranchState:
         hidden_out: torch.Tensor,
         encoder_in: torch.Tensor | None,
         encoder_out: torch.Tensor | None,
+        split: Split | None = None,
     ) -> None:
         """Keep what the middle blocks added, for the steps that hit.
 
@@ -222,6 +287,7 @@ class BranchState:
             hidden_out: after them, same shape.
             encoder_in: encoder hidden states before them, or None.
             encoder_out: after them, or None.
+            split: which samples these are the rows of; None for all.
         """
         manager = self.manager
         manager.use(self.context)
@@ -239,17 +305,36 @@ class BranchState:
                 new - old if residual else new.clone()
                 for new, old, residual in zip(after, before, residuals, strict=True)
             ]
-        manager.set_Bn_buffer(stored[0], prefix=self.prefix_bn)
-        if self.has_encoder:
-            manager.set_Bn_encoder_buffer(stored[1], prefix=self.prefix_bn)
-        self.signature = signature_of(hidden_in, encoder_in if self.has_encoder else None)
+        if split is not None:
+            self._merge(stored, split)
+        else:
+            manager.set_Bn_buffer(stored[0], prefix=self.prefix_bn)
+            if self.has_encoder:
+                manager.set_Bn_encoder_buffer(stored[1], prefix=self.prefix_bn)
+            self.signature = signature_of(hidden_in, encoder_in if self.has_encoder else None)
         # A block between may yield NaN while the first ones do not: the next difference shows it.
         # Under a static mask nothing is read.
         judge = self.leader or self
         compared = None if self.static else judge.manager.get_Fn_buffer(judge.prefix_fn)
-        if not taint(compared, stored):
+        if compared is not None and judge.apart(compared.shape):
+            taint_rows(compared, stored, None if split is None else split.index(compared))
+        elif not taint(compared, stored):
             self.record.diffs[self.last_step] = math.nan
             self.forget()
+
+    def _merge(self, stored: list[torch.Tensor], split: Split) -> None:
+        """Keep the rows of some samples, and let those of the others stay."""
+        manager, prefix = self.manager, self.prefix_bn
+        forecasts(self, split.computed)
+        for tensor, calibrator, get, put in zip(
+            stored,
+            self.context.get_calibrators(),
+            (manager.get_Bn_buffer, manager.get_Bn_encoder_buffer),
+            (manager.set_Bn_buffer, manager.set_Bn_encoder_buffer),
+            strict=False,
+        ):
+            put(tensor if calibrator is not None else split.put(get(prefix), tensor), prefix=prefix)
+        forecasts(self)
 
     @property
     def static(self) -> bool:
@@ -279,17 +364,20 @@ class BranchState:
         return self.signature == signature_of(hidden, encoder if self.has_encoder else None)
 
     def apply(
-        self, hidden: torch.Tensor, encoder: torch.Tensor | None
+        self, hidden: torch.Tensor, encoder: torch.Tensor | None, split: Split | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Replace the middle blocks: what they added last time, or its forecast.
 
         Args:
             hidden: hidden states before the middle blocks, ``[b x s x d]``.
             encoder: encoder hidden states before them, or None.
+            split: which samples these are the rows of; None for all.
         """
         manager, prefix = self.manager, self.prefix_bn
         manager.use(self.context)
         encoder = encoder if self.has_encoder else None
+        if split is not None:
+            return self._apply_part(hidden, encoder, split)
         if encoder is None or not (
             manager.is_cache_residual() and manager.is_encoder_cache_residual()
         ):
@@ -301,6 +389,22 @@ class BranchState:
         hidden, encoder = torch._foreach_add(stored, [hidden, encoder])  # one kernel for both
         return hidden.contiguous(), encoder.contiguous()
 
+    def _apply_part(
+        self, hidden: torch.Tensor, encoder: torch.Tensor | None, split: Split
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        manager, prefix = self.manager, self.prefix_bn
+        forecasts(self, split.served)
+        calibrators = self.context.get_calibrators()
+        stored = manager.get_Bn_buffer(prefix)
+        stored = stored if calibrators[0] is not None else split.part(stored, served=True)
+        hidden = stored + hidden if manager.is_cache_residual() else stored
+        if encoder is not None:
+            stored = manager.get_Bn_encoder_buffer(prefix)
+            stored = stored if calibrators[1] is not None else split.part(stored, served=True)
+            encoder = stored + encoder if manager.is_encoder_cache_residual() else stored
+        forecasts(self)
+        return hidden, encoder
+
     def undo_step(self, blocks: int) -> None:
         """This step was run again without the cache: nothing of it may be used.
 
@@ -310,6 +414,12 @@ class BranchState:
         if self.record.cached[-1:] == [self.last_step]:
             self.record.cached.pop()
             self.context.cached_steps.pop()
+        self.record.partly.pop(self.last_step, None)
+        for sample, own in enumerate(self.record.samples):
+            if own.cached[-1:] == [self.last_step]:
+                own.cached.pop()
+                if self.samples is not None:
+                    self.samples.contexts[sample].cached_steps.pop()
         self.record.computed_blocks += blocks
         self.record.total_blocks += blocks
         self.forget()
@@ -317,5 +427,6 @@ class BranchState:
     def release(self) -> None:
         """Drop every tensor; the statistics stay, and nothing is stored any more."""
         free(self.context)
+        self.samples = self.layout = None
         self.kept.clear()
         self.signature = None

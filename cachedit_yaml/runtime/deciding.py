@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cachedit_yaml.runtime import samples
 from cachedit_yaml.runtime.identity import overwritten
 from cachedit_yaml.runtime.residuals import signature_of
+from cachedit_yaml.runtime.rows import Split
 
 if TYPE_CHECKING:
     from cachedit_yaml.runtime.passes import ListPass
 
 NOT_DECIDED = "the loop runs it before the list that it follows"
 NOTHING_TO_SKIP = "Fn_compute_blocks and Bn_compute_blocks leave no block to skip"
+
+SECOND = "the batch is the second dimension of its hidden states"
 
 
 def before(run: ListPass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -34,7 +38,13 @@ def before(run: ListPass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None
         return
     hidden = binding.hidden.get(args, kwargs)
     encoder = binding.encoder.get(args, kwargs) if binding.encoder else None
-    if branch.fits(hidden, encoder):
+    if not branch.fits(hidden, encoder):
+        return
+    leader = run.runner.leader.running if run.runner.leader is not None else None
+    if leader is not None and leader.split is not None:
+        run.split = leader.split.over(hidden.shape[0])
+        branch.mark_some(run.split)
+    else:
         run.hit = True
         branch.mark_hit()
 
@@ -45,7 +55,7 @@ def _follows(run: ListPass) -> bool:
     if leader is None or leader.round < 0:
         run.branch.unfit = NOT_DECIDED
         return False
-    return run.branch.hits_with(leader.branch, leader.hit)
+    return run.branch.hits_with(leader.branch, leader.hit or leader.split is not None)
 
 
 def after(run: ListPass, hidden: torch.Tensor) -> None:
@@ -66,12 +76,31 @@ def after(run: ListPass, hidden: torch.Tensor) -> None:
     residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
     alone = run.fn >= run.end  # nothing to skip: it decides for others
     fits = branch.fits(hidden, run.encoder)
-    if branch.can_hit(residual, runner.ranks, run.primary) and fits:
+    if branch.apart(hidden.shape):
+        hits = samples.decide(branch, residual, runner.ranks, run.primary)
+    else:
+        hits = (branch.can_hit(residual, runner.ranks, run.primary),)
+    if fits and all(hits):
         run.hit = True
         run.stored = alone
         branch.mark_hit()
     else:
-        branch.remember_residual(residual)
-        if alone:
+        run.split = _split(run, hits, hidden) if fits and any(hits) else None
+        branch.remember_residual(residual, run.split)
+        if run.split is not None:
+            run.stored = alone
+            branch.mark_some(run.split)
+        elif alone:
             branch.signature = signature_of(hidden, None)
     run.entry = run.fn_output = None
+
+
+def _split(run: ListPass, hits: tuple[bool, ...], hidden: torch.Tensor) -> Split | None:
+    """Which rows are computed; None where all of them have to be."""
+    layout = run.branch.layout
+    assert layout is not None
+    why = SECOND if layout.axis(hidden.shape) else run.runner.together.get(hidden.shape)
+    if why is not None:
+        run.branch.record.together[run.step] = why
+        return None
+    return Split(run.runner, layout, hits, hidden.shape)

@@ -68,6 +68,33 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
         self.add_residual_diff(relative)
         return bool(relative < threshold)
 
+    def differences(
+        self,
+        t1: torch.Tensor,
+        t2: torch.Tensor,
+        rows: int,
+        ranks: Ranks | None,
+        *,
+        prefix: str,
+    ) -> torch.Tensor:
+        """The relative difference of each of some equal parts of two residuals, ``[rows]``.
+
+        Args:
+            t1: what is stored under the prefix, ``[b x ...]``.
+            t2: the residual now.
+            rows: how many parts; `b` is a multiple of it.
+            ranks: those that run the forward together; they take the mean of theirs.
+            prefix: as above.
+        """
+        sizes: torch.Tensor | None = self.get_buffer(f"{prefix}_sizes")
+        if sizes is None or len(sizes) != rows:
+            sizes = t1.abs().reshape(rows, -1).mean(1)
+            self.set_buffer(f"{prefix}_sizes", sizes)
+        apart = (t1 - t2).abs().reshape(rows, -1).mean(1)
+        if ranks is not None:
+            apart, sizes = average(torch.stack([apart, sizes]), ranks)
+        return apart / sizes
+
     def _size_of(self, tensor: torch.Tensor, prefix: str) -> torch.Tensor:
         """Mean magnitude of what is stored under a prefix."""
         size: torch.Tensor | None = self.get_buffer(f"{prefix}_size")
@@ -79,6 +106,7 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
     def remember(self, residual: torch.Tensor, prefix: str) -> None:
         """Store what later steps are compared with."""
         self.remove_buffer(f"{prefix}_size")
+        self.remove_buffer(f"{prefix}_sizes")
         self.set_Fn_buffer(residual, prefix=prefix)
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from cachedit_yaml.runtime import deciding
+from cachedit_yaml.runtime import deciding, rows
 from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.identity import overwritten, shape_of, version_of
+from cachedit_yaml.runtime.rows import DeviationError, Split
 
 CHANGES_SHAPE = "its blocks change the shape of what runs through them"
 TAKES_SKIPPED = (
@@ -30,15 +31,12 @@ TAKES_REPLACED = (
 )
 
 
-class DeviationError(Exception):
-    """On a hit the loop called other blocks than on the step that was stored: run it again."""
-
-
 class ListPass:
     """One run through a block list within one forward of the transformer.
 
     Attributes:
         hit: whether the middle blocks are served from the cache.
+        split: which samples of the batch are; None where all are treated alike.
     """
 
     __slots__ = (
@@ -65,6 +63,7 @@ class ListPass:
         "primary",
         "round",
         "runner",
+        "split",
         "step",
         "stored",
     )
@@ -92,6 +91,7 @@ class ListPass:
         self.fn = resolved.fn
         self.end = len(self.runner.hooks) - resolved.bn
         self.hit = self.decided = self.stored = False
+        self.split: Split | None = None
         together = len(self.runner.group) > 1
         if self.fn >= self.end and not (together and self.runner.leader is None):
             self.branch.unfit = deciding.NOTHING_TO_SKIP
@@ -140,7 +140,7 @@ class ListPass:
                 self._look_for_skips(args, kwargs)
             return inner(*args, **kwargs)
         if self.entry is None:
-            self.entry = self._keep(self.runner.plan.binding.hidden.get(args, kwargs))
+            self.entry = self.keep(self.runner.plan.binding.hidden.get(args, kwargs))
             self.entry_version = version_of(self.entry)
         output = inner(*args, **kwargs)
         if index == self.fn - 1:
@@ -160,12 +160,14 @@ class ListPass:
     ) -> Any:
         binding, runner, branch = self.runner.plan.binding, self.runner, self.branch
         self.called |= 1 << index
+        if self.split is not None:
+            return rows.middle(self, index, inner, args, kwargs)
         if self.hit:
             hidden = binding.hidden.get(args, kwargs)
             rest = binding.encoder.get(args, kwargs) if binding.encoder else self.encoder
             if self.applied is None:
                 # At once, because the loop's body may change these tensors in place.
-                encoder = rest if isinstance(rest, torch.Tensor) and self._keeps_encoder else None
+                encoder = rest if isinstance(rest, torch.Tensor) and self.keeps_encoder else None
                 self.applied = branch.apply(hidden, encoder)
             if index == branch.last_middle:
                 self.stored = True
@@ -179,9 +181,9 @@ class ListPass:
         if self.first_hidden is None:
             hidden = binding.hidden.get(args, kwargs)
             rest = binding.encoder.get(args, kwargs) if binding.encoder else self.encoder
-            self.first_hidden = self._keep(hidden)
-            keeps = isinstance(rest, torch.Tensor) and self._keeps_encoder
-            self.first_encoder = self._keep(rest) if keeps else None
+            self.first_hidden = self.keep(hidden)
+            keeps = isinstance(rest, torch.Tensor) and self.keeps_encoder
+            self.first_encoder = self.keep(rest) if keeps else None
             self.first_versions = version_of(self.first_hidden), version_of(self.first_encoder)
         if binding.encoder is not None:
             rest = binding.encoder.get(args, kwargs)
@@ -200,12 +202,12 @@ class ListPass:
         return output
 
     @property
-    def _keeps_encoder(self) -> bool:
+    def keeps_encoder(self) -> bool:
         """Whether what the blocks do to the encoder hidden states is cached too."""
         plan = self.runner.plan
         return plan.pattern.returns_encoder and not plan.binding.passes
 
-    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
+    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor that is needed after more blocks have run.
 
         In inference mode tensors do not count what is written over them, so they are cloned.
@@ -218,7 +220,7 @@ class ListPass:
         self.last_out = None
         if first is None or branch.unfit is not None:
             return
-        encoder = rest if isinstance(rest, torch.Tensor) and self._keeps_encoder else None
+        encoder = rest if isinstance(rest, torch.Tensor) and self.keeps_encoder else None
         before = self.first_encoder
         if before is None or encoder is None:
             before = encoder = None
@@ -247,6 +249,27 @@ class ListPass:
         branch.called = self.called
         self.first_hidden = self.first_encoder = None
 
+    def store_part(self, hidden: torch.Tensor, rest: Any) -> None:
+        """The rows that are computed have run through the middle blocks.
+
+        Args:
+            hidden: their hidden states, ``[r x s x d]``.
+            rest: their encoder hidden states, where they are returned.
+        """
+        branch, first, before = self.branch, self.first_hidden, self.first_encoder
+        assert first is not None
+        self.stored = True
+        versions = version_of(first), version_of(before)
+        if not self.runner.in_place and versions != self.first_versions:
+            self.runner.in_place = True
+            branch.signature = None
+            return
+        both = branch.has_encoder and isinstance(rest, torch.Tensor)
+        branch.store(
+            first.to(hidden.device), hidden, before if both else None, rest if both else None,
+            self.split,
+        )  # fmt: skip
+
     def _look_for_skips(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Blocks that run on a hit may take what one that does not run has returned."""
         passes = [item.running for item in self.runner.group]
@@ -267,7 +290,7 @@ class ListPass:
         Raises:
             DeviationError: it called others than on the step whose residual is applied.
         """
-        if self.hit:
+        if self.hit or self.split is not None:
             if not self.stored or self.called != self.branch.called:
                 raise DeviationError
         elif not self.stored and self.last_out is not None:

@@ -10,6 +10,19 @@ from cachedit_yaml.runtime.record import BranchRecord
 
 
 @dataclass(frozen=True)
+class SampleStats:
+    """One sample of a batch, in one guidance branch of one block list.
+
+    Attributes:
+        cached_steps: steps in which it was served from the cache.
+        residual_diffs: relative difference of its residual by step, where it was measured.
+    """
+
+    cached_steps: tuple[int, ...]
+    residual_diffs: dict[int, float]
+
+
+@dataclass(frozen=True)
 class BranchStats:
     """One guidance branch of one block list in one generation.
 
@@ -20,13 +33,19 @@ class BranchStats:
         executed_steps: steps (within the transformer's share) in which it ran.
         places: which forward of each of these steps it was, from 0 on; empty where the execution
             does not tell.
-        cached_steps: those of them served from the cache.
-        residual_diffs: relative difference of the residual by step, where it was measured.
+        cached_steps: those of them served from the cache, with every sample of the batch.
+        residual_diffs: relative difference of the residual by step, where it was measured; the
+            largest of the samples'.
         threshold: the difference below which a step hits.
-        computed_blocks: blocks that ran.
+        computed_blocks: blocks that ran; one that ran for a part of the batch counts as that part.
         total_blocks: blocks that the transformer's loop called.
         unfit: why it could not hit at all, or None.
         follows: the list that decided for this one; None where it decided itself.
+        partly_cached: steps in which some samples were served from the cache and others were not,
+            each with the share of those that were.
+        samples: what each sample of a batch did; empty where all are treated alike.
+        together: steps that were computed for all samples, though some might have been served, and
+            why.
     """
 
     transformer: str
@@ -36,16 +55,23 @@ class BranchStats:
     cached_steps: tuple[int, ...]
     residual_diffs: dict[int, float]
     threshold: float
-    computed_blocks: int
+    computed_blocks: float
     total_blocks: int
     unfit: str | None = None
     places: tuple[int, ...] = ()
     follows: str | None = None
+    partly_cached: dict[int, float] = field(default_factory=dict)
+    samples: tuple[SampleStats, ...] = ()
+    together: dict[int, str] = field(default_factory=dict)
 
     @property
     def hit_ratio(self) -> float:
-        """Cached steps over executed ones."""
-        return len(self.cached_steps) / len(self.executed_steps) if self.executed_steps else 0.0
+        """Cached steps over executed ones; one that is cached for some samples counts in part."""
+        return self._hits / len(self.executed_steps) if self.executed_steps else 0.0
+
+    @property
+    def _hits(self) -> float:
+        return len(self.cached_steps) + sum(self.partly_cached.values())
 
     @property
     def computed_fraction(self) -> float:
@@ -72,12 +98,22 @@ class BranchStats:
             cached_steps=tuple(record.cached),
             residual_diffs=dict(record.diffs),
             threshold=threshold,
-            computed_blocks=record.computed_blocks,
+            computed_blocks=_whole(record.computed_blocks),
             total_blocks=record.total_blocks,
             unfit=unfit,
             places=tuple(record.places),
             follows=follows,
+            partly_cached=dict(record.partly),
+            samples=tuple(
+                SampleStats(tuple(item.cached), dict(item.diffs)) for item in record.samples
+            ),
+            together=dict(record.together),
         )
+
+
+def _whole(blocks: float) -> float:
+    """Parts of blocks added up, without what adding leaves behind the comma."""
+    return round(blocks) if abs(blocks - round(blocks)) < 1e-6 else round(blocks, 6)
 
 
 @dataclass(frozen=True)
@@ -107,7 +143,7 @@ class Stats:
     def hit_ratio(self) -> float:
         """Cached steps over executed ones, over all branches."""
         executed = sum(len(item.executed_steps) for item in self.branches)
-        return sum(len(item.cached_steps) for item in self.branches) / executed if executed else 0.0
+        return sum(item._hits for item in self.branches) / executed if executed else 0.0
 
     @property
     def computed_fraction(self) -> float:
@@ -138,6 +174,9 @@ class Stats:
                 f"{len(item.cached_steps)} of {len(item.executed_steps)} steps cached, "
                 f"{how}{spread}"
             )
+            if item.partly_cached:
+                each = ", ".join(str(len(own.cached_steps)) for own in item.samples)
+                lines.append(f"    by sample: {each}")
         lines += [f"  warning: {text}" for text in self.warnings]
         return "\n".join(lines)
 
@@ -145,20 +184,34 @@ class Stats:
 def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
     """Say where a cache never hit, and which number would change that."""
     found = []
-    hit = {(item.transformer, item.blocks, item.branch) for item in branches if item.cached_steps}
+    hit = {(item.transformer, item.blocks, item.branch) for item in branches if item._hits}
     for item in branches:
         where = f"{item.transformer}.{item.blocks} [{item.branch}]"
         if item.unfit is not None:
             found.append(f"{where} cannot hit: {item.unfit}")
             continue
+        found += [
+            f"{where}: its {len(item.together)} steps were computed for all samples of the batch "
+            f"where one of them needed it: {why}"
+            for why in dict.fromkeys(item.together.values())
+        ]
+        never = [
+            index for index, own in enumerate(item.samples) if own.residual_diffs
+            and not own.cached_steps
+        ]  # fmt: skip
+        if item._hits and never:
+            found.append(
+                f"{where}: of {len(item.samples)} samples in the batch these never hit: "
+                + ", ".join(str(index + 1) for index in never)
+            )
         broken = [value for value in item.residual_diffs.values() if not math.isfinite(value)]
-        if broken and item.cached_steps:
+        if broken and item._hits:
             found.append(
                 f"{where}: {len(broken)} steps came to NaN or infinity; what they left was thrown "
                 "away, and no step was served from it"
             )
         pruned = item.computed_blocks < item.total_blocks
-        if item.cached_steps or pruned or len(item.executed_steps) < 2:
+        if item._hits or pruned or len(item.executed_steps) < 2:
             continue
         if item.follows is not None:
             # Where that one never hit either, it is said of that one.

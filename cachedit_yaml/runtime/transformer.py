@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -26,8 +26,10 @@ from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.identity import Traces, traces_of
 from cachedit_yaml.runtime.masks import UNTOLD, build_mask
-from cachedit_yaml.runtime.passes import DeviationError, ListPass
+from cachedit_yaml.runtime.passes import ListPass
 from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.rows import DeviationError, TogetherError
+from cachedit_yaml.runtime.samples import Layout, latents_in
 from cachedit_yaml.runtime.timesteps import Reading
 
 #: A forward that none of the pipelines known makes: more forwards than this within one step mean
@@ -43,6 +45,7 @@ class TransformerState:
     Attributes:
         step: index of the current step within this transformer's share; -1 before the first.
         branches: the caches, by block list, branch name and round through the list.
+        layouts: which rows are whose, by branch name.
         uncached: forwards that ran uncached, by reason.
     """
 
@@ -52,6 +55,7 @@ class TransformerState:
         self.known = Branches()
         self.first: dict[tuple[str, int], str] = {}
         self.branches: dict[tuple[str, str, int], BranchState] = {}
+        self.layouts: dict[str, Layout] = {}
         self.uncached: dict[str, int] = {}
         self.reruns = 0
         self.changed: str | None = None
@@ -66,6 +70,15 @@ class TransformerState:
         for key in [key for key in self.branches if key[1] == forgotten]:
             self.branches[key].release()
         return label
+
+    def layout(self, branch: str, arguments: Mapping[str, Any]) -> Layout:
+        """Which rows of a forward belong to which sample."""
+        count, latents = latents_in(arguments)
+        found = self.layouts.get(branch)
+        if found is None or found.count != count:
+            found = self.layouts[branch] = Layout(count)
+        found.latents = latents if count > 1 and found.copies is None else None
+        return found
 
     def likeness(self, traces: Traces) -> int:
         """How many tensors of a forward are those of one of its branches."""
@@ -159,7 +172,8 @@ class TransformerRunner:
                 return inner(*args, **kwargs)
             caller = self.clock.caller(self.plan)
             name = self.names.current() or caller.branch
-            traces = traces_of(self._parameters.named(args, kwargs), without=self.plan.timestep)
+            arguments = self._parameters.named(args, kwargs)
+            traces = traces_of(arguments, without=self.plan.timestep)
             generation = self.clock.generation(
                 Forward(
                     Reading(lambda: self._parameters.get(self.plan.timestep, args, kwargs)),
@@ -188,11 +202,12 @@ class TransformerRunner:
             if reason is not None:
                 state.skip(reason)
                 return inner(*args, **kwargs)
+            layout = state.layout(branch, arguments)
             try:
                 with self._passes(generation, state, branch):
                     return inner(*args, **kwargs)
-            except DeviationError:
-                state.reruns += 1
+            except DeviationError as error:
+                state.reruns += not isinstance(error, TogetherError)
                 counts = {item.plan.path: len(item.hooks) for item in self.lists}
                 for (path, label, _), found in state.branches.items():
                     if label == branch and found.last_step == state.step:
@@ -201,6 +216,8 @@ class TransformerRunner:
             except BaseException:
                 self.clock.fail(generation)
                 raise
+            finally:
+                layout.latents = None
 
     @contextmanager
     def _passes(
@@ -243,6 +260,7 @@ class TransformerRunner:
             mask = build_mask(resolved.scm, steps, runner.plan.where)
             found = self.branch_state(path, resolved, steps, mask)
             state.branches[key] = found
+        found.arrange(state.layouts.get(branch))
         primary = state.first.setdefault((path, turn), branch)
         return found, state.branches[path, primary, turn]
 

@@ -56,6 +56,10 @@ class TraceState(BranchState):
         """A step hits where a forecast is to be tried."""
         return self.forecast is not None
 
+    def apart(self, shape: torch.Size) -> bool:
+        """All samples of a batch are tried together."""
+        return False
+
     def mask_hits(self) -> bool:
         """As `can_hit`."""
         return self.forecast is not None
@@ -63,7 +67,7 @@ class TraceState(BranchState):
     def mark_hit(self) -> None:
         """Nobody counts it."""
 
-    def remember_residual(self, residual: torch.Tensor) -> None:
+    def remember_residual(self, residual: torch.Tensor, split: Any = None) -> None:
         """`TracePass` keeps it."""
 
     def store(
@@ -72,6 +76,7 @@ class TraceState(BranchState):
         hidden_out: torch.Tensor,
         encoder_in: torch.Tensor | None,
         encoder_out: torch.Tensor | None,
+        split: Any = None,
     ) -> None:
         """Keep what all blocks added."""
         self.added[self.blocks] = found = _added((hidden_in, encoder_in), hidden_out, encoder_out)
@@ -82,7 +87,7 @@ class TraceState(BranchState):
         self.signature = signature
 
     def apply(
-        self, hidden: torch.Tensor, encoder: torch.Tensor | None
+        self, hidden: torch.Tensor, encoder: torch.Tensor | None, split: Any = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Add the forecast."""
         assert self.forecast is not None
@@ -116,10 +121,10 @@ class TracePass(ListPass):
         if index == 0 and self.watches:
             binding = self.runner.plan.binding
             encoder = binding.encoder.get(args, kwargs) if binding.encoder else None
-            if not isinstance(encoder, torch.Tensor) or not self._keeps_encoder:
+            if not isinstance(encoder, torch.Tensor) or not self.keeps_encoder:
                 encoder = None
-            hidden = self._keep(binding.hidden.get(args, kwargs))
-            self.before = hidden, None if encoder is None else self._keep(encoder)
+            hidden = self.keep(binding.hidden.get(args, kwargs))
+            self.before = hidden, None if encoder is None else self.keep(encoder)
         output = super().call(index, inner, args, kwargs)
         state = self.branch
         if self.before is not None and index + 1 in self.places and isinstance(state, TraceState):

@@ -23,7 +23,8 @@ from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.loop import LoopExecution
-from cachedit_yaml.runtime.passes import DeviationError, ListPass
+from cachedit_yaml.runtime.passes import ListPass
+from cachedit_yaml.runtime.rows import DeviationError
 from cachedit_yaml.runtime.transformer import TransformerRunner, TransformerState
 from cachedit_yaml.tuning.residuals import (
     ON_DEVICE,
