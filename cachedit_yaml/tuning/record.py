@@ -13,14 +13,12 @@ import torch
 
 from cachedit_yaml.api import compile_adapter, start
 from cachedit_yaml.compiler.plan import Plan
+from cachedit_yaml.generating.samples import Array
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.patching import Patch
-from cachedit_yaml.tuning.residuals import ON_DEVICE, REACH
+from cachedit_yaml.tuning.residuals import REACH, RINGS, Ring
 from cachedit_yaml.tuning.sampler import guidance_factors, step_weights
 from cachedit_yaml.tuning.trace import Forward, TraceExecution, TraceRunner
-
-#: Numbers of any shape.
-Array = np.ndarray[Any, Any]
 
 
 @dataclass
@@ -254,13 +252,13 @@ def _interpolated(known: dict[int, Array], distance: int) -> Array:
 
 
 @contextmanager
-def tracing(pipeline: Any, adapter: Any, room: int = ON_DEVICE) -> Iterator[Recorder]:
+def tracing(pipeline: Any, adapter: Any, ring: Ring = RINGS[0]) -> Iterator[Recorder]:
     """Trace what a pipeline generates meanwhile; it is as before afterwards.
 
     Args:
         pipeline: a live pipeline.
         adapter: its adapter.
-        room: bytes of residuals that may be kept on its device.
+        ring: where older residuals lie.
 
     Raises:
         CacheditYamlError: the adapter does not fit; see :mod:`cachedit_yaml.errors`.
@@ -273,7 +271,7 @@ def tracing(pipeline: Any, adapter: Any, room: int = ON_DEVICE) -> Iterator[Reco
         made = TraceExecution(*given)
         for runner in made.runners:
             assert isinstance(runner, TraceRunner)
-            runner.tell, runner.room = recorder.forward, room
+            runner.tell, runner.ring = recorder.forward, ring
         return made
 
     with start(plan, execution) as handle, watching(plan, recorder):

@@ -12,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.tuning.outputs import Likeness
-from cachedit_yaml.tuning.record import Array, Unit
+from cachedit_yaml.generating.likeness import Likeness
+from cachedit_yaml.generating.samples import Array
+from cachedit_yaml.tuning.record import Unit
 from cachedit_yaml.tuning.targets import Measured
 
 _README: Final = """\

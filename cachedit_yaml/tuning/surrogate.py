@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from cachedit_yaml.tuning.record import Array, Unit
+from cachedit_yaml.generating.samples import Array
+from cachedit_yaml.tuning.record import Unit
 
 #: cache-dit's TaylorSeer takes no slope from the steps before this one.
 _FIRST_SLOPE: Final = 3

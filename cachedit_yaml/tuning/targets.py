@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.tuning.outputs import Likeness
+from cachedit_yaml.generating.likeness import Likeness
 from cachedit_yaml.tuning.surrogate import Candidate
 from cachedit_yaml.yaml.diagnostics import did_you_mean, one_of
 
@@ -65,6 +65,11 @@ PROFILES: Final = (
     Target("fast", "blocks", 0.25),
 )
 
+#: Below every table of speeds.
+NOT_TIMED: Final = (
+    "~ of a run by itself; the others in turns with the uncached call, which is what counts"
+)
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -79,6 +84,8 @@ class Measured:
         name: of the profile that was so before; empty for what was found.
         error: what the trace expected; None where nothing did.
         told: of a profile, what it said then, in one line.
+        timed: the speed was measured in turns with the uncached call; else it is of a run that had
+            the machine at another time, and may be off.
     """
 
     settings: Mapping[str, Any] = field(hash=False)
@@ -89,12 +96,19 @@ class Measured:
     name: str = ""
     error: float | None = None
     told: str = ""
+    timed: bool = False
+
+    @property
+    def speed_text(self) -> str:
+        """The speed for people, marked where it was not measured in turns."""
+        return f"{'' if self.timed else '~'}{self.speed:.2f}x"
 
     def __str__(self) -> str:
-        ssim = "" if self.likeness.ssim is None else f", SSIM {self.likeness.ssim:.4f}"
+        near = self.likeness
+        others = "".join(f", {name} {text}" for name, text in near.others().items())
         return (
-            f"{self.blocks:.1%} of blocks, {self.speed:.2f}x, PSNR {self.likeness.pooled:.1f} dB, "
-            f"worst quarter {self.likeness.low:.1f}, worst {self.likeness.worst:.1f}{ssim}"
+            f"{self.blocks:.1%} of blocks, {self.speed_text}, PSNR {near.pooled:.1f} dB, "
+            f"worst quarter {near.low:.1f}, worst {near.worst:.1f}{others}"
         )
 
 

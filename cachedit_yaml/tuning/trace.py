@@ -18,16 +18,16 @@ import torch
 
 from cachedit_yaml.compiler.plan import TransformerPlan
 from cachedit_yaml.compiler.settings import Resolved
-from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.loop import LoopExecution
 from cachedit_yaml.runtime.passes import DeviationError, ListPass
-from cachedit_yaml.runtime.transformer import TransformerRunner, TransformerState
+from cachedit_yaml.runtime.transformer import TransformerRunner
 from cachedit_yaml.tuning.residuals import (
-    ON_DEVICE,
     REACH,
+    RINGS,
+    Ring,
     TracePass,
     TraceState,
     between,
@@ -74,7 +74,7 @@ class TraceRunner(TransformerRunner):
     Attributes:
         tell: is told each forward, with the generation that it belongs to.
         variants: F and B to try, for lists that have more blocks.
-        room: bytes of older residuals that may stay on the device.
+        ring: where older residuals lie.
     """
 
     branch_state = TraceState
@@ -84,25 +84,19 @@ class TraceRunner(TransformerRunner):
         self.tell: Callable[[Forward, Generation], None] = lambda forward, generation: None
         least = min(len(runner.hooks) for runner in self.lists)
         self.variants = [(fn, bn) for fn, bn in VARIANTS if fn + bn < least]
-        self.room = ON_DEVICE
+        self.ring: Ring = RINGS[0]
         self._now, self._plain = (0, 0), True
         self._touched: list[TraceState] = []
         self._generation: Any = None
 
-    def _branch(
-        self,
-        generation: Generation,
-        state: TransformerState,
-        runner: ListRunner,
-        branch: str,
-        turn: int,
-    ) -> tuple[BranchState, BranchState]:
-        found, primary = super()._branch(generation, state, runner, branch, turn)
+    def _branch(self, *given: Any) -> tuple[BranchState, BranchState]:
+        generation, _, runner, branch, _ = given
+        found, primary = super()._branch(*given)
         assert isinstance(found, TraceState)
         self._generation = generation
         if found.branch is None:
             found.branch, found.blocks = branch, len(runner.hooks)
-            found.added, found.older = {}, deque(maxlen=REACH)
+            found.added, found.older = {}, deque(maxlen=self.ring.reach)
         fn, bn = self._now
         blocks = {"Fn_compute_blocks": fn, "Bn_compute_blocks": bn}
         found.resolved = Resolved({**found.resolved.values, **blocks}, found.resolved.origins)
@@ -150,7 +144,7 @@ class TraceRunner(TransformerRunner):
                     self._now, self._plain = (0, 0), True
                 for state in states:
                     state.forecast = None
-        store(states, self.room)
+        store(states, self.ring)
         self.tell(found, self._generation)
         return output
 

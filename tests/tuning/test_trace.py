@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ from tests import tiny
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 STEPS = 6
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def traced(pipe: Any, case: str = "plain") -> tuple[Recorder, torch.Tensor]:
@@ -94,9 +85,8 @@ def test_residuals_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     adapter = cachedit_yaml.find_adapter(pipe)
     found = []
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for memory in (residuals.IN_MEMORY, 0):
-        monkeypatch.setattr(residuals, "IN_MEMORY", memory)
-        with quiet(), tracing(pipe, adapter, 0) as recorder:
+    for ring in residuals.RINGS[1:3]:
+        with quiet(), tracing(pipe, adapter, ring) as recorder:
             tiny.run(pipe, steps=STEPS)
         found.append(recorder.units()[0].errors[1, 0])
     assert np.array_equal(*found, equal_nan=True)
