@@ -13,21 +13,24 @@ import torch
 
 import cachedit_yaml
 from cachedit_yaml.api import compile_adapter
-from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.errors import AdapterError, ConfigError
 from cachedit_yaml.generating.likeness import likeness, measured_as
 from cachedit_yaml.generating.loading import one_line
 from cachedit_yaml.generating.progress import Start
 from cachedit_yaml.generating.samples import KINDS, Array, Samples
 from cachedit_yaml.generating.timeline import Panel, shapes_of
-from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.language.spec import AdapterSpec, Profile
+from cachedit_yaml.language.structure import structure
+from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.tuning.calls import Calls, OutOfMemoryError, name_of
+from cachedit_yaml.tuning.candidates import Candidate, in_one_line
 from cachedit_yaml.tuning.gains import HOLED, amplify, holes
 from cachedit_yaml.tuning.outputs import plain_call, worst_picture
-from cachedit_yaml.tuning.record import Recorder, Unit, tracing, watching
+from cachedit_yaml.tuning.record import Recorder, tracing, watching
 from cachedit_yaml.tuning.residuals import RINGS
 from cachedit_yaml.tuning.store import Store, pack, unpack
-from cachedit_yaml.tuning.surrogate import Candidate, in_one_line
 from cachedit_yaml.tuning.targets import Measured
+from cachedit_yaml.tuning.units import Unit
 
 #: So many calls are traced.
 TRACED: Final = 4
@@ -178,6 +181,17 @@ class Session(Calls):
         self.steps = self.steps or max((unit.share for call in calls for unit in call), default=0)
         return calls
 
+    def _enabled(self, settings: Mapping[str, Any], name: str = "") -> Handle:
+        """Cached by a profile of the adapter, or by settings as a profile of it would have them."""
+        spec = self.spec
+        if not name:
+            name = "tuned"
+            profile, problems = structure(Profile, settings)
+            if profile is None:
+                raise AdapterError(problems)
+            spec = replace(spec, profiles={**(spec.profiles or {}), name: profile})
+        return cachedit_yaml.enable(self.pipeline, spec, profile=name)
+
     def measure_profiles(self) -> None:
         """Run the adapter's own profiles, to stand beside what is found."""
         for name in self.spec.profiles or {}:
@@ -200,10 +214,9 @@ class Session(Calls):
             return known
         made: list[Array] = []
         seconds, fractions = 0.0, []
-        options: dict[str, Any] = {"profile": name} if name else {"cache_config": dict(settings)}
         count = sum(not item.name for item in self.measured)
         self._phase(f"profile {name}" if name else f"check {count + 1}", len(self.calls))
-        with cachedit_yaml.enable(self.pipeline, self.spec, **options) as handle:
+        with self._enabled(settings, name) as handle:
             for index in range(len(self.calls)):
                 samples, took = self.run(index, self._elsewhere(index))
                 made += samples
@@ -226,9 +239,7 @@ class Session(Calls):
         for _ in range(_ROUNDS):
             _, plain = self.run(0, self.seed)
             for item in todo.values():
-                with cachedit_yaml.enable(
-                    self.pipeline, self.spec, cache_config=dict(item.settings)
-                ) as handle:
+                with self._enabled(item.settings) as handle:
                     ratios[item.key].append(plain / self.run(0, self.seed)[1])
                     stats, shapes = handle.stats(), shapes_of(handle.plan, self.steps)
                     note = f"the first call, {stats.computed_fraction:.1%} of blocks computed"

@@ -13,8 +13,9 @@ from cachedit_yaml.errors import CacheRuntimeError, ConfigError
 from cachedit_yaml.generating.progress import Start
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.tuning import search
+from cachedit_yaml.tuning.candidates import Candidate
 from cachedit_yaml.tuning.session import Session
-from cachedit_yaml.tuning.surrogate import Candidate, Surrogate
+from cachedit_yaml.tuning.surrogate import Surrogate
 from cachedit_yaml.tuning.targets import PROFILES, Measured, Target, choose, promising
 
 if TYPE_CHECKING:
@@ -242,19 +243,12 @@ def _choose(session: Session, wanted: Sequence[Target], *, anyway: bool) -> dict
 
 
 def _pool(surrogate: Surrogate, masks: bool) -> list[Candidate]:
-    """What may be worth a run: of those that do the same, and of those that are no better, one."""
+    """What may be worth a run."""
     grid = search.settings(surrogate)
-    found: dict[tuple[float, float], Candidate] = {}
-    for item in grid:
-        found.setdefault((round(item.blocks, 3), float(f"{item.error:.2g}")), item)
-    # Near the front too: the trace orders what it proposes, but not to the last dB.
-    best = search.front(found.values())
-    near = [
-        item
-        for item in found.values()
-        if any(item.error <= 1.5 * one.error and item.blocks <= one.blocks + 0.02 for one in best)
-    ]
-    return [*near, *(search.masks(surrogate, _SHARES) if masks else [])]
+    found = search.near_fronts([*grid, *search.refined(surrogate, search.front(grid))])
+    for order in (1, 2) if masks else ():
+        found += search.masks(surrogate, _SHARES, order)
+    return found
 
 
 def _check(session: Session, pool: Sequence[Candidate], wanted: Sequence[Target]) -> None:
