@@ -100,6 +100,33 @@ def add_call(parser: Any) -> None:
     add("--device", metavar="NAME", help="default: cuda where there is one, else cpu")
 
 
+def add_generation(parser: Any) -> None:
+    """Declare a pipeline in a folder, its adapter, and how it is called."""
+    add = parser.add_argument
+    add_import(parser)
+    add_model(parser, required=True, help="folder of a diffusers pipeline (with model_index.json)")
+    add(
+        "--adapter",
+        metavar="ADAPTER_OR_PATH",
+        help="its name, file or class, org/repo on the hub, or - for stdin; default: "
+        "cachedit.yaml in the model's folder, else the one for the pipeline's class",
+    )
+    add_call(parser)
+    add("--guidance", metavar="G", type=float, help="guidance scale; default: the pipeline's")
+    add(
+        "--seed",
+        metavar="S",
+        type=int,
+        default=0,
+        help="seed of the first picture; each later one has the next number; default: 0",
+    )
+    add(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        help="default: float32 on the CPU, else bfloat16",
+    )
+
+
 def add_model(parser: Any, option: str = "--model", **more: Any) -> None:
     """Declare the folder of a pipeline."""
     parser.add_argument(option, metavar="DIR", type=Path, **more)

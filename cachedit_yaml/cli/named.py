@@ -85,6 +85,21 @@ def find_one(registry: Registry, text: str, engine: str | None = None) -> Named:
         raise next((item for item in order if "nearest:" in str(item)), order[0]) from None
 
 
+def find_chosen(registry: Registry, text: str | None, model: Path) -> Named | None:
+    """The adapter that somebody chose for a model: by name, or by a file in the model's folder.
+
+    Returns:
+        None where neither is there, and the pipeline's class decides.
+
+    Raises:
+        As :func:`find_one`.
+    """
+    if text is not None:
+        return find_one(registry, text)
+    beside = registry.beside(model)
+    return None if beside is None else Named(beside, None, beside.note)
+
+
 def find_all(registry: Registry, texts: Sequence[str], engine: str | None = None) -> list[Named]:
     """The adapters that some texts mean; all that can be found where there is no text.
 

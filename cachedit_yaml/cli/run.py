@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cachedit_yaml.cli.arguments import (
-    add_call,
     add_format,
-    add_import,
-    add_model,
+    add_generation,
     add_settings,
     positive,
 )
-from cachedit_yaml.cli.named import find_one
+from cachedit_yaml.cli.named import find_chosen
 from cachedit_yaml.cli.output import check_file, make_folder, print_json, say
 from cachedit_yaml.errors import CacheditYamlError, ConfigError
 from cachedit_yaml.generating.calling import Wishes, build_call, settings_of, values_of
@@ -42,25 +40,9 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    add_import(parser)
     add = parser.add_argument
-    add_model(parser, required=True, help="folder of a diffusers pipeline (with model_index.json)")
-    add(
-        "--adapter",
-        metavar="ADAPTER_OR_PATH",
-        help="its name, file or class, org/repo on the hub, or - for stdin; default: "
-        "cachedit.yaml in the model's folder, else the one for the pipeline's class",
-    )
+    add_generation(parser)
     add_settings(parser)
-    add_call(parser)
-    add("--guidance", metavar="G", type=float, help="guidance scale; default: the pipeline's")
-    add(
-        "--seed",
-        metavar="S",
-        type=int,
-        default=0,
-        help="seed of the first picture; each later one has the next number; default: 0",
-    )
     add("--height", metavar="PX", type=positive, help="default: the pipeline's")
     add("--width", metavar="PX", type=positive, help="default: the pipeline's")
     add(
@@ -70,15 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hook the blocks in their own loop, or install through cache-dit; default: loop",
     )
     add(
-        "--dtype",
-        choices=("float32", "float16", "bfloat16"),
-        help="default: float32 on the CPU, else bfloat16",
-    )
-    add(
         "--compare",
         action="store_true",
-        help="also generate without the cache: speed-up, PSNR, SSIM, a side-by-side picture and "
-        "report.html",
+        help="also generate without the cache: speed-up, how near it comes (PSNR and what fits "
+        "pictures, videos or sound), a side-by-side picture and report.html",
     )
     add(
         "--timeline",
@@ -114,12 +91,10 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--timeline {args.timeline}: a picture ends in {one_of(PICTURES)}")
     settings = settings_of(args.set)
     registry = Registry.load(args.adapters)
-    beside = registry.beside(args.model) if args.adapter is None else None
-    if beside is not None:
-        say(f"note: {beside.note}", stream=sys.stderr)
-        spec: AdapterSpec | None = beside.spec
-    else:
-        spec = find_one(registry, args.adapter).spec if args.adapter is not None else None
+    chosen = find_chosen(registry, args.adapter, args.model)
+    if chosen is not None and chosen.note and args.adapter is None:
+        say(f"note: {chosen.note}", stream=sys.stderr)
+    spec = chosen.spec if chosen is not None else None
     if args.compare:
         try:
             import skimage.metrics  # noqa: F401
@@ -192,10 +167,6 @@ def _generate(
             # The first forward of a process allocates and picks kernels: nobody's fault.
             once(start, "warm-up", **({"num_inference_steps": 2} if call.counts_steps else {}))
             uncached = once(start, "uncached")
-            if not uncached.frames:
-                raise CouldNotRunError(
-                    f"--compare: {type(pipeline).__name__} returned what holds no pictures"
-                )
         with cachedit_yaml.enable(pipeline, spec, **options) as handle:
             cached = once(start, args.profile or "cached")
             return Result(

@@ -11,15 +11,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.cli.arguments import add_call, add_format, add_import, add_model
-from cachedit_yaml.cli.named import STDIN, find_one
-from cachedit_yaml.cli.output import make_folder, print_json, say, table
+from cachedit_yaml.cli.arguments import add_format, add_generation
+from cachedit_yaml.cli.named import STDIN, find_chosen
+from cachedit_yaml.cli.output import check_file, make_folder, print_json, say, table
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.generating.calling import Wishes, build_call, values_of
 from cachedit_yaml.registry.live import match_live
 from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.registry.search_path import ENVIRONMENT_VARIABLE
 
 if TYPE_CHECKING:
+    from cachedit_yaml.registry.entry import Entry
     from cachedit_yaml.tuning.tune import Tuning
 
 DESCRIPTION: Final = (
@@ -41,23 +43,9 @@ balanced and fast.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    add_import(parser)
+    add_generation(parser)
     add = parser.add_argument
-    add_model(parser, required=True, help="folder of a diffusers pipeline (with model_index.json)")
-    add(
-        "--adapter",
-        metavar="ADAPTER_OR_PATH",
-        help="its name, file or class; default: the one for the pipeline's class",
-    )
     add("--prompts", metavar="FILE", type=Path, help="a prompt a line, or JSON lines")
-    add_call(parser)
-    add("--guidance", metavar="G", type=float, help="guidance scale; default: the pipeline's")
-    add("--seed", metavar="S", type=int, default=0, help="of the first generation; default: 0")
-    add(
-        "--dtype",
-        choices=("float32", "float16", "bfloat16"),
-        help="default: float32 on the CPU, else bfloat16",
-    )
     add(
         "--target",
         metavar="[NAME:]KIND=NUMBER",
@@ -84,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the adapter to write the profiles into; default: the one of --adapter if it is a "
         "file of yours, else a new one in --out",
     )
-    add("--dry-run", action="store_true", help="write no adapter")
+    add("--dry-run", action="store_true", help="write no adapter; print what would be written")
     add("--force", action="store_true", help="replace profiles that the adapter has")
     add("--resume", action="store_true", help="go on with what is in --out")
     add(
@@ -117,7 +105,10 @@ def run(args: argparse.Namespace) -> int:
     registry = Registry.load(args.adapters)
     if args.adapter == STDIN:
         raise ConfigError("--adapter -: profiles are written into a file; give its name")
-    entry = find_one(registry, args.adapter).entry if args.adapter is not None else None
+    chosen = find_chosen(registry, args.adapter, args.model)
+    if chosen is not None and chosen.note:
+        say(f"note: {chosen.note}", stream=sys.stderr)
+    entry = chosen.entry if chosen is not None else None
     if entry is not None and entry.kind == "hub" and not args.dry_run:
         raise ConfigError(
             f"--adapter {args.adapter}: profiles are written into a file of yours; save "
@@ -130,12 +121,13 @@ def run(args: argparse.Namespace) -> int:
     pipeline = load_pipeline(args.model, args.device, args.dtype)
     if entry is None:
         entry = match_live(registry, pipeline).entry
-    own = entry.kind in ("argument", "environment")
-    path = args.write or (entry.path if own else args.out / f"{entry.name}.yaml")
+    option, path = _place(args, entry)
     calls = [_call(pipeline, args, row) for row in rows]
+    names = [item.profile for item in targets or PROFILES]
     if not args.dry_run:
-        make_folder("--write", path.parent)
-        require_room(path, [item.profile for item in targets or PROFILES], force=args.force)
+        make_folder(option, path.parent)
+        check_file(option, path)
+    require_room(path, names, registry, force=args.force or args.dry_run)
     with _kept(args.out), progress(quiet) as start:
         tuning = tune(
             pipeline,
@@ -151,16 +143,35 @@ def run(args: argparse.Namespace) -> int:
         )
     tuning.draw().save(args.out / "frontier.png")
     (args.out / "report.html").write_text(tuning.page(), encoding="utf-8")
+    changed = []
+    if tuning.profiles:
+        changed = tuning.write(path, force=args.force, dry_run=args.dry_run, adapters=args.adapters)
     if quiet:
-        print_json(_as_dict(tuning))
+        print_json({**_as_dict(tuning), "written": None if args.dry_run else str(path)})
+        return 1 if tuning.missed else 0
+    _print(tuning)
+    say("", *(f"wrote {args.out / name}" for name in ("frontier.png", "report.html")))
+    if not changed:
+        say(f"nothing was written into {path}: no profile reached its target")
+    elif args.dry_run:
+        say(f"nothing was written into {path} (--dry-run); it would get:")
     else:
-        _print(tuning)
-        say("", *(f"wrote {args.out / name}" for name in ("frontier.png", "report.html")))
-    if tuning.profiles and not args.dry_run:
-        changed = tuning.write(path, force=args.force, adapters=args.adapters)
-        if not quiet:
-            say(f"wrote {path}", *(f"  {line}" for line in changed))
+        say(f"wrote {path}")
+    for line in changed:
+        say(f"  {line}")
+    if changed and args.dry_run:
+        say("", *tuning.text().rstrip("\n").split("\n"))
     return 1 if tuning.missed else 0
+
+
+def _place(args: argparse.Namespace, entry: Entry) -> tuple[str, Path]:
+    """The file that the profiles go into, and the option that says so."""
+    if args.write is not None:
+        return "--write", args.write
+    options = {"argument": "--adapter", "environment": ENVIRONMENT_VARIABLE, "model": "--model"}
+    if entry.kind in options:
+        return options[entry.kind], entry.path
+    return "--out", args.out / f"{entry.name}.yaml"
 
 
 @contextlib.contextmanager
@@ -217,18 +228,20 @@ def _call(pipeline: Any, args: argparse.Namespace, row: Mapping[str, Any]) -> di
 
 
 def _print(tuning: Tuning) -> None:
-    chosen = tuning.names
-    header = ("PROFILE", "BLOCKS", "SPEED-UP", "PSNR", "LOW", "WORST", "SSIM", "SETTINGS")
+    from cachedit_yaml.tuning.targets import NOT_TIMED
+
+    names, others = tuning.names, tuning.others
+    header = ("PROFILE", "BLOCKS", "SPEED-UP", "PSNR", "LOW", "WORST", *others, "SETTINGS")
     rows = []
     for item in tuning.frontier:
         near = item.likeness
-        name = f"({item.name} before)" if item.name else chosen.get(item.key, "-")
-        ssim = "-" if near.ssim is None else f"{near.ssim:.4f}"
+        name = f"({item.name} before)" if item.name else names.get(item.key, "-")
+        decibels = (f"{value:.1f}" for value in (near.pooled, near.low, near.worst))
+        beside = (near.others().get(kind, "-") for kind in others)
         settings = "" if item.name else item.key
-        numbers = f"{item.blocks:.1%}", f"{item.speed:.2f}x", f"{near.pooled:.1f}"
-        rows.append((name, *numbers, f"{near.low:.1f}", f"{near.worst:.1f}", ssim, settings))
-    what = f"{tuning.model}, {tuning.steps} steps, {tuning.samples} samples on {tuning.device}"
-    say("", what, "", *table(rows, header))
+        rows.append((name, f"{item.blocks:.1%}", item.speed_text, *decibels, *beside, settings))
+    say("", f"{tuning.title} ({tuning.model} on {tuning.device})", f"{tuning.what}", "")
+    say(*table(rows, header), "", f"SPEED-UP: {NOT_TIMED}")
     for target in tuning.missed:
         say(f"nothing reached {target.kind}={target.value:g} for the profile {target.profile}")
     for note in tuning.notes:
@@ -246,13 +259,15 @@ def _as_dict(tuning: Tuning) -> dict[str, Any]:
             "settings": item.settings,
             "blocks": round(item.blocks, 4),
             "speed": round(item.speed, 3),
+            "timed": item.timed,
             # JSON has no infinity: null where the results are equal.
             **{k: round(v, 3) if math.isfinite(v) else None for k, v in numbers.items()},
-            "ssim": near.ssim,
+            **{name.lower(): float(text) for name, text in near.others().items()},
         }
 
     return {
         "model": tuning.model,
+        "measured": tuning.what,
         "steps": tuning.steps,
         "samples": tuning.samples,
         "frontier": [row(item) for item in tuning.frontier],

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from cachedit_yaml.generating.samples import Samples
+
 #: Told after each step: the steps that are done, and how many there are where that is known.
 OnStep: TypeAlias = Callable[[int, int | None], None]
 
@@ -25,11 +27,13 @@ class Generated:
             no pictures.
         seconds: the time of the whole call.
         numbers: what it made otherwise: latents, sound, arrays.
+        samples: the same, or the pictures, as what is compared.
     """
 
     frames: list[list[Image]]
     seconds: float
     numbers: torch.Tensor | None = None
+    samples: Samples | None = None
 
     @property
     def images(self) -> list[Image]:
@@ -54,11 +58,15 @@ def generate(
     Raises:
         ProbeError: the pipeline returned neither pictures nor numbers.
     """
+    from cachedit_yaml.generating.samples import of_pictures, samples_of
     from cachedit_yaml.probe.pipelines import tensor_of
 
     output, seconds = call_pipeline(pipeline, call, seeds, on_step)
     frames = _frames_of(output)
-    return Generated(frames, seconds, None if frames else tensor_of(output))
+    if frames:
+        return Generated(frames, seconds, samples=of_pictures(frames))
+    numbers = tensor_of(output)
+    return Generated(frames, seconds, numbers, samples_of(output))
 
 
 def call_pipeline(

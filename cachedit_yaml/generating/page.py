@@ -14,6 +14,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.generating import drawing, svg
+from cachedit_yaml.generating.timeline import differences
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -140,8 +141,10 @@ def render(report: Report) -> str:
         parts += [_row(row, report.columns) for row in report.rows]
         parts.append("</section>")
     if report.panels:
+        charts = any(differences(item) for panel in report.panels for item in panel.branches)
+        words = _STEPS if charts else _STEPS[:2]
         parts.append(
-            f'<section><h2>What ran at which step</h2>\n<p class="note">{_legend(_STEPS)}</p>'
+            f'<section><h2>What ran at which step</h2>\n<p class="note">{_legend(words)}</p>'
         )
         for panel in report.panels:
             parts.append(f"<h3>{escape(panel.name)}</h3>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cachedit_yaml.generating.generate import Generated
-from cachedit_yaml.generating.quality import Quality, compare
 
 if TYPE_CHECKING:
     import torch
 
     from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.generating.likeness import Likeness
     from cachedit_yaml.generating.sheet import Row
     from cachedit_yaml.generating.timeline import Panel
     from cachedit_yaml.runtime.stats import Stats
@@ -37,6 +38,7 @@ class Result:
         plan: what the adapter was compiled into.
         profile: the profile that was chosen.
         files: what was saved.
+        near: how near it came to the uncached one.
     """
 
     names: Sequence[str]
@@ -47,11 +49,13 @@ class Result:
     plan: Plan
     profile: str | None
     files: list[Path] = field(default_factory=list)
-    quality: Quality | None = None
+    near: Likeness | None = None
 
     def __post_init__(self) -> None:
         if self.uncached is not None:
-            self.quality = compare(self.uncached.images, self.cached.images)
+            from cachedit_yaml.generating.likeness import likeness
+
+            self.near = likeness(self.uncached.samples or (), self.cached.samples or ())
 
     @property
     def speedup(self) -> float | None:
@@ -77,9 +81,10 @@ class Result:
             self.files.append(path)
         if self.uncached is not None:
             single = is_file(out)
-            path = out.with_name(f"{out.stem}-compare.png") if single else out / "compare.png"
-            self._draw_compare(self.uncached).save(path)
-            self.files.append(path)
+            if self.cached.frames:
+                path = out.with_name(f"{out.stem}-compare.png") if single else out / "compare.png"
+                self._draw_compare(self.uncached).save(path)
+                self.files.append(path)
             path = out.with_name(f"{out.stem}-report.html") if single else out / "report.html"
             path.write_text(self._page(self.uncached), encoding="utf-8")
             self.files.append(path)
@@ -105,22 +110,26 @@ class Result:
             "files": [str(path) for path in self.files],
             "stats": self.stats.as_dict(),
         }
-        if self.uncached is not None and self.quality is not None and self.speedup is not None:
+        if self.uncached is not None and self.near is not None and self.speedup is not None:
+            psnr = self.near.pooled
+            others = {name.lower(): float(text) for name, text in self.near.others().items()}
             found["compare"] = {
                 "uncached_seconds": round(self.uncached.seconds, 3),
                 "speedup": round(self.speedup, 3),
-                # JSON has no infinity: null where the pictures are equal.
-                "psnr": None if self.quality.psnr is None else round(self.quality.psnr, 3),
-                "ssim": round(self.quality.ssim, 5),
+                # JSON has no infinity: null where they are equal.
+                "psnr": round(psnr, 3) if math.isfinite(psnr) else None,
+                **others,
+                "measured": self._what,
             }
         return found
 
     def __str__(self) -> str:
         lines = [str(self.stats), f"time: {self.cached.seconds:.2f} s"]
-        if self.uncached is not None and self.quality is not None:
+        if self.uncached is not None and self.near is not None:
+            numbers = (f"{name} {text}" for name, text in self._numbers.items())
             lines[-1] += (
                 f", uncached {self.uncached.seconds:.2f} s: {self.speedup:.2f}x speed-up\n"
-                f"pictures: PSNR {self.quality.psnr_text}, SSIM {self.quality.ssim:.4f}"
+                f"{', '.join(numbers)}\n{self._what}"
             )
         return "\n".join([*lines, *(f"wrote {path}" for path in self.files)])
 
@@ -145,29 +154,43 @@ class Result:
         """The report as HTML."""
         from cachedit_yaml.generating.page import Report, Table, render
 
-        assert self.quality is not None
-        numbers = [
-            f"{self.cached.seconds:.2f} s",
-            f"{self.speedup:.2f}x",
-            f"{self.stats.computed_fraction:.1%}",
-            self.quality.psnr_text,
-            f"{self.quality.ssim:.4f}",
-        ]
-        header = ("profile", "time", "speed-up", "blocks computed", "PSNR", "SSIM")
+        numbers = self._numbers
+        share = f"{self.stats.computed_fraction:.1%}"
+        own = f"{self.cached.seconds:.2f} s", f"{self.speedup:.2f}x", share
+        header = ("profile", "time", "speed-up", "blocks computed", *numbers)
+        empty = ("-" for _ in numbers)
         rows = [
-            ("uncached", f"{uncached.seconds:.2f} s", "1.00x", "100.0%", "-", "-"),
-            (self.profile or "cached", *numbers),
+            ("uncached", f"{uncached.seconds:.2f} s", "1.00x", "100.0%", *empty),
+            (self.profile or "cached", *own, *numbers.values()),
         ]
         report = Report(
             title=self._title(),
-            lead=f"The adapter {self.stats.adapter}, beside the same call without the cache.",
+            lead=f"The adapter {self.stats.adapter}, beside the same call without the cache. "
+            f"{self._what}.",
             tables=[Table("Numbers", header, rows)],
             columns=self._columns(),
-            rows=self._rows(uncached),
+            rows=self._rows(uncached) if self.cached.frames else (),
             panels=[self._panel()],
             notes=self.stats.warnings,
         )
         return render(report)
+
+    @property
+    def _numbers(self) -> dict[str, str]:
+        """What was measured of the likeness, by its name."""
+        assert self.near is not None
+        psnr = self.near.pooled
+        return {"PSNR": f"{psnr:.1f} dB" if math.isfinite(psnr) else "identical"} | (
+            self.near.others()
+        )
+
+    @property
+    def _what(self) -> str:
+        """What is compared, and how."""
+        from cachedit_yaml.generating.likeness import measured_as
+
+        assert self.cached.samples is not None
+        return measured_as(self.cached.samples)
 
     def _columns(self) -> Sequence[str]:
         count = len(self.cached.frames)
@@ -176,7 +199,6 @@ class Result:
     def _rows(self, uncached: Generated) -> list[Row]:
         from cachedit_yaml.generating.sheet import Row
 
-        assert self.quality is not None
         assert self.speedup is not None
         first, second = (
             [frames[len(frames) // 2] for frames in made.frames] for made in (uncached, self.cached)
@@ -184,7 +206,7 @@ class Result:
         lines = [
             f"{self.speedup:.1f}x speed-up, {self.cached.seconds:.1f} s",
             f"{self.stats.computed_fraction:.0%} of blocks computed",
-            f"PSNR {self.quality.psnr_text}, SSIM {self.quality.ssim:.3f}",
+            ", ".join(f"{name} {text}" for name, text in self._numbers.items()),
         ]
         return [
             Row("uncached", [f"{uncached.seconds:.1f} s"], first),

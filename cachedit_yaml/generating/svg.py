@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from cachedit_yaml.generating.timeline import ticks
+from cachedit_yaml.generating.timeline import differences, ticks
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,9 +109,8 @@ def draw_timeline(panel: Panel) -> str:
             parts.append(_text(0, y + 13 + 16 * line, short, "start", "axis" if line else "name"))
         parts += _lane(branch, shape, panel.steps, y, lane)
         y += lane + 8
-        diffs = branch.residual_diffs.items()
-        measured = {step: diff for step, diff in diffs if 0 <= diff < math.inf}
-        if branch.follows is None and measured:
+        measured = differences(branch)
+        if measured:
             parts.append(_differences(branch, measured, panel.steps, y))
             y += _CHART
         y += 12

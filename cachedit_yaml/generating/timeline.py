@@ -1,11 +1,13 @@
 """The timeline of generations: which blocks ran at which step, and why.
 
 Steps go across. Each guidance branch of each block list has a lane with one row for each of its
-blocks, and below it the residual difference with the threshold that it was held against.
+blocks, and below it the residual difference with the threshold that it was held against, where one
+was measured: under a static mask none is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +27,7 @@ _WIDTH: Final = 1500
 _HEAD: Final = 128
 _PANEL_HEAD: Final = 62
 _CHART: Final = 150
+_TICKS: Final = 30
 _LANE_GAP: Final = 22
 _PANEL_GAP: Final = 26
 _PAD: Final = 28
@@ -90,7 +93,7 @@ def draw_timeline(title: str, panels: Sequence[Panel]) -> Image:
     picture = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(picture)
     drawing.bold(draw, (_MARGIN, 46), title, 32)
-    _legend(picture, _MARGIN, 94)
+    _legend(picture, _MARGIN, 94, any(map(differences, (x for p in panels for x in p.branches))))
     top = _HEAD
     for panel in panels:
         _draw_panel(picture, panel, top)
@@ -98,7 +101,14 @@ def draw_timeline(title: str, panels: Sequence[Panel]) -> Image:
     return picture
 
 
-def _legend(picture: Image, x: float, y: float) -> None:
+def differences(branch: BranchStats) -> dict[int, float]:
+    """What was measured of a branch, by step: nothing of a list that follows or has a mask."""
+    if branch.follows is not None:
+        return {}
+    return {step: diff for step, diff in branch.residual_diffs.items() if 0 <= diff < math.inf}
+
+
+def _legend(picture: Image, x: float, y: float, charts: bool) -> None:
     from PIL import ImageDraw
 
     draw = ImageDraw.Draw(picture)
@@ -106,6 +116,8 @@ def _legend(picture: Image, x: float, y: float) -> None:
         draw.rounded_rectangle((x, y - 11, x + 30, y + 11), 4, color)
         draw.text((x + 42, y), text, INK, font(21), anchor="lm")
         x += 84 + font(21).getlength(text)
+    if not charts:
+        return
     drawing.curve(picture, [(x, y), (x + 18, y), (x + 36, y)], drawing.DIFFERENCE, 3)
     text = "residual difference to the last computed step"
     draw.text((x + 48, y), text, INK, font(21), anchor="lm")
@@ -130,17 +142,21 @@ def _draw_panel(picture: Image, panel: Panel, top: float) -> None:
         lane = _lane_height(shape)
         _labels(draw, branch, shape, (x, y + lane / 2), alone=lists.count(key) == 1)
         _draw_lane(draw, branch, shape, panel.steps, x + _LEFT, y, lane)
-        if branch.follows is None:
-            _draw_chart(picture, branch, panel.steps, x + _LEFT, y + lane + 12)
+        measured = differences(branch)
+        if measured:
+            _draw_chart(picture, measured, branch.threshold, panel.steps, x + _LEFT, y + lane + 12)
+        elif branch.follows is None:
+            _draw_ticks(draw, panel.steps, x + _LEFT, y + lane)
         y += _height(shape, branch)
 
 
 def _labels(
     draw: ImageDraw, branch: BranchStats, shape: Shape, place: drawing.Point, alone: bool
 ) -> None:
-    always = f"{shape.first} always" + (f" + last {shape.last}" if shape.last else "")
-    if branch.follows is not None:
-        always = f"last {shape.last} always" if shape.last else "none always"
+    first = 0 if branch.follows is not None else shape.first
+    counts = [str(first)] if first else []
+    counts += [f"last {shape.last}"] if shape.last else []
+    always = " + ".join(counts or ["none"]) + " always"
     lines = [drawing.shorten(branch.blocks, _LEFT - 20, 20), f"{shape.blocks} blocks, {always}"]
     if branch.transformer != "transformer":
         lines.insert(1, f"in {drawing.shorten(branch.transformer, _LEFT - 40, 20)}")
@@ -180,32 +196,38 @@ def _draw_lane(
             draw.rectangle((x, y, x + column - 1 - across, y + row - 1 - down), color)
 
 
-def _draw_chart(picture: Image, branch: BranchStats, steps: int, left: float, top: float) -> None:
+def _draw_chart(
+    picture: Image,
+    measured: Mapping[int, float],
+    threshold: float,
+    steps: int,
+    left: float,
+    top: float,
+) -> None:
     """The differences that were measured, and the threshold."""
     from PIL import ImageDraw
 
     draw = ImageDraw.Draw(picture)
     column, bottom = _WIDTH / steps, top + _CHART - 44
-    measured = {step: diff for step, diff in branch.residual_diffs.items() if diff >= 0}
-    high = max([*measured.values(), branch.threshold, 1e-6]) * 1.12
+    high = max([*measured.values(), threshold, 1e-6]) * 1.12
 
     def at(value: float) -> float:
         return bottom - (bottom - top) * min(value / high, 1.0)
 
     draw.line((left, bottom, left + _WIDTH, bottom), RULE, 2)
     draw.text((left - 12, at(0)), "0", MUTED, font(18), anchor="rm")
-    drawing.dashed(draw, left, left + _WIDTH, at(branch.threshold), drawing.THRESHOLD, 3)
-    draw.text(
-        (left - 12, at(branch.threshold)),
-        f"{branch.threshold:g}",
-        drawing.THRESHOLD,
-        font(18),
-        anchor="rm",
-    )
+    drawing.dashed(draw, left, left + _WIDTH, at(threshold), drawing.THRESHOLD, 3)
+    place = (left - 12, at(threshold))
+    draw.text(place, f"{threshold:g}", drawing.THRESHOLD, font(18), anchor="rm")
     points = [(left + (step + 0.5) * column - 1, at(diff)) for step, diff in measured.items()]
     drawing.curve(picture, points, drawing.DIFFERENCE, 3)
+    _draw_ticks(draw, steps, left, bottom)
+
+
+def _draw_ticks(draw: ImageDraw, steps: int, left: float, bottom: float) -> None:
+    """The numbers of the steps."""
     for step in ticks(steps):
-        place = (left + (step - 0.5) * column - 1, bottom + 16)
+        place = (left + (step - 0.5) * _WIDTH / steps - 1, bottom + 16)
         draw.text(place, str(step), MUTED, font(18), anchor="mm")
     draw.text((left - 12, bottom + 16), "step", MUTED, font(18), anchor="rm")
 
@@ -217,9 +239,9 @@ def ticks(steps: int) -> list[int]:
 
 
 def _height(shape: Shape, branch: BranchStats) -> int:
-    """The room of a lane with what is below it: a list that follows has no differences."""
+    """The room of a lane with what is below it: the differences, or the steps alone."""
     lane = _lane_height(shape)
-    return _LANE_GAP + (max(lane, _LABELS) if branch.follows is not None else lane + _CHART)
+    return _LANE_GAP + (lane + _CHART if differences(branch) else max(lane + _TICKS, _LABELS))
 
 
 def _lane_height(shape: Shape) -> int:

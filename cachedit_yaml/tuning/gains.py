@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 import torch
 
-from cachedit_yaml.tuning.record import Unit
-from cachedit_yaml.tuning.surrogate import Candidate, Surrogate
+from cachedit_yaml.tuning.candidates import Candidate
+from cachedit_yaml.tuning.surrogate import Surrogate
+from cachedit_yaml.tuning.units import Unit
 
 #: So many of the traced calls run again, with a step cached at these shares of all steps.
 HOLED: Final = 2

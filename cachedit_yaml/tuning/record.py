@@ -1,4 +1,4 @@
-"""From the forwards of a traced call to tables: what each distance to an older step does to it."""
+"""Collects the forwards of a traced call, and what its scheduler is given, into units."""
 
 from __future__ import annotations
 
@@ -13,37 +13,13 @@ import torch
 
 from cachedit_yaml.api import compile_adapter, start
 from cachedit_yaml.compiler.plan import Plan
+from cachedit_yaml.generating.samples import Array
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.patching import Patch
-from cachedit_yaml.tuning.residuals import ON_DEVICE, REACH
+from cachedit_yaml.tuning.residuals import REACH, RINGS, Ring
 from cachedit_yaml.tuning.sampler import guidance_factors, step_weights
 from cachedit_yaml.tuning.trace import Forward, TraceExecution, TraceRunner
-
-#: Numbers of any shape.
-Array = np.ndarray[Any, Any]
-
-
-@dataclass
-class Unit:
-    """A guidance branch of a transformer in one generation.
-
-    Attributes:
-        transformer: its path.
-        branch: the branch.
-        share: how many steps the transformer has in that generation.
-        blocks: how many blocks each list has.
-        steps: the steps in which it ran, counted within the transformer's share, ``[n]``.
-        differences: of the residual of the first F blocks, by F: ``[n x d x lists]``.
-        errors: of the final latents, by F and B: ``[n x d x s x p]``, d steps apart; d = 0 is 0.
-    """
-
-    transformer: str
-    branch: str
-    share: int
-    blocks: tuple[int, ...]
-    steps: list[int]
-    differences: dict[int, Array]
-    errors: dict[tuple[int, int], Array]
+from cachedit_yaml.tuning.units import Unit, difference_table, error_table
 
 
 @dataclass
@@ -154,21 +130,21 @@ class Recorder:
             reach = REACH + 1
             errors: dict[tuple[int, int], Array] = {}
             for fn, bn in sorted({key[:2] for item in forwards for key in item.errors}):
-                tables = [_error_table(*row[1:], fn, bn, reach) for row in own]
+                tables = [error_table(*row[1:], fn, bn, reach) for row in own]
                 width = max((item.shape[1:] for item in tables if item is not None), default=(1, 1))
                 empty = np.full((reach, *width), np.nan, np.float32)
                 empty[0] = 0
                 errors[fn, bn] = np.stack([empty if item is None else item for item in tables])
             differences = {}
             for fn in sorted({key[0] for item in forwards for key in item.differences}):
-                differences[fn] = np.stack(
-                    [_difference_table(item, fn, reach) for item in forwards]
-                )
+                differences[fn] = np.stack([difference_table(item, fn, reach) for item in forwards])
             yield Unit(
                 transformer,
                 branch,
                 share,
                 forwards[0].blocks,
+                forwards[0].lists,
+                forwards[0].leaders,
                 [row[0] for row in own],
                 differences,
                 errors,
@@ -194,73 +170,14 @@ class Recorder:
         return found
 
 
-def _error_table(
-    item: Forward,
-    factors: list[float] | None,
-    samples: int,
-    scale: float,
-    fn: int,
-    bn: int,
-    reach: int,
-) -> Array | None:
-    """The errors of one forward in the final latents, ``[d x s x p]``."""
-    known: dict[int, Array] = {}
-    for key, error in item.errors.items():
-        if key[:2] != (fn, bn):
-            continue
-        distance = key[2]
-        if factors is None:
-            mixed = error[None].flatten(1)[None]
-            known[distance] = (scale * mixed[0]).numpy()
-        else:
-            parts = torch.split(error, samples)
-            mixed = sum(
-                (factor * one for factor, one in zip(factors, parts, strict=True)), torch.zeros(())
-            )
-            known[distance] = (scale * mixed).numpy()
-    if not known:
-        return None
-    shape = next(iter(known.values())).shape
-    table = np.full((reach, *shape), np.nan, np.float32)
-    known[0] = np.zeros(shape, np.float32)
-    for distance in range(max(known) + 1):
-        table[distance] = _interpolated(known, distance)
-    return table
-
-
-def _difference_table(item: Forward, fn: int, reach: int) -> Array:
-    """The differences of one forward, ``[d x lists]``; infinite where there is no older step."""
-    known = {d: np.array(v) for (f, d), v in item.differences.items() if f == fn}
-    table = np.full((reach, len(item.blocks)), np.inf)
-    known[0] = np.zeros(len(item.blocks))
-    for distance in range(max(known) + 1):
-        table[distance] = _interpolated(known, distance)
-    return table
-
-
-def _interpolated(known: dict[int, Array], distance: int) -> Array:
-    """A value between those that are known, by the cubic through the four nearest."""
-    if distance in known:
-        return known[distance]
-    near = sorted(sorted(known, key=lambda item: abs(item - distance))[:4])
-    total = np.zeros_like(known[near[0]])
-    for one in near:
-        weight = 1.0
-        for other in near:
-            if other != one:
-                weight *= (distance - other) / (one - other)
-        total = total + weight * known[one]
-    return total
-
-
 @contextmanager
-def tracing(pipeline: Any, adapter: Any, room: int = ON_DEVICE) -> Iterator[Recorder]:
+def tracing(pipeline: Any, adapter: Any, ring: Ring = RINGS[0]) -> Iterator[Recorder]:
     """Trace what a pipeline generates meanwhile; it is as before afterwards.
 
     Args:
         pipeline: a live pipeline.
         adapter: its adapter.
-        room: bytes of residuals that may be kept on its device.
+        ring: where older residuals lie.
 
     Raises:
         CacheditYamlError: the adapter does not fit; see :mod:`cachedit_yaml.errors`.
@@ -273,7 +190,7 @@ def tracing(pipeline: Any, adapter: Any, room: int = ON_DEVICE) -> Iterator[Reco
         made = TraceExecution(*given)
         for runner in made.runners:
             assert isinstance(runner, TraceRunner)
-            runner.tell, runner.room = recorder.forward, room
+            runner.tell, runner.ring = recorder.forward, ring
         return made
 
     with start(plan, execution) as handle, watching(plan, recorder):

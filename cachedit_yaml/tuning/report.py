@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.generating import drawing
 from cachedit_yaml.generating.drawing import CACHED, COMPUTED, INK, MUTED, PANEL, PAPER, RULE, font
+from cachedit_yaml.tuning.targets import NOT_TIMED
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +27,7 @@ def draw_frontier(tuning: Tuning) -> Image:
 
     picture = Image.new("RGB", _SIZE, PAPER)
     draw = ImageDraw.Draw(picture)
-    title = f"{tuning.model}, {tuning.steps} steps: what was measured on {tuning.samples} samples"
+    title = f"{tuning.title}: what was measured on {tuning.samples} samples"
     drawing.bold(draw, (48, 46), drawing.shorten(title, 1160, 28), 28)
     x = 48.0
     for color, text in (
@@ -57,8 +58,9 @@ def draw_frontier(tuning: Tuning) -> Image:
     for tenth in range(round(most * 10) + 1):
         x = at(tenth / 10, low)[0]
         draw.text((x, _BOTTOM + 22), f"{10 * tenth} %", MUTED, font(18), anchor="mm")
-    label = "share of the blocks that ran; PSNR against the uncached result, in dB"
-    draw.text(((_LEFT + _RIGHT) / 2, _BOTTOM + 60), label, MUTED, font(20), anchor="mm")
+    label = f"share of the blocks that ran; {tuning.what.partition(';')[0]}"
+    label = drawing.shorten(label, 1220, 18)
+    draw.text((_SIZE[0] / 2, _BOTTOM + 60), label, MUTED, font(18), anchor="mm")
     colors = {"tried": MUTED, "profile": CACHED, "chosen": COMPUTED}
     for item in sorted(points, key=lambda item: list(colors).index(_kind(tuning, item))):
         color = colors[_kind(tuning, item)]
@@ -76,7 +78,17 @@ def draw_page(tuning: Tuning) -> str:
     """``report.html``: every candidate, the worst pictures, the timelines of what was chosen."""
     from cachedit_yaml.generating.page import Report, Table, render
 
-    header = ("profile", "blocks", "speed-up", "PSNR", "worst quarter", "worst", "SSIM", "settings")
+    others = tuning.others
+    header = (
+        "profile",
+        "blocks",
+        "speed-up",
+        "PSNR",
+        "worst quarter",
+        "worst",
+        *others,
+        "settings",
+    )
     panels = [
         replace(tuning.timelines[key], name=f"{names}: {key}")
         for key, names in tuning.names.items()
@@ -87,20 +99,22 @@ def draw_page(tuning: Tuning) -> str:
         for item in tuning.missed
     ]
     report = Report(
-        title=f"{tuning.model}, {tuning.steps} steps",
-        lead=f"Measured on {tuning.samples} samples on {tuning.device}, against the uncached "
-        f"ones, with the adapter {tuning.adapter.name}.",
+        title=tuning.title,
+        lead=f"The adapter {tuning.adapter.name} with the model {tuning.model} on {tuning.device}. "
+        f"{tuning.what}.",
         points=[_point(tuning, item) for item in tuning.frontier],
         tables=[
-            Table("Profiles", header, [_cells(n, item) for n, item in tuning.profiles.items()]),
+            Table(
+                "Profiles", header, [_cells(tuning, n, item) for n, item in tuning.profiles.items()]
+            ),
             Table(
                 "Everything that was run",
                 header,
-                [_cells(_name(tuning, item), item) for item in tuning.frontier],
+                [_cells(tuning, _name(tuning, item), item) for item in tuning.frontier],
             ),
         ],
         panels=panels,
-        notes=[*missed, *tuning.notes],
+        notes=[f"Speed-ups: {NOT_TIMED}.", *missed, *tuning.notes],
     )
     return render(report)
 
@@ -139,9 +153,10 @@ def _decibel(value: float) -> str:
     return "identical" if value == math.inf else f"{value:.1f} dB"
 
 
-def _cells(name: str, item: Measured) -> tuple[str, ...]:
+def _cells(tuning: Tuning, name: str, item: Measured) -> tuple[str, ...]:
     near = item.likeness
     decibels = map(_decibel, (near.pooled, near.low, near.worst))
-    ssim = "-" if near.ssim is None else f"{near.ssim:.4f}"
+    others = near.others()
+    beside = (others.get(kind, "-") for kind in tuning.others)
     settings = item.told if item.name else item.key
-    return name, f"{item.blocks:.1%}", f"{item.speed:.2f}x", *decibels, ssim, settings
+    return name, f"{item.blocks:.1%}", item.speed_text, *decibels, *beside, settings

@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 
@@ -21,10 +21,31 @@ from cachedit_yaml.runtime.residuals import signature_of
 
 #: How many earlier steps are kept.
 REACH: Final = 20
-#: Memory for older residuals on the device of the model, and on the CPU, in bytes; more of them go
-#: to the disk.
-ON_DEVICE: Final = 2 * 2**30
-IN_MEMORY: Final = 16 * 2**30
+
+
+class Ring(NamedTuple):
+    """Where older residuals lie.
+
+    Attributes:
+        text: the same for people.
+        on_device: bytes that may stay on the device of the model.
+        in_memory: bytes that may lie in the CPU's memory; more of them go to the disk.
+        reach: how many earlier steps are kept.
+    """
+
+    text: str
+    on_device: int = 2 * 2**30
+    in_memory: int = 16 * 2**30
+    reach: int = REACH
+
+
+#: What is tried one after the other, where memory does not suffice.
+RINGS: Final = (
+    Ring("on the device as far as 2 GiB go"),
+    Ring("in the CPU's memory", on_device=0),
+    Ring("on the disk", on_device=0, in_memory=0),
+    Ring("on the disk, of 6 steps only", on_device=0, in_memory=0, reach=6),
+)
 
 #: What the blocks up to some place have added, to the hidden states and the others (or None).
 Added = tuple[torch.Tensor, "torch.Tensor | None"]
@@ -70,15 +91,9 @@ class TraceState(BranchState):
     def remember_residual(self, residual: torch.Tensor, split: Any = None) -> None:
         """`TracePass` keeps it."""
 
-    def store(
-        self,
-        hidden_in: torch.Tensor,
-        hidden_out: torch.Tensor,
-        encoder_in: torch.Tensor | None,
-        encoder_out: torch.Tensor | None,
-        split: Any = None,
-    ) -> None:
+    def store(self, *given: Any) -> None:
         """Keep what all blocks added."""
+        hidden_in, hidden_out, encoder_in, encoder_out = given[:4]
         self.added[self.blocks] = found = _added((hidden_in, encoder_in), hidden_out, encoder_out)
         self.has_encoder = found[1] is not None
         signature = signature_of(hidden_in, encoder_in if self.has_encoder else None)
@@ -139,17 +154,19 @@ def _added(before: Added, hidden: torch.Tensor, encoder: Any) -> Added:
     return hidden - first, encoder - second
 
 
-def store(states: Sequence[TraceState], room: int) -> None:
+def store(states: Sequence[TraceState], ring: Ring) -> None:
     """Move this step's residuals behind the older ones; the oldest go.
 
     Args:
         states: of the lists of one forward.
-        room: bytes that may stay on the device.
+        ring: where they lie.
     """
     pairs = [pair for state in states for pair in state.added.values()]
-    size = REACH * sum(tensor.nbytes for pair in pairs for tensor in pair if tensor is not None)
-    if size > room:
-        away = _on_disk if size > IN_MEMORY else torch.Tensor.cpu
+    size = ring.reach * sum(
+        tensor.nbytes for pair in pairs for tensor in pair if tensor is not None
+    )
+    if size > ring.on_device:
+        away = _on_disk if size > ring.in_memory else torch.Tensor.cpu
         for state in states:
             for k, (first, second) in state.added.items():
                 state.added[k] = away(first), None if second is None else away(second)
@@ -158,10 +175,16 @@ def store(states: Sequence[TraceState], room: int) -> None:
 
 
 def _on_disk(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of a tensor in a file that goes when nobody holds it any more."""
+    """A copy of a tensor in a file that goes when nobody holds it any more.
+
+    Raises:
+        OSError: the disk is full; found out here, since writing to such a file ends the process.
+    """
     handle, name = tempfile.mkstemp(prefix="cachedit-residual-")
-    os.close(handle)
     try:
+        if tensor.nbytes and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, tensor.nbytes)
+        os.close(handle)
         made = torch.from_file(name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
     finally:
         os.unlink(name)

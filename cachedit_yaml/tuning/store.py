@@ -12,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.tuning.outputs import Likeness
-from cachedit_yaml.tuning.record import Array, Unit
+from cachedit_yaml.generating.likeness import Likeness
+from cachedit_yaml.generating.samples import Array
 from cachedit_yaml.tuning.targets import Measured
+from cachedit_yaml.tuning.units import Unit
 
 _README: Final = """\
 What `cachedit-yaml tune` keeps here, so that `--resume` goes on where it stopped:
@@ -158,6 +159,7 @@ def unpack(arrays: dict[str, Array]) -> list[list[Unit]]:
         differences = {fn: arrays[f"{index}/d/{fn}"] for fn in row["differences"]}
         errors = {(fn, bn): arrays[f"{index}/e/{fn}/{bn}"] for fn, bn in row["errors"]}
         del row["call"]
-        row |= {"blocks": tuple(row["blocks"]), "differences": differences, "errors": errors}
+        row |= {name: tuple(row[name]) for name in ("blocks", "lists", "leaders")}
+        row |= {"differences": differences, "errors": errors}
         calls[-1].append(Unit(**row))
     return calls

@@ -6,69 +6,18 @@ they lie in one direction or against each other, and only the sum says which.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from cachedit_yaml.tuning.record import Array, Unit
+from cachedit_yaml.generating.samples import Array
+from cachedit_yaml.tuning.candidates import Candidate, bins, calibrator
+from cachedit_yaml.tuning.units import Unit
 
 #: cache-dit's TaylorSeer takes no slope from the steps before this one.
 _FIRST_SLOPE: Final = 3
-#: Steps that bins go on for behind those that they were made for.
-_BEYOND: Final = 1000
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Settings, and what the trace makes of them.
-
-    Attributes:
-        settings: as an adapter writes them.
-        blocks: share of the blocks that run.
-        error: expected size of the error of the final latents, the root mean square over the
-            samples; only good to be compared.
-    """
-
-    settings: Mapping[str, Any] = field(hash=False)
-    blocks: float
-    error: float
-
-    @property
-    def key(self) -> str:
-        """What it is, in one line."""
-        return in_one_line(self.settings.items())
-
-
-def in_one_line(settings: Iterable[tuple[str, Any]]) -> str:
-    """Settings for people, as an adapter writes them or as it is read."""
-    return ", ".join(f"{name}: {_shown(value)}" for name, value in settings if value is not None)
-
-
-def bins(mask: Sequence[int]) -> dict[str, list[int]]:
-    """A mask as runs of computed steps and of cached ones between them.
-
-    Shorter generations cut it off; of longer ones all further steps are computed.
-    """
-    runs = [(flag, len(list(run))) for flag, run in itertools.groupby([*mask, *[1] * _BEYOND])]
-    return {
-        "compute_bins": [length for flag, length in runs if flag],
-        "cache_bins": [length for flag, length in runs if not flag],
-    }
-
-
-def _shown(value: Any) -> str:
-    if is_dataclass(value) and not isinstance(value, type):
-        value = {name: own for name, own in asdict(value).items() if own is not None}
-    if isinstance(value, Mapping) and "type" in value:
-        return f"{value['type']} {value['taylorseer_order']}"
-    if isinstance(value, Mapping) and "compute_bins" in value:
-        pairs = zip(value["compute_bins"], value["cache_bins"], strict=False)
-        return " ".join(f"{run}+{gap}" for run, gap in pairs)
-    return str(value)
 
 
 class Surrogate:
@@ -92,6 +41,27 @@ class Surrogate:
         found = {unit.share for unit in self.units}
         return found.pop() if len(found) == 1 else None
 
+    @property
+    def deciding(self) -> list[str]:
+        """The lists that decide for themselves, as a profile's ``lists`` names them."""
+        return sorted(
+            {
+                name
+                for unit in self.units
+                for place, name in enumerate(unit.names)
+                if unit.leaders[place] == place
+            }
+        )
+
+    @staticmethod
+    def limits(item: Candidate) -> dict[str, Any]:
+        """The arguments of :meth:`dynamic` that gave a candidate."""
+        order, fn, bn, _ = item.family
+        names = {"warmup": "max_warmup_steps", "threshold": "residual_diff_threshold"}
+        names["in_a_row"] = "max_continuous_cached_steps"
+        given = {name: item.settings[key] for name, key in names.items()}
+        return {**given, "fn": fn, "bn": bn, "order": order}
+
     def mask(self, mask: Sequence[int], order: int = 1) -> Candidate:
         """Score a static mask with F = 0."""
         flags = np.asarray(mask, dtype=bool)
@@ -108,7 +78,16 @@ class Surrogate:
         return self._candidate(settings, decided, (0, 0), order)
 
     def dynamic(
-        self, *, fn: int, warmup: int, threshold: float, in_a_row: int, order: int
+        self,
+        *,
+        fn: int,
+        warmup: int,
+        threshold: float,
+        in_a_row: int,
+        order: int,
+        bn: int = 0,
+        most: int = -1,
+        lists: Mapping[str, float] | None = None,
     ) -> Candidate:
         """Score settings that decide by the difference of the first F blocks.
 
@@ -118,19 +97,30 @@ class Surrogate:
             threshold: of the relative difference.
             in_a_row: at most so many cached steps in a row.
             order: of TaylorSeer; 0 for none.
+            bn: B.
+            most: at most so many cached steps in all; -1 for any number.
+            lists: other thresholds of block lists, by their names in a profile's ``lists``.
         """
         settings = {
             "Fn_compute_blocks": fn,
+            **({"Bn_compute_blocks": bn} if bn else {}),
             "max_warmup_steps": warmup,
             "residual_diff_threshold": threshold,
             "max_continuous_cached_steps": in_a_row,
+            **({"max_cached_steps": most} if most >= 0 else {}),
             "scm": None,
             "calibrator": calibrator(order),
         }
-        decided = [
-            [_hits(unit, fn, warmup, threshold, in_a_row) for unit in call] for call in self.calls
-        ]
-        return self._candidate(settings, decided, (fn, 0), order)
+        if lists:
+            own = {name: {"residual_diff_threshold": value} for name, value in lists.items()}
+            settings["lists"] = own
+        decided: list[list[Array]] = []
+        for call in self.calls:
+            decided.append([])
+            for unit in call:
+                limits = [(lists or {}).get(name, threshold) for name in unit.names]
+                decided[-1].append(_hits(unit, fn, warmup, limits, in_a_row, most))
+        return self._candidate(settings, decided, (fn, bn), order)
 
     def _candidate(
         self,
@@ -145,7 +135,7 @@ class Surrogate:
             by_shape: dict[tuple[int, ...], Array] = {}
             for unit, hit in zip(call, hits, strict=True):
                 blocks = np.array(unit.blocks)
-                skipped = (hit.sum(axis=0) * (blocks - sum(variant))).sum()
+                skipped = (hit.sum(axis=0) * (blocks - unit.always(*variant))).sum()
                 total += int(blocks.sum()) * len(hit)
                 ran += int(blocks.sum()) * len(hit) - int(skipped)
                 off = _error(unit, hit @ blocks / blocks.sum(), variant, order)
@@ -157,15 +147,12 @@ class Surrogate:
         return Candidate(settings, ran / max(total, 1), error)
 
 
-def calibrator(order: int) -> Mapping[str, Any] | None:
-    """TaylorSeer of an order, as an adapter writes it."""
-    return {"type": "taylorseer", "taylorseer_order": order} if order else None
-
-
-def _hits(unit: Unit, fn: int, warmup: int, threshold: float, in_a_row: int) -> Array:
+def _hits(
+    unit: Unit, fn: int, warmup: int, limits: Sequence[float], in_a_row: int, most: int
+) -> Array:
     """Which of a unit's lists cache-dit would serve from the cache in which step, ``[n x lists]``.
 
-    Lists decide each for itself.
+    Lists decide each for itself, by a threshold each, but for those that follow another.
     """
     count, lists = len(unit.steps), len(unit.blocks)
     found = np.zeros((count, lists), dtype=bool)
@@ -173,18 +160,23 @@ def _hits(unit: Unit, fn: int, warmup: int, threshold: float, in_a_row: int) -> 
     if table is None:
         return found
     for index in range(lists):
+        if unit.leaders[index] != index:
+            found[:, index] = found[:, unit.leaders[index]]
+            continue
         column = table[:, :, index]
-        last = row = 0
+        last = row = total = 0
         for place in range(1, count):
             distance = place - last
             if (
                 unit.steps[place] >= warmup
                 and row < in_a_row
+                and not 0 <= most <= total
                 and distance < column.shape[1]
-                and column[place, distance] < threshold
+                and column[place, distance] < limits[index]
             ):
                 found[place, index] = True
                 row += 1
+                total += 1
             else:
                 last, row = place, 0
     return found
@@ -215,15 +207,23 @@ def _error(unit: Unit, shares: Array, variant: tuple[int, int], order: int) -> A
     if int((cached - last).max()) >= table.shape[1]:
         return None
     error = table[cached, cached - last]
+    steps = np.asarray(unit.steps)
+    # A slope needs two computed steps, a curve two slopes.
+    sloped = (np.arange(len(computed)) > 0) & (steps[computed] - steps[0] >= _FIRST_SLOPE)
+    curved = sloped & np.roll(sloped, 1) & (order > 1)
     if order:
-        before = computed[np.maximum(rank - 1, 0)]
-        steps = np.asarray(unit.steps)
-        sloped = (rank > 0) & (steps[last] - steps[0] >= _FIRST_SLOPE)
-        if int((cached - before)[sloped].max(initial=0)) >= table.shape[1]:
-            return None
-        ahead = (steps[cached] - steps[last]) / np.maximum(steps[last] - steps[before], 1)
-        ahead = np.where(sloped, ahead, 0.0).astype(np.float32)[:, None, None]
-        reach = np.where(sloped, cached - before, 0)
-        error = (1 + ahead) * error - ahead * table[cached, reach]
+        ahead = (steps[cached] - steps[last]).astype(np.float32)
+        before, first = (computed[np.maximum(rank - back, 0)] for back in (1, 2))
+        near = np.maximum(steps[last] - steps[before], 1)
+        far = np.maximum(steps[before] - steps[first], 1)
+        bend = np.where(curved[rank], ahead**2 / (2 * near), 0.0)
+        slope = np.where(sloped[rank], ahead / near, 0.0) + bend / near
+        for place, weight in ((before, -slope - bend / far), (first, bend / far)):
+            used = weight != 0
+            reach = np.where(used, cached - place, 0)
+            if int(reach.max(initial=0)) >= table.shape[1]:
+                return None
+            error = error + weight.astype(np.float32)[:, None, None] * table[cached, reach]
+        error = error + slope.astype(np.float32)[:, None, None] * table[cached, cached - last]
     found: Array = (error * shares[cached, None, None].astype(np.float32)).sum(axis=0)
     return None if np.isnan(found).any() else found

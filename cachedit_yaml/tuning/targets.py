@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from cachedit_yaml.errors import ConfigError
-from cachedit_yaml.tuning.outputs import Likeness
-from cachedit_yaml.tuning.surrogate import Candidate
+from cachedit_yaml.generating.likeness import Likeness
+from cachedit_yaml.tuning.candidates import Candidate, family_of
 from cachedit_yaml.yaml.diagnostics import did_you_mean, one_of
 
 KINDS: Final = ("psnr", "blocks", "speed")
+#: How much worse TaylorSeer of an order comes out than a trace of uncached steps says, until some
+#: was run: 4 to 8 times were seen of order 2 where few steps are computed.
+_UNSEEN: Final = {2: 4.0}
 _NAME: Final = re.compile(r"(?!(?:null|true|false)$)[A-Za-z][A-Za-z0-9._-]*")
 
 
@@ -65,6 +68,11 @@ PROFILES: Final = (
     Target("fast", "blocks", 0.25),
 )
 
+#: Below every table of speeds.
+NOT_TIMED: Final = (
+    "~ of a run by itself; the others in turns with the uncached call, which is what counts"
+)
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -79,6 +87,8 @@ class Measured:
         name: of the profile that was so before; empty for what was found.
         error: what the trace expected; None where nothing did.
         told: of a profile, what it said then, in one line.
+        timed: the speed was measured in turns with the uncached call; else it is of a run that had
+            the machine at another time, and may be off.
     """
 
     settings: Mapping[str, Any] = field(hash=False)
@@ -89,12 +99,19 @@ class Measured:
     name: str = ""
     error: float | None = None
     told: str = ""
+    timed: bool = False
+
+    @property
+    def speed_text(self) -> str:
+        """The speed for people, marked where it was not measured in turns."""
+        return f"{'' if self.timed else '~'}{self.speed:.2f}x"
 
     def __str__(self) -> str:
-        ssim = "" if self.likeness.ssim is None else f", SSIM {self.likeness.ssim:.4f}"
+        near = self.likeness
+        others = "".join(f", {name} {text}" for name, text in near.others().items())
         return (
-            f"{self.blocks:.1%} of blocks, {self.speed:.2f}x, PSNR {self.likeness.pooled:.1f} dB, "
-            f"worst quarter {self.likeness.low:.1f}, worst {self.likeness.worst:.1f}{ssim}"
+            f"{self.blocks:.1%} of blocks, {self.speed_text}, PSNR {near.pooled:.1f} dB, "
+            f"worst quarter {near.low:.1f}, worst {near.worst:.1f}{others}"
         )
 
 
@@ -133,35 +150,66 @@ def promising(
         measured: what has been run.
     """
     known = {item.key for item in measured}
-    left = [item for item in candidates if item.key not in known]
+    off = _off(measured)
+    left = [
+        (item, item.error * off.get(item.family, _UNSEEN.get(item.family[0], 1.0)))
+        for item in candidates
+        if item.key not in known
+    ]
     if target.kind == "psnr":
-        # How many dB an error is worth, by what was run at about the same cost.
-        worth = [
-            (item.blocks, item.likeness.low + 20 * math.log10(item.error))
-            for item in measured
-            if item.error and math.isfinite(item.likeness.low)
-        ]
+        worth = _worth(measured, off)
         if not worth:
-            return min(left, key=lambda item: (abs(item.blocks - 0.33), item.error), default=None)
+            found = min(left, key=lambda pair: (abs(pair[0].blocks - 0.33), pair[1]), default=None)
+            return found[0] if found else None
 
-        def expected(item: Candidate) -> float:
+        def expected(item: Candidate, error: float) -> float:
             near = sorted(worth, key=lambda pair: abs(pair[0] - item.blocks))[:3]
             mean = sum(value for _, value in near) / len(near)
-            return mean - 20 * math.log10(item.error)
+            return mean - 20 * math.log10(error)
 
-        return min(
-            (item for item in left if expected(item) >= target.value),
-            key=lambda item: (round(item.blocks, 2), item.error),
+        found = min(
+            (pair for pair in left if expected(*pair) >= target.value),
+            key=lambda pair: (round(pair[0].blocks, 2), pair[1]),
             default=None,
         )
+        return found[0] if found else None
     most = target.value
     if target.kind == "speed":
         most = _blocks_for(target.value, measured)
-    return min(
-        (item for item in left if item.blocks <= most + 0.005),
-        key=lambda item: item.error,
-        default=None,
-    )
+    fitting = (pair for pair in left if pair[0].blocks <= most + 0.005)
+    found = min(fitting, key=lambda pair: pair[1], default=None)
+    return found[0] if found else None
+
+
+def _worth(
+    measured: Sequence[Measured], off: Mapping[tuple[Any, ...], float]
+) -> list[tuple[float, float]]:
+    """How many dB an error is worth, by what was run at about the same cost."""
+    return [
+        (item.blocks, item.likeness.low + 20 * math.log10(item.error * off[family]))
+        for item, family in _judged(measured)
+        if item.error
+    ]
+
+
+def _judged(measured: Sequence[Measured]) -> list[tuple[Measured, tuple[Any, ...]]]:
+    """What was run of what the trace had an opinion on."""
+    return [
+        (item, family_of(item.settings))
+        for item in measured
+        if item.error and math.isfinite(item.likeness.low)
+    ]
+
+
+def _off(measured: Sequence[Measured]) -> dict[tuple[Any, ...], float]:
+    """How much worse settings came out than the trace said, against all that was run, by family."""
+    ratios: dict[tuple[Any, ...], list[float]] = {}
+    for item, family in _judged(measured):
+        assert item.error
+        ratios.setdefault(family, []).append(item.likeness.low / 20 + math.log10(item.error))
+    means = {family: sum(found) / len(found) for family, found in ratios.items()}
+    middle = sum(means.values()) / len(means) if means else 0.0
+    return {family: 10 ** (middle - mean) for family, mean in means.items()}
 
 
 def _blocks_for(speed: float, measured: Sequence[Measured]) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,17 +18,17 @@ import torch
 
 from cachedit_yaml.compiler.plan import TransformerPlan
 from cachedit_yaml.compiler.settings import Resolved
-from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.loop import LoopExecution
 from cachedit_yaml.runtime.passes import ListPass
 from cachedit_yaml.runtime.rows import DeviationError
-from cachedit_yaml.runtime.transformer import TransformerRunner, TransformerState
+from cachedit_yaml.runtime.transformer import TransformerRunner
 from cachedit_yaml.tuning.residuals import (
-    ON_DEVICE,
     REACH,
+    RINGS,
+    Ring,
     TracePass,
     TraceState,
     between,
@@ -36,10 +36,15 @@ from cachedit_yaml.tuning.residuals import (
     store,
 )
 
-#: F and B that are tried.
+#: F and B that are tried, and those that are tried too where they cost little.
 VARIANTS: Final = ((0, 0), (1, 0))
-#: Distances to older steps that are tried; others are interpolated.
+MORE: Final = ((1, 1), (2, 0))
+#: Distances to older steps that are tried, and those of the further F and B; others are
+#: interpolated.
 DISTANCES: Final = (1, 2, 3, 4, 6, 8, 11, 15, REACH)
+FEW: Final = (1, 3, 7, 15)
+#: What the further F and B may cost, in forwards for each forward.
+_COST: Final = 0.75
 #: At so many places of an output its error is kept, for each sample.
 PLACES: Final = 256
 
@@ -54,6 +59,8 @@ class Forward:
         step: index within the transformer's share.
         output: what it put out, ``[b x ...]``.
         blocks: how many blocks each list has.
+        lists: their paths.
+        leaders: for each list the place of the one that decides for it.
         differences: relative difference of the residual of the first F blocks of each list to
             that of so many forwards earlier, by F and distance.
         errors: the transformer's output with older residuals, less the true one, at the places
@@ -65,6 +72,8 @@ class Forward:
     step: int
     output: torch.Tensor
     blocks: tuple[int, ...]
+    lists: tuple[str, ...]
+    leaders: tuple[int, ...]
     differences: dict[tuple[int, int], tuple[float, ...]] = field(default_factory=dict)
     errors: dict[tuple[int, int, int], torch.Tensor] = field(default_factory=dict)
 
@@ -75,7 +84,7 @@ class TraceRunner(TransformerRunner):
     Attributes:
         tell: is told each forward, with the generation that it belongs to.
         variants: F and B to try, for lists that have more blocks.
-        room: bytes of older residuals that may stay on the device.
+        ring: where older residuals lie.
     """
 
     branch_state = TraceState
@@ -83,28 +92,28 @@ class TraceRunner(TransformerRunner):
     def __init__(self, plan: TransformerPlan, clock: Clock, together: Any = None) -> None:
         super().__init__(plan, clock, together)
         self.tell: Callable[[Forward, Generation], None] = lambda forward, generation: None
-        least = min(len(runner.hooks) for runner in self.lists)
-        self.variants = [(fn, bn) for fn, bn in VARIANTS if fn + bn < least]
-        self.room = ON_DEVICE
+        blocks = [len(runner.hooks) for runner in self.lists]
+        self.variants = [(fn, bn) for fn, bn in VARIANTS if fn + bn < min(blocks)]
+        cost = 0.0
+        for fn, bn in MORE:
+            own = len(FEW) * (fn + bn) * len(blocks) / sum(blocks)
+            if fn + bn < min(blocks) and cost + own <= _COST:
+                cost += own
+                self.variants.append((fn, bn))
+        self.ring: Ring = RINGS[0]
         self._now, self._plain = (0, 0), True
         self._touched: list[TraceState] = []
         self._generation: Any = None
 
-    def _branch(
-        self,
-        generation: Generation,
-        state: TransformerState,
-        runner: ListRunner,
-        branch: str,
-        turn: int,
-    ) -> tuple[BranchState, BranchState]:
-        found, primary = super()._branch(generation, state, runner, branch, turn)
+    def _branch(self, *given: Any) -> tuple[BranchState, BranchState]:
+        generation, _, runner, branch, _ = given
+        found, primary = super()._branch(*given)
         assert isinstance(found, TraceState)
         self._generation = generation
         if found.branch is None:
             found.branch, found.blocks = branch, len(runner.hooks)
-            found.added, found.older = {}, deque(maxlen=REACH)
-        fn, bn = self._now
+            found.added, found.older = {}, deque(maxlen=self.ring.reach)
+        fn, bn = self._own(runner.plan.path, *self._now)
         blocks = {"Fn_compute_blocks": fn, "Bn_compute_blocks": bn}
         found.resolved = Resolved({**found.resolved.values, **blocks}, found.resolved.origins)
         if found not in self._touched:
@@ -133,33 +142,49 @@ class TraceRunner(TransformerRunner):
             passes[0].step,
             predicted(self.plan.module, output),
             tuple(state.blocks for state in states),
+            paths := tuple(str(state.manager.name) for state in states),
+            tuple(self._leader(at, paths) for at in range(len(paths))),
         )
         reach = min(len(state.older) for state in states)
         # The oldest too: nothing lies behind it to interpolate with.
         for distance in sorted({*(item for item in DISTANCES if item <= reach), reach} - {0}):
             older = [state.older[-distance] for state in states]
             for fn in {fn for fn, _ in self.variants if fn}:
-                pairs = zip(states, older, strict=True)
+                pairs = zip(states, older, strict=True)  # of a list that follows, nobody asks
                 values = [difference(state.added.get(fn), then.get(fn)) for state, then in pairs]
                 found.differences[fn, distance] = tuple(values)
             for fn, bn in self.variants:
-                for state, then in zip(states, older, strict=True):
-                    state.forecast = between(then, fn, state.blocks - bn, state.added)
+                if (fn, bn) in MORE and distance not in {*FEW, reach}:
+                    continue
+                for state, then, path in zip(states, older, found.lists, strict=True):
+                    first, last = self._own(path, fn, bn)
+                    state.forecast = between(then, first, state.blocks - last, state.added)
                 if all(state.forecast is not None for state in states):
                     self._now, self._plain = (fn, bn), False
                     self._try(found, distance, lambda: self._run(inner, args, kwargs, passes))
                     self._now, self._plain = (0, 0), True
                 for state in states:
                     state.forecast = None
-        store(states, self.room)
+        store(states, self.ring)
         self.tell(found, self._generation)
         return output
+
+    def _own(self, path: str, fn: int, bn: int) -> tuple[int, int]:
+        """F and B of a list: those that follow another run none of the first, and the last of them
+        runs the last ones."""
+        runner = next(item for item in self.lists if item.plan.path == path)
+        return fn if runner.leader is None else 0, bn if runner.group[-1] is runner else 0
+
+    def _leader(self, at: int, paths: Sequence[str]) -> int:
+        """The place of the list that decides for one."""
+        leader = next(item for item in self.lists if item.plan.path == paths[at]).leader
+        return at if leader is None else paths.index(leader.plan.path)
 
     def _try(self, found: Forward, distance: int, run: Callable[[], Any]) -> None:
         """Keep how far the output is off with the forecasts that are set."""
         called = [state.called for state in self._touched]
-        fn, bn = self._now
-        for state in self._touched:
+        for state, path in zip(self._touched, found.lists, strict=True):
+            fn, bn = self._own(path, *self._now)
             # The blocks between, of those that the loop called.
             state.called &= (1 << (state.blocks - bn)) - (1 << fn)
             state.last_middle = state.called.bit_length() - 1
@@ -171,6 +196,7 @@ class TraceRunner(TransformerRunner):
             for state, before in zip(self._touched, called, strict=True):
                 state.called = before
         error = at_places(tried) - at_places(found.output)
+        fn, bn = self._now
         found.errors[fn, bn, distance] = error.float().cpu()
 
     def _run(

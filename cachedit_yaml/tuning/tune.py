@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,15 +13,16 @@ from cachedit_yaml.errors import CacheRuntimeError, ConfigError
 from cachedit_yaml.generating.progress import Start
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.tuning import search
+from cachedit_yaml.tuning.candidates import Candidate
 from cachedit_yaml.tuning.session import Session
-from cachedit_yaml.tuning.surrogate import Candidate, Surrogate
+from cachedit_yaml.tuning.surrogate import Surrogate
 from cachedit_yaml.tuning.targets import PROFILES, Measured, Target, choose, promising
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from cachedit_yaml.generating.samples import Array
     from cachedit_yaml.generating.timeline import Panel
-    from cachedit_yaml.tuning.record import Array
 
 #: Uncached generations of the checked calls that everything may cost.
 BUDGET: Final = 10.0
@@ -38,6 +39,8 @@ class Tuning:
     Attributes:
         adapter: the adapter that was tuned.
         model: the model's name.
+        pipeline: the class of its pipeline.
+        what: what is compared and how, in one sentence without a full stop.
         steps: denoising steps.
         samples: how many samples were checked.
         frontier: everything that was run, from cheap to dear; the adapter's own profiles too.
@@ -52,6 +55,8 @@ class Tuning:
 
     adapter: AdapterSpec
     model: str
+    pipeline: str
+    what: str
     steps: int
     samples: int
     frontier: tuple[Measured, ...]
@@ -70,19 +75,28 @@ class Tuning:
             found.setdefault(item.key, []).append(name)
         return {key: ", ".join(names) for key, names in found.items()}
 
+    @property
+    def title(self) -> str:
+        """What was tuned, for people."""
+        return f"{self.pipeline}, {self.steps} steps"
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names of what was measured beside PSNR."""
+        return tuple(dict.fromkeys(x for item in self.frontier for x in item.likeness.others()))
+
     def text(self) -> str:
         """The profiles as YAML."""
-        from cachedit_yaml.tuning.write import profile_text
+        from cachedit_yaml.tuning.write import text_of
 
-        return "profiles:\n" + "".join(
-            profile_text(name, item, self) for name, item in self.profiles.items()
-        )
+        return text_of(self)
 
     def write(
         self,
         path: str | os.PathLike[str],
         *,
         force: bool = False,
+        dry_run: bool = False,
         adapters: Sequence[str | Path] = (),
     ) -> list[str]:
         """Write the profiles into an adapter file; comments and order stay.
@@ -92,6 +106,7 @@ class Tuning:
         Args:
             path: the file.
             force: also replace profiles that it has.
+            dry_run: change nothing, and say what would change.
             adapters: more folders or files to look up what it extends.
 
         Returns:
@@ -104,7 +119,7 @@ class Tuning:
         from cachedit_yaml.registry.registry import Registry
         from cachedit_yaml.tuning.write import write
 
-        return write(Path(path), self, Registry.load(extra=adapters), force=force)
+        return write(Path(path), self, Registry.load(extra=adapters), force=force, dry_run=dry_run)
 
     def draw(self) -> Image:
         """The frontier: cost against quality."""
@@ -190,23 +205,17 @@ def tune(
     session.require_reference()
     session.measure_profiles()
     _check(session, pool, wanted)
-    ran = session.measured
-    found = [item for item in ran if not item.name]
-    chosen = {item.profile: choose(item, found) for item in wanted}
-    if targets is None and found:
-        cheapest = min(found, key=lambda item: item.blocks)
-        chosen = {name: item or cheapest for name, item in chosen.items()}
-    speeds = session.time([item for item in chosen.values() if item is not None])
-    ran = [replace(item, speed=speeds.get(item.key, item.speed)) for item in ran]
-    by_key = {item.key: item for item in ran}
+    chosen = _choose(session, wanted, anyway=targets is None)
     return Tuning(
         adapter=spec,
         model=session.model,
+        pipeline=type(pipeline).__name__,
+        what=session.what,
         steps=session.steps,
-        samples=session.samples,
-        frontier=tuple(sorted(ran, key=lambda item: item.blocks)),
-        profiles={name: by_key[item.key] for name, item in chosen.items() if item is not None},
-        missed=tuple(item for item in wanted if chosen[item.profile] is None),
+        samples=len(session.reference),
+        frontier=tuple(sorted(session.measured, key=lambda item: item.blocks)),
+        profiles=chosen,
+        missed=tuple(item for item in wanted if item.profile not in chosen),
         notes=tuple(dict.fromkeys(session.notes)),
         device=session.device,
         worst=session.store.pictures,
@@ -214,20 +223,32 @@ def tune(
     )
 
 
+def _choose(session: Session, wanted: Sequence[Target], *, anyway: bool) -> dict[str, Measured]:
+    """The best for each target, timed: as often as a speed that was not leads to another choice.
+
+    Args:
+        session: what was run.
+        wanted: the targets.
+        anyway: the cheapest of all takes the place of what reaches none.
+    """
+    while True:
+        found = [item for item in session.measured if not item.name]
+        cheapest = min(found, key=lambda item: item.blocks) if anyway and found else None
+        best = {item.profile: choose(item, found) or cheapest for item in wanted}
+        chosen = {name: item for name, item in best.items() if item is not None}
+        new = [item for item in chosen.values() if not item.timed]
+        if not new:
+            return chosen
+        session.time(new)
+
+
 def _pool(surrogate: Surrogate, masks: bool) -> list[Candidate]:
-    """What may be worth a run: of those that do the same, and of those that are no better, one."""
+    """What may be worth a run."""
     grid = search.settings(surrogate)
-    found: dict[tuple[float, float], Candidate] = {}
-    for item in grid:
-        found.setdefault((round(item.blocks, 3), float(f"{item.error:.2g}")), item)
-    # Near the front too: the trace orders what it proposes, but not to the last dB.
-    best = search.front(found.values())
-    near = [
-        item
-        for item in found.values()
-        if any(item.error <= 1.5 * one.error and item.blocks <= one.blocks + 0.02 for one in best)
-    ]
-    return [*near, *(search.masks(surrogate, _SHARES) if masks else [])]
+    found = search.near_fronts([*grid, *search.refined(surrogate, search.front(grid))])
+    for order in (1, 2) if masks else ():
+        found += search.masks(surrogate, _SHARES, order)
+    return found
 
 
 def _check(session: Session, pool: Sequence[Candidate], wanted: Sequence[Target]) -> None:

@@ -66,7 +66,7 @@ def end_of(document: Document, path: KeyPath) -> tuple[int, int]:
         path: the keys that lead to the value.
     """
     value = document.positions[path][1]
-    if _character(document, value) in ("{", "["):
+    if _character(document, value) in ("{", "[", "*"):  # what an alias repeats stands elsewhere
         return value.end_line, value.end_column
     inner = [
         end_of(document, other)

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from cachedit_yaml.api import load_adapter
 from cachedit_yaml.cli import main
 from cachedit_yaml.generating import drawing
 from cachedit_yaml.generating.demo import showcase
 from cachedit_yaml.generating.generate import watch_steps
+from cachedit_yaml.generating.page import Report, render
 from cachedit_yaml.generating.progress import progress
 from cachedit_yaml.generating.quality import compare
 from cachedit_yaml.generating.sheet import Row, draw_sheet
@@ -170,6 +171,25 @@ def test_timeline_shows_what_ran() -> None:
     below = without.crop((0, 128, without.width, without.height))  # without the legend
     colors = {color for _, color in below.getcolors(1 << 24) or ()}
     assert tuple(bytes.fromhex(drawing.THRESHOLD[1:])) not in colors
+
+
+def test_a_static_mask_has_no_differences_to_draw() -> None:
+    """No threshold decides, so none is drawn, and no panel stands empty."""
+    drawn = {}
+    for diffs in ({1: 0.1}, {}):
+        steps = (0, 1), (1,)
+        branch = BranchStats("transformer", "blocks", "one", *steps, diffs, 0.2, 4, 8)
+        shapes = {("transformer", "blocks"): Shape(4, 0, 0)}
+        panel = Panel("name", "note", 2, [branch], shapes)
+        drawn[bool(diffs)] = panel.height, draw_timeline("title", [panel])
+        page = render(Report("title", "lead", panels=[panel]))
+        assert ("threshold, below which" in page) == bool(diffs)
+        assert ('class="threshold"' in page) == bool(diffs)
+    assert drawn[False][0] < drawn[True][0] - 60
+    colours = {key: set(picture.get_flattened_data()) for key, (_, picture) in drawn.items()}
+    red = ImageColor.getrgb(drawing.THRESHOLD)
+    assert red in colours[True]
+    assert red not in colours[False]
 
 
 def test_steps_are_watched() -> None:

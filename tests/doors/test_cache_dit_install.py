@@ -13,8 +13,9 @@ from cache_dit import BlockAdapterRegister, DBCacheConfig
 from cache_dit.caching.cache_adapters.cache_adapter import CachedAdapter
 
 import cachedit_yaml
-from cachedit_yaml import AdapterNotFoundError, CompileError, RefusedError
+from cachedit_yaml import AdapterNotFoundError, CompileError, ConfigError, RefusedError
 from tests import tiny
+from tests.engines import tuned
 
 HITS = {"Fn_compute_blocks": 1, "residual_diff_threshold": 0.9, "max_warmup_steps": 2}
 
@@ -123,6 +124,31 @@ def test_the_adapters_settings_apply_and_those_of_the_caller_win(tmp_path: Path)
     assert config.max_warmup_steps == 3
     assert config.enable_separate_cfg is False
     cache_dit.disable_cache(pipe)
+
+
+def test_a_profile_that_tune_wrote_is_used_by_its_name(tmp_path: Path) -> None:
+    pipe = tiny.build("FluxPipeline")
+    plain = tiny.run(pipe, steps=tuned.STEPS)
+    path = tuned.write(tmp_path)
+    with cachedit_yaml.enable(pipe, path, profile="steady", execution="native") as handle:
+        wanted = tiny.run(pipe, steps=tuned.STEPS)
+        assert handle.stats().hit_ratio > 0
+    assert cachedit_yaml.install(adapters=[path], profile="steady")
+    cache_dit.enable_cache(pipe)
+    config = configs(pipe.transformer)[0]
+    for key, value in tuned.settings(path, "steady").items():
+        assert key in ("calibrator", "scm") or getattr(config, key) == value
+    assert torch.equal(tiny.run(pipe, steps=tuned.STEPS), wanted)
+    assert not torch.equal(wanted, plain)
+    cache_dit.disable_cache(pipe)
+    # What was asked for by name is not left to cache-dit's own adapter: it has no F = 0.
+    cachedit_yaml.install(adapters=[path], profile="half")
+    with pytest.raises(CompileError, match="Fn_compute_blocks"):
+        cache_dit.enable_cache(pipe)
+    cachedit_yaml.install(adapters=[path], profile="steadi")
+    with pytest.raises(ConfigError, match=r"no profile 'steadi'.*steady"):
+        cache_dit.enable_cache(pipe)
+    assert torch.equal(tiny.run(pipe, steps=tuned.STEPS), plain)
 
 
 def test_a_transformer_alone_is_found_by_its_class() -> None:

@@ -9,16 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cache_dit.caching.cache_contexts.calibrators.taylorseer import TaylorSeerState
 
 import cachedit_yaml
+from cachedit_yaml.generating.likeness import Likeness
 from cachedit_yaml.language.spec import StepMask
 from cachedit_yaml.probe.pipelines import quiet
 from cachedit_yaml.rules.load import parse_settings
 from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.tuning import search
-from cachedit_yaml.tuning.record import Unit, tracing
+from cachedit_yaml.tuning.candidates import Candidate, bins, calibrator
+from cachedit_yaml.tuning.record import tracing
 from cachedit_yaml.tuning.sampler import guidance_factors, step_weights
-from cachedit_yaml.tuning.surrogate import Surrogate, bins
+from cachedit_yaml.tuning.surrogate import Surrogate
+from cachedit_yaml.tuning.targets import Measured, Target, promising
+from cachedit_yaml.tuning.units import Unit
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -41,6 +46,8 @@ def curve(steps: int = 12, seed: int = 0) -> Unit:
         branch="forward 1",
         share=steps,
         blocks=(10,),
+        lists=("blocks",),
+        leaders=(0,),
         steps=list(range(steps)),
         differences={1: differences},
         errors={(0, 0): errors, (1, 0): errors},
@@ -64,12 +71,91 @@ def test_a_step_is_repeated_or_forecast() -> None:
     assert surrogate.mask(early, order=1).error == surrogate.mask(early, order=0).error
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_forecasts_are_cache_dits(order: int) -> None:
+    """The sum of the errors is that of its own TaylorSeer, fed with the same curve."""
+    unit = curve(16)
+    truth = [torch.tensor(-unit.errors[0, 0][step, step]) for step in range(16)]
+    mask = [1, 1, 0, 1, 0, 0, 1, 1, 0, 0, 0, 1, 0, 1, 0, 0]
+    state = TaylorSeerState(n_derivatives=order)
+    total = torch.zeros_like(truth[0])
+    for step, flag in enumerate(mask):
+        if step:  # made by the first step, after it has begun
+            state.mark_step_begin()
+        if flag:
+            state.update(truth[step])
+        else:
+            total += state.approximate() - truth[step]
+    wanted = float(total.square().sum(1).mean().sqrt())
+    assert Surrogate([[unit]]).mask(mask, order=order).error == pytest.approx(wanted, rel=1e-3)
+
+
+def test_limits_and_lists() -> None:
+    """At most so many steps in all; a threshold of its own; B; a list that follows."""
+    unit = curve()
+    two = dataclasses.replace(
+        unit,
+        blocks=(10, 10),
+        lists=("one", "two"),
+        leaders=(0, 1),
+        differences={1: np.repeat(unit.differences[1], 2, axis=2)},
+        errors={**unit.errors, (1, 1): unit.errors[1, 0]},
+    )
+    given: dict[str, Any] = {"fn": 1, "warmup": 2, "threshold": 0.3, "in_a_row": 2, "order": 0}
+    both = Surrogate([[two]])
+    plain = both.dynamic(**given)
+    assert plain.settings.keys() == Surrogate([[unit]]).dynamic(**given).settings.keys()
+    hits = round((1 - plain.blocks) * 12 / 0.9)
+    capped = both.dynamic(**given, most=hits - 2)
+    assert 1 - capped.blocks == pytest.approx(0.9 * (hits - 2) / 12)
+    assert capped.settings["max_cached_steps"] == hits - 2
+    half = both.dynamic(**given, lists={"transformer.two": 0.01})
+    assert 1 - half.blocks == pytest.approx((1 - plain.blocks) / 2)
+    assert half.settings["lists"] == {"transformer.two": {"residual_diff_threshold": 0.01}}
+    assert "lists: transformer.two residual_diff_threshold 0.01" in half.key
+    assert 1 - both.dynamic(**given, bn=1).blocks == pytest.approx(0.8 * hits / 12)
+    follows = Surrogate([[dataclasses.replace(two, leaders=(0, 0))]])
+    assert follows.deciding == ["transformer.one"]
+    assert 1 - follows.dynamic(**given).blocks == pytest.approx(0.95 * hits / 12)
+    # One block of the first list, one of the last.
+    assert 1 - follows.dynamic(**given, bn=1).blocks == pytest.approx(0.9 * hits / 12)
+    refined = search.refined(both, [plain])
+    assert {item.settings.get("max_cached_steps", 99) < hits for item in refined} == {True, False}
+    assert any("lists" in item.settings for item in refined)
+
+
+def test_what_the_trace_errs_on_is_learned() -> None:
+    """Order 2 has to promise four times as much, until one was run; then that decides."""
+
+    def made(order: int, error: float) -> Candidate:
+        settings = {"Fn_compute_blocks": 1, "x": error, "calibrator": calibrator(order)}
+        return Candidate(settings, 0.3, error)
+
+    target = Target("a", "blocks", 0.33)
+    one, two, far = made(1, 1.0), made(2, 0.5), made(2, 0.2)
+    assert promising(target, [one, two], []) is one
+    assert promising(target, [one, two, far], []) is far
+
+    def ran(item: Candidate, psnr: float) -> Measured:
+        near = Likeness((psnr,), psnr, None)
+        return Measured(item.settings, item.key, item.blocks, 1.0, near, error=item.error)
+
+    good = [ran(made(1, 2.0), 20), ran(made(2, 2.0), 20)]
+    assert promising(target, [one, two], good) is two
+    bad = [ran(made(1, 2.0), 20), ran(made(2, 2.0), 8)]
+    assert promising(target, [one, two], bad) is one
+
+
 def test_lists_decide_each_for_itself() -> None:
     """Where one of two lists hits, half of the blocks run, and half of the error is there."""
     unit = curve()
     other = np.full_like(unit.differences[1], 0.9)
     two = dataclasses.replace(
-        unit, blocks=(10, 10), differences={1: np.concatenate([unit.differences[1], other], 2)}
+        unit,
+        blocks=(10, 10),
+        lists=("blocks", "other"),
+        leaders=(0, 1),
+        differences={1: np.concatenate([unit.differences[1], other], 2)},
     )
     settings: dict[str, Any] = {"fn": 1, "warmup": 3, "in_a_row": 2, "order": 1}
     one, both = (Surrogate([[item]]).dynamic(threshold=0.5, **settings) for item in (unit, two))
@@ -121,6 +207,7 @@ def test_steps_hit_as_simulated(pipeline: str) -> None:
         {"warmup": 3, "threshold": 0.9, "in_a_row": 2},
         {"warmup": 1, "threshold": 0.9, "in_a_row": 5},
         {"warmup": 1, "threshold": 0.3, "in_a_row": 1},
+        {"warmup": 1, "threshold": 0.9, "in_a_row": 5, "most": 3},
     ]
     surrogate = Surrogate([[unit]])
     for item in settings:

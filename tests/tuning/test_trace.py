@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import torch
 
 import cachedit_yaml
 from cachedit_yaml.probe.pipelines import quiet
-from cachedit_yaml.tuning import residuals
+from cachedit_yaml.tuning import residuals, trace
+from cachedit_yaml.tuning.candidates import bins
 from cachedit_yaml.tuning.record import Recorder, tracing, watching
 from cachedit_yaml.tuning.store import pack, unpack
 from cachedit_yaml.tuning.surrogate import Surrogate
@@ -23,14 +23,6 @@ from tests import tiny
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 STEPS = 6
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def traced(pipe: Any, case: str = "plain") -> tuple[Recorder, torch.Tensor]:
@@ -78,6 +70,58 @@ def test_what_one_cached_step_does(pipeline: str, case: str) -> None:
     assert near.mean() > (0.8 if pipeline == "DiTPipeline" else 0.999)
 
 
+FOLLOWS = {
+    "schema": 1,
+    "pipelines": ["FluxPipeline"],
+    "transformers": {
+        "transformer": {
+            "class": ["FluxTransformer2DModel"],
+            "blocks": {
+                "transformer_blocks": "Pattern_1",
+                "single_transformer_blocks": {
+                    "pattern": "Pattern_1",
+                    "follows": "transformer_blocks",
+                },
+            },
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("adapter", ["flux", FOLLOWS], ids=["each for itself", "follows"])
+def test_first_and_last_blocks(adapter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With any F and B, and where one list decides for both."""
+    monkeypatch.setattr(trace, "_COST", 99)
+    pipe = tiny.build("FluxPipeline")
+    spec = cachedit_yaml.load_adapter(adapter)
+    with quiet(), tracing(pipe, spec) as recorder:
+        tiny.run(pipe, steps=STEPS)
+    (unit,) = recorder.units()
+    assert set(unit.errors) == {(0, 0), (1, 0), (1, 1), (2, 0)}
+    assert unit.leaders == ((0, 0) if adapter is FOLLOWS else (0, 1))
+    scm = {"policy": "static", **bins([1] * (STEPS - 1) + [0])}
+    for fn, bn in unit.errors:
+        config = {
+            "Fn_compute_blocks": fn,
+            "Bn_compute_blocks": bn,
+            "max_warmup_steps": 0,
+            "scm": scm,
+        }
+        with cachedit_yaml.enable(pipe, spec, cache_config={**config, "scm": scm}) as handle:
+            watched = Recorder()
+            with watching(handle.plan, watched):
+                tiny.run(pipe, steps=STEPS)
+            ran = 1 - handle.stats().computed_fraction
+        # A list of four blocks each, and one of six steps.
+        assert ran == pytest.approx((8 - unit.always(fn, bn).sum()) / 8 / STEPS)
+        assert recorder.final is not None
+        assert watched.final is not None
+        real = at_places(watched.final.float()) - at_places(recorder.final.float())
+        assert float(real.abs().max()) > 0
+        expected = unit.errors[fn, bn][-1, 1]
+        assert np.allclose(real.numpy(), expected, rtol=1e-2, atol=1e-2 * float(real.abs().max()))
+
+
 def test_the_pipeline_is_as_before() -> None:
     pipe = tiny.build("FluxPipeline")
     tiny.run(pipe, steps=2)
@@ -94,9 +138,8 @@ def test_residuals_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     adapter = cachedit_yaml.find_adapter(pipe)
     found = []
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for memory in (residuals.IN_MEMORY, 0):
-        monkeypatch.setattr(residuals, "IN_MEMORY", memory)
-        with quiet(), tracing(pipe, adapter, 0) as recorder:
+    for ring in residuals.RINGS[1:3]:
+        with quiet(), tracing(pipe, adapter, ring) as recorder:
             tiny.run(pipe, steps=STEPS)
         found.append(recorder.units()[0].errors[1, 0])
     assert np.array_equal(*found, equal_nan=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,23 +17,19 @@ from PIL import Image
 import cachedit_yaml
 from cachedit_yaml import CacheRuntimeError, ConfigError
 from cachedit_yaml.cli import main
-from cachedit_yaml.tuning.outputs import SHOWN, likeness, samples_of, worst_picture
+from cachedit_yaml.generating.likeness import likeness
+from cachedit_yaml.tuning import residuals, trace
+from cachedit_yaml.tuning.calls import name_of
+from cachedit_yaml.tuning.outputs import SHOWN, worst_picture
 from cachedit_yaml.tuning.session import Session
 from cachedit_yaml.tuning.targets import Measured, Target, choose
 from tests import tiny
 from tests.demo.pages import read
+from tests.permissions import modes_hold
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 STEPS = 8
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +70,15 @@ def test_profiles_go_into_ones_own_file(
     assert path.read_text(encoding="utf-8") == MINE
     captured = capsys.readouterr()
     assert "(fast before)" in captured.out
+    # What would be written is said, and which speeds were not measured in turns.
+    assert f"nothing was written into {path} (--dry-run); it would get:\n" in captured.out
+    assert "  quality: new, " in captured.out
+    assert "\nprofiles:\n  quality:\n    Fn_compute_blocks: " in captured.out
+    rows = [row.split() for row in captured.out.splitlines() if "%" in row and "~" in row]
+    assert rows
+    assert all(row[0] == "-" or row[0].startswith("(") for row in rows)
+    assert "SPEED-UP: ~ of a run by itself" in captured.out
+    assert "2 pictures of 16 x 16 beside the uncached ones: PSNR in dB (peak 255)" in captured.out
     assert "trace, 16 steps ..." in captured.err
 
     # What was measured is not measured again.
@@ -83,7 +89,11 @@ def test_profiles_go_into_ones_own_file(
     assert "check 1," not in captured.err
     assert main([*more, "--resume", "--force"]) == 0
     captured = capsys.readouterr()
-    assert "fast: was not measured, now" in captured.out
+    assert "fast: was not measured; now" in captured.out
+    again = [*more, "--resume", "--force"]
+    assert main(again) == 0
+    was = r"fast: was [\d.]+% of blocks, PSNR [\d.]+ dB, 8 steps, 20"
+    assert re.search(was, capsys.readouterr().out)
 
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# Mine.\nschema: 1\nextends: dit\n")
@@ -108,7 +118,10 @@ def test_profiles_go_into_ones_own_file(
     }
     # What was measured before the interruption has its picture still.
     kept = json.loads((tmp_path / "work" / "tuning.json").read_text())["measured"]
-    page = read((tmp_path / "work" / "report.html").read_text(encoding="utf-8"))
+    text = (tmp_path / "work" / "report.html").read_text(encoding="utf-8")
+    assert "<title>DiTPipeline, 8 steps</title>" in text
+    page = read(text)
+    assert "2 pictures of 16 x 16 beside the uncached ones" in page.text
     assert len(page.points) == len(kept) > 3
     assert len(page.pictures) == 2 * len(kept)
     settings = {row[-1] for row in page.rows}
@@ -265,6 +278,90 @@ def test_bad_input(command: list[str], tmp_path: Path, capsys: pytest.CaptureFix
     assert "another calls" in said("--label", "2", "--resume")
 
 
+def test_where_nothing_can_be_written(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found out before anything runs, and said with the option that names the file."""
+    path = tmp_path / "own" / "mine.yaml"
+    path.parent.mkdir()
+
+    def said(*more: str, text: str = MINE) -> str:
+        path.write_text(text, encoding="utf-8")
+        assert main([*command, "--label", "1", "2", *more]) == 2
+        err = capsys.readouterr().err
+        assert "..." not in err.replace(f"Loading {command[2]} ...", "")  # no phase has begun
+        return err
+
+    own = "--adapter", str(path)
+    one = MINE.replace("profiles:", "engines: {sglang: {profiles: &p {a: {}}}}\nprofiles: *p #")
+    one = one[: one.index("#", 10)] + "\n"
+    assert "profiles cannot be put in without a change to something else" in said(*own, text=one)
+    with modes_hold():
+        path.parent.chmod(0o500)
+        try:
+            assert main([*command, "--label", "1", *own, "--force"]) == 2
+            assert f"--adapter: cannot write to {path.parent}: " in capsys.readouterr().err
+            assert main([*command, "--label", "1", "--write", str(path)]) == 2
+            assert f"--write: cannot write to {path.parent}: " in capsys.readouterr().err
+        finally:
+            path.parent.chmod(0o700)
+
+
+def test_an_adapter_in_the_models_folder(
+    command: list[str], model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the one that is tuned, and it gets the profiles."""
+    path = model / "cachedit.yaml"
+    path.write_text("{schema: 1, extends: dit, pipelines: [DiTPipeline]}  # mine\n...\n")
+    try:
+        more = ["--label", "1", "2", "--budget", "4", "--masks", "--target", "half:blocks=0.5"]
+        assert main([*command, *more]) == 0
+        captured = capsys.readouterr()
+        assert f"wrote {path}" in captured.out
+        assert "lies in the model's folder" in captured.err
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("{schema: 1, extends: dit, pipelines: [DiTPipeline],\n  profiles: {")
+        assert text.endswith("  # mine\n...\n")
+        assert main(["validate", str(path)]) == 0
+        assert cachedit_yaml.load_adapter(path).profiles["half"].measured is not None
+    finally:
+        path.unlink()
+
+
+def test_memory_that_does_not_suffice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The trace moves on to the CPU, to the disk, to fewer steps; else it says so."""
+    tried = []
+    left = 2
+
+    def short_of(*given: Any) -> None:
+        tried.append(given[1])
+        if len(set(tried)) <= left:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+        store(*given)
+
+    store = trace.store
+    monkeypatch.setattr(trace, "store", short_of)
+    pipe = tiny.build("DiTPipeline")
+    calls = [{"class_labels": [label], "num_inference_steps": STEPS} for label in (1, 2)]
+    found = cachedit_yaml.tune(pipe, calls, ["a:blocks=0.6"], budget=3)
+    assert tuple(dict.fromkeys(tried)) == residuals.RINGS[:3]
+    assert "memory did not suffice for the trace: it lies on the disk" in found.notes
+    tried.clear()
+    left = 99
+    with pytest.raises(CacheRuntimeError, match="DiTPipeline is out of memory: RuntimeError: Def"):
+        cachedit_yaml.tune(pipe, calls, ["a:blocks=0.6"], budget=3)
+    assert tuple(dict.fromkeys(tried)) == residuals.RINGS
+
+
+def test_a_models_name(tmp_path: Path) -> None:
+    place = tmp_path / "models--some--model" / "snapshots" / "0123abc"
+    place.mkdir(parents=True)
+    names = {str(place): "some/model", str(tmp_path): tmp_path.name, "some/model": "some/model"}
+    for given, name in names.items():
+        assert name_of(SimpleNamespace(name_or_path=given)) == name
+    assert name_of(SimpleNamespace()) == "SimpleNamespace"
+
+
 def test_the_worst_quarter_decides() -> None:
     def item(blocks: float, *each: float) -> Measured:
         a, b = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
@@ -280,29 +377,6 @@ def test_the_worst_quarter_decides() -> None:
     # One of eight that takes another turn is half of what counts.
     ran = [item(0.2, 20, 40, *[45] * 6), item(0.2, *[25] * 8)]
     assert choose(Target("a", "blocks", 0.2), ran) is ran[0]
-
-
-def test_samples_of_any_kind() -> None:
-    from types import SimpleNamespace
-
-    from PIL import Image
-
-    picture = Image.new("RGB", (8, 8), "red")
-    (one,) = samples_of(SimpleNamespace(images=[picture]))
-    assert one.shape == (8, 8, 3)
-    assert one.dtype == np.uint8
-    (video,) = samples_of(SimpleNamespace(frames=[[picture] * 3]))
-    assert video.shape == (3, 8, 8, 3)
-    sound = samples_of(SimpleNamespace(audios=torch.randn(2, 1, 50)))
-    assert [item.shape for item in sound] == [(1, 50)] * 2
-    near = likeness(sound, [item + 0.01 * np.ptp(item) for item in sound])
-    assert near.pooled == pytest.approx(40, abs=0.1)
-    assert near.ssim is None
-    assert likeness([video], [video]).pooled == float("inf")
-    with pytest.raises(ConfigError, match="another number or size"):
-        likeness([video], [one])
-    with pytest.raises(ConfigError, match="holds no numbers"):
-        samples_of(SimpleNamespace())
 
 
 def test_the_worst_picture_is_kept() -> None:

@@ -34,7 +34,7 @@ _ANNOUNCED: Final = re.compile(r"cache_context\(\s*[\"'](\w+)")
 _installed: _Table | None = None
 
 
-def install(*, adapters: Sequence[str | Path] = ()) -> tuple[str, ...]:
+def install(*, adapters: Sequence[str | Path] = (), profile: str | None = None) -> tuple[str, ...]:
     """Register every adapter with cache-dit. Calling it again reads the adapters anew.
 
     A plain ``cache_dit.enable_cache(pipe)`` then builds its BlockAdapter from YAML. cache-dit runs
@@ -44,6 +44,8 @@ def install(*, adapters: Sequence[str | Path] = ()) -> tuple[str, ...]:
 
     Args:
         adapters: more folders or files to take adapters from.
+        profile: the profile of whichever adapter serves; one that cannot be used is an error, and
+            is not left to cache-dit's own adapter.
 
     Returns:
         The names of the pipeline and transformer classes that are registered.
@@ -62,7 +64,7 @@ def install(*, adapters: Sequence[str | Path] = ()) -> tuple[str, ...]:
     except ModuleNotFoundError as error:
         raise CacheRuntimeError.not_installed("install()", error) from error
     uninstall()
-    _installed = _Table(registry, BlockAdapterRegister, CachedAdapter)
+    _installed = _Table(registry, BlockAdapterRegister, CachedAdapter, profile)
     return _installed.names
 
 
@@ -85,8 +87,11 @@ def uninstall() -> bool:
 class _Table:
     """Our entries in cache-dit's table, and how it was before."""
 
-    def __init__(self, registry: Registry, register: Any, adapter: Any) -> None:
+    def __init__(
+        self, registry: Registry, register: Any, adapter: Any, profile: str | None
+    ) -> None:
         self.registry = registry
+        self.profile = profile
         self.names = _class_names(registry)
         self._register, self._adapter = register, adapter
         self._before: dict[str, Factory] = dict(register._adapters)
@@ -135,7 +140,7 @@ class _Table:
             if own is None:
                 raise
         except Exception as error:
-            if own is None or isinstance(error, RefusedError):
+            if own is None or self.profile is not None or isinstance(error, RefusedError):
                 raise
             say("left to cache-dit's own adapter: %s", error)
         return own(pipe, **kwargs)
@@ -159,10 +164,10 @@ class _Table:
                     f"{match.entry.shown} is made for diffusers' {type(alone).__name__}, not for "
                     "SGLang's; put an adapter of your own into CACHEDIT_YAML_PATH"
                 )
-            plan = compile_adapter(match.spec, None, transformer=alone)
+            plan = compile_adapter(match.spec, None, transformer=alone, profile=self.profile)
         else:
             match = self.registry.match_pipeline(type(pipe), "cache_dit")
-            plan = compile_adapter(match.spec, pipe)
+            plan = compile_adapter(match.spec, pipe, profile=self.profile)
         NativeExecution(plan, Clock(plan))  # refuses what would go wrong natively
         for blocks in (x for item in plan.transformers for x in item.lists):
             if blocks.follows is not None:

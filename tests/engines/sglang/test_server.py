@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tests.engines import checkpoints, server
+import cachedit_yaml
+from tests import tiny
+from tests.engines import checkpoints, server, tuned
 
 pytestmark = pytest.mark.engines
 
@@ -85,6 +87,23 @@ def test_requests_over_http(one: Server) -> None:
     text = one.said()
     assert "FluxTransformer2DModel is cached by cachedit-yaml" in text
     assert re.search(r"cache of the last request: flux \(loop\): 8 steps, [1-9]\d*%", text)
+
+
+def test_a_profile_that_tune_wrote(one: Server, tmp_path: Path) -> None:
+    """By its name, in a file of one's own that extends a shipped one; a mask with F = 0 too."""
+    path = tuned.write(tmp_path)
+    plain = one.picture(None)
+    mask = {"adapter": str(path), "profile": "half"}
+    half = one.picture(mask)
+    steady = one.picture({"adapter": str(path), "profile": "steady"})
+    assert (one.picture(mask) == half).all()
+    one.picture(None)
+    assert (half != plain).any()
+    assert (half != steady).any()
+    model = cachedit_yaml.compile_adapter(path, tiny.build("FluxPipeline"), profile="half")
+    skipped = len(tuned.skipped(model.transformers[0].lists[0].layers.resolve(8)))
+    found = re.findall(r"last request: my-flux \(loop\): 8 steps, (\d+)% of forwards", one.said())
+    assert [int(share) for share in found][:1] == [round(100 * skipped / 8)]
 
 
 def test_what_is_wrong_fails_its_request_alone(one: Server) -> None:
