@@ -52,12 +52,13 @@ engine runs as that engine does, with network and files:
 what is proved, for each case of a probe:
   exact     with no hit the output is bit-identical to the uncached one
   hits      a hit computes exactly F + B blocks of each list and stays finite
+  values    a hit returns what would be computed from the same arguments
   native    cache-dit's own execution, where it is allowed, gives the same
   restored  after disabling everything is as before
 """
 #: Of a limit that the system takes.
 _DIGITS: Final = 12
-_COLUMNS = ("exact", "hits", "native", "restored")
+_COLUMNS = ("exact", "hits", "values", "native", "restored")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -233,12 +234,17 @@ def _report(results: Sequence[Checked], against: bool) -> Iterator[str]:
             assert item.rival is not None
             yield f"  {item.pipeline}{make}: {item.rival.outcome}: {item.rival.detail}"
     skipped: dict[str, dict[str, None]] = {}
+    untold: dict[str, dict[str, None]] = {}
     for item in results:
         if item.status == "skipped":
             skipped.setdefault(item.detail, {})[item.adapter] = None
-    if skipped:
-        yield from ("", "skipped:")
-        yield from (f"  {some(list(names))}: {why}" for why, names in skipped.items())
+        for proof in item.proofs:
+            if proof.name == "values" and proof.verdict == "not allowed":
+                untold.setdefault(proof.detail, {})[item.adapter] = None
+    for title, found in (("skipped", skipped), ("values not compared", untold)):
+        if found:
+            yield from ("", f"{title}:")
+            yield from (f"  {some(list(names))}: {why}" for why, names in found.items())
     failed = sum(item.status == "failed" for item in results)
     proved = sum(item.status == "proved" for item in results)
     yield ""
@@ -265,7 +271,7 @@ def _verdict(items: Sequence[Checked], name: str) -> str:
     if "failed" in verdicts:
         return "FAILED"
     if verdicts == {"not allowed"}:
-        return "no"
+        return "no" if name == "native" else "-"
     return "yes" if verdicts else "-"
 
 
