@@ -114,9 +114,9 @@ def check(
 
     It calls the pipeline about eight times, so few steps (four) and small sizes are enough. What is
     claimed: the adapter ``resolves``; with no hit the output is ``exact``, bit for bit; a step that
-    ``hits`` runs exactly F + B blocks of each list, and has the ``values`` that the transformer would
-    compute from the same arguments (which cannot be said of one that draws random numbers);
-    cache-dit's own (``native``) execution gives the same, where it is allowed; after disabling
+    ``hits`` runs exactly F + B blocks of each list, and has the ``values`` that would be computed
+    from the same arguments (which cannot be said of a model that draws random numbers); cache-dit's
+    own (``native``) execution gives the same, where it is allowed; after disabling
     everything is ``restored``, and no tensor of ours is left (``freed``).
 
     Args:
