@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(
             {"version": 1, "results": [item.as_dict() for item in results], "summary": counts}
         )
-    elif results:
+    elif failed or proved:
         say(*_report(results, bool(args.against)))
     if not failed and not proved:
         raise ConfigError("nothing was proved: " + _why_nothing(chosen, results))
@@ -164,7 +164,8 @@ def _why_nothing(chosen: Sequence[AdapterSpec], results: Sequence[Checked]) -> s
         detail = "it has no probe" if spec.probe is None else "its probe makes no pipeline"
         detail = detail if spec.refuse is None else f"refuses: {spec.refuse}"
         why.setdefault(detail, f"{spec.name}: {detail}")
-    return "; ".join(list(why.values())[:3]) or "no adapter was found"
+    more = [f"and {len(why) - 3} more reasons"] if len(why) > 3 else []
+    return "; ".join([*list(why.values())[:3], *more]) or "no adapter was found"
 
 
 def _results(
@@ -207,7 +208,7 @@ def _check_real(
     from cachedit_yaml.probe.live import check
     from cachedit_yaml.probe.recipe import PLAIN
 
-    pipeline = load_pipeline(args.pipeline, args.device)
+    pipeline = load_pipeline(args.pipeline, args.device, option="--pipeline")
     spec = chosen[0] if args.targets else match_live(registry, pipeline).spec
     more = values_of(args.arg, "--arg")
     wishes = Wishes(prompts=args.prompt, labels=args.label, steps=args.steps, more=more)

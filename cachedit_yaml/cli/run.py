@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cachedit_yaml.generating.progress import Start
     from cachedit_yaml.generating.results import Result
     from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
+    from cachedit_yaml.registry.entry import Entry
 
 DESCRIPTION: Final = "Load a diffusers pipeline from a local folder, switch caching on, generate."
 EPILOG: Final = """\
@@ -114,12 +115,13 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--timeline {args.timeline}: a picture ends in {one_of(PICTURES)}")
     settings = settings_of(args.set)
     registry = Registry.load(args.adapters)
-    beside = registry.beside(args.model) if args.adapter is None else None
-    if beside is not None:
+    found: tuple[AdapterSpec, Entry] | None = None
+    if args.adapter is not None:
+        named = find_one(registry, args.adapter)
+        found = named.spec, named.entry
+    elif (beside := registry.beside(args.model)) is not None:
         say(f"note: {beside.note}", stream=sys.stderr)
-        spec: AdapterSpec | None = beside.spec
-    else:
-        spec = find_one(registry, args.adapter).spec if args.adapter is not None else None
+        found = beside.spec, beside
     if args.compare:
         try:
             import skimage.metrics  # noqa: F401
@@ -128,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
                 "--compare needs scikit-image; install it with pip install 'cachedit-yaml[demo]'"
             ) from None
     quiet = args.format == "json"
-    result = _generate(args, registry, spec, settings, quiet)
+    result = _generate(args, registry, found, settings, quiet)
     result.save(args.out, args.timeline)
     if quiet:
         print_json(result.as_dict())
@@ -140,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
 def _generate(
     args: argparse.Namespace,
     registry: Registry,
-    spec: AdapterSpec | None,
+    found: tuple[AdapterSpec, Entry] | None,
     settings: CacheSettings | None,
     quiet: bool,
 ) -> Result:
@@ -149,12 +151,15 @@ def _generate(
     from cachedit_yaml.generating.loading import CouldNotRunError, load_pipeline, one_line
     from cachedit_yaml.generating.progress import progress
     from cachedit_yaml.generating.results import Result
+    from cachedit_yaml.generating.usual import usual_arguments
 
     if not quiet:
         say(f"Loading {args.model} ...", stream=sys.stderr)
     pipeline = load_pipeline(args.model, args.device, args.dtype)
-    if spec is None:
-        spec = match_live(registry, pipeline).spec
+    if found is None:
+        match = match_live(registry, pipeline)
+        found = match.spec, match.entry
+    spec, entry = found
     call = build_call(
         pipeline,
         Wishes(
@@ -167,6 +172,7 @@ def _generate(
             width=args.width,
             more=values_of(args.arg, "--arg"),
         ),
+        usual_arguments(pipeline, entry, registry, lambda text: say(text, stream=sys.stderr)),
     )
     options: dict[str, Any] = {
         "profile": args.profile,

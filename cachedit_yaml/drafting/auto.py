@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import cachedit_yaml
 from cachedit_yaml.compiler.plan import Plan
+from cachedit_yaml.drafting.calls import LastCall
 from cachedit_yaml.drafting.draft import drafted
-from cachedit_yaml.drafting.watch import LastCall, Watch
+from cachedit_yaml.drafting.watch import Watch
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError, DraftError
 from cachedit_yaml.runtime.cached import WATCHED
 from cachedit_yaml.runtime.handle import Handle
@@ -18,22 +19,28 @@ from cachedit_yaml.runtime.handle import Handle
 #: Steps of a trial.
 _STEPS: Final = 4
 
+#: Caches a pipeline with a drafted adapter.
+Begin: TypeAlias = "Callable[[Any, Mapping[str, Any]], Handle]"
+#: What was drafted and proved, by the pipeline or transformer.
+_DRAFTS: Final[weakref.WeakKeyDictionary[Any, Mapping[str, Any]]] = weakref.WeakKeyDictionary()
+
 _log = logging.getLogger("cachedit_yaml")
 
 
 def automatic(
     target: Any,
     options: Mapping[str, Any],
-    begin: Callable[[Mapping[str, Any]], Handle] | None = None,
+    begin: Begin | None = None,
     *,
     told: bool = False,
 ) -> Handle:
-    """Begin to watch a pipeline.
+    """Begin to watch a pipeline; one whose draft was proved before is cached at once.
 
     Args:
         target: a pipeline or transformer that no adapter serves.
         options: settings for when it is cached, ``cache_config`` and ``profile`` among them.
-        begin: caches it with an adapter; default: :func:`cachedit_yaml.enable` with the options.
+        begin: caches it with an adapter, given both; default: :func:`cachedit_yaml.enable` with the
+            options.
         told: somebody calls the handle's ``refresh`` before each generation, as engines do.
 
     Raises:
@@ -49,6 +56,10 @@ def automatic(
         raise ConfigError(
             f"'auto' cannot keep track of a {type(target).__name__}: {error}"
         ) from None
+    if target in _DRAFTS:
+        if begin is not None:
+            return begin(target, _DRAFTS[target])
+        return cachedit_yaml.enable(target, _DRAFTS[target], **options)
     return cast(Handle, Automatic(target, options, begin, told=told))
 
 
@@ -71,7 +82,7 @@ class Automatic:
         self,
         target: Any,
         options: Mapping[str, Any],
-        begin: Callable[[Mapping[str, Any]], Handle] | None = None,
+        begin: Begin | None = None,
         *,
         told: bool = False,
     ) -> None:
@@ -166,11 +177,14 @@ class Automatic:
                 raise DraftError(f"somebody has to decide: {'; '.join(draft.doubts)}")
             data = {"name": name, **draft.data}
             options = {key: self._options.get(key) for key in ("cache_config", "profile")}
-            _prove(cachedit_yaml.compile_adapter(data, target, **options), data, last)
+            native = self._options.get("execution") == "native"
+            plan = cachedit_yaml.compile_adapter(data, target, **options)
+            _prove(plan, data, last, native=native)
             if self._begin is not None:
-                self.handle = self._begin(data)
+                self.handle = self._begin(target, data)
             else:
                 self.handle = cachedit_yaml.enable(target, data, **self._options)
+            _DRAFTS[target] = data
             if self._steps is not None:
                 self.handle.refresh(self._steps)
         except CacheditYamlError as error:
@@ -183,8 +197,16 @@ class Automatic:
             _log.info("%s is cached from now on:\n%s", name, draft.yaml)
 
 
-def _prove(plan: Plan, data: Mapping[str, Any], last: Mapping[str, LastCall]) -> None:
+def _prove(
+    plan: Plan, data: Mapping[str, Any], last: Mapping[str, LastCall], *, native: bool
+) -> None:
     """Try each transformer on the last call of it, four times a generation.
+
+    Args:
+        plan: of the draft.
+        data: the draft.
+        last: the last call of each module.
+        native: cache-dit's own execution was asked for.
 
     Raises:
         DraftError: something does not hold.
@@ -200,5 +222,7 @@ def _prove(plan: Plan, data: Mapping[str, Any], last: Mapping[str, LastCall]) ->
         declared.pop("scheduler", None)
         alone = {"schema": 1, "transformers": {item.path: declared}}
         proof = cachedit_yaml.check(module, alone, call, steps=_STEPS)
-        if proof.failed:
-            raise DraftError(f"{item.path}: " + "; ".join(str(claim) for claim in proof.failed))
+        wrong = proof.failed if native else proof.broken
+        if wrong:
+            said = "; ".join(f"{claim.name}: {claim.detail}" for claim in wrong)
+            raise DraftError(f"{item.path}: what it shows does not hold: {said}")

@@ -60,6 +60,14 @@ class Proof:
         """The claims that do not hold."""
         return tuple(item for item in self.claims if item.verdict == "failed")
 
+    @property
+    def broken(self) -> tuple[Claim, ...]:
+        """Those of them that count where caching runs as it does by default, in the model's loop.
+
+        Native execution is asked for by name, and where it differs cache-dit's own code does.
+        """
+        return tuple(item for item in self.failed if item.name != "native")
+
     def __str__(self) -> str:
         words = {"proved": "yes", "failed": "NO", "not allowed": "-"}
         lines = [f"{self.adapter}: {self.pipeline}"]

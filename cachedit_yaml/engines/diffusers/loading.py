@@ -98,12 +98,14 @@ def _check(
     cls: Any,
 ) -> None:
     """Find out what is wrong before minutes of loading."""
-    from cachedit_yaml.api import read_config
+    from cachedit_yaml.api import AUTO, read_config
     from cachedit_yaml.compiler.settings import find_profile
 
     if execution not in ("loop", "native"):
         raise ConfigError(f"execution must be 'loop' or 'native', not {execution!r}")
     settings_from(cache_config)
+    if adapter == AUTO:
+        return  # what serves it is seen when it is there
     config = read_config(adapter)
     spec = None
     if config is not None:
