@@ -190,14 +190,7 @@ def enable(
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
     if adapter == AUTO:
-        from cachedit_yaml.drafting.auto import automatic
-
-        try:
-            plan = compile_adapter(None, pipeline, cache_config=cache_config, profile=profile)
-        except AdapterNotFoundError:
-            more = {"cache_config": cache_config, "profile": profile, "execution": execution}
-            return automatic(pipeline, more)
-        return start(plan, execution)
+        return enable_auto(pipeline, cache_config, profile, execution)
     plan = compile_adapter(adapter, pipeline, cache_config=cache_config, profile=profile)
     config = read_config(adapter)
     if config is None or not config.sections:
@@ -211,6 +204,37 @@ def enable(
         handle.disable()
         raise
     return handle
+
+
+def enable_auto(
+    pipeline: Any,
+    cache_config: Any = None,
+    profile: str | None = None,
+    execution: str = "loop",
+    *,
+    told: bool = False,
+) -> Handle:
+    """:func:`enable` with ``"auto"``.
+
+    Args:
+        pipeline: a live pipeline, or a transformer alone.
+        cache_config: as for :func:`enable`.
+        profile: as for :func:`enable`.
+        execution: as for :func:`enable`.
+        told: the handle's ``refresh`` is called before each generation, as engines do it.
+
+    Raises:
+        CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
+    """
+    from cachedit_yaml.drafting.auto import automatic
+    from cachedit_yaml.errors import AdapterNotFoundError
+
+    try:
+        plan = compile_adapter(None, pipeline, cache_config=cache_config, profile=profile)
+    except AdapterNotFoundError:
+        more = {"cache_config": cache_config, "profile": profile, "execution": execution}
+        return automatic(pipeline, more, told=told)
+    return start(plan, execution)
 
 
 def enable_transformer(

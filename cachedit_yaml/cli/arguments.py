@@ -143,6 +143,21 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class Typed(argparse.Action):
+    """Keeps the flag as it was typed too, under the argument's name and ``_typed``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Take the value."""
+        setattr(namespace, self.dest, values)
+        setattr(namespace, f"{self.dest}_typed", option_string)
+
+
 def positive(text: str) -> int:
     """A whole number from 1 on, for argparse."""
     try:

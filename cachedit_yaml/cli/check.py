@@ -52,12 +52,13 @@ engine runs as that engine does, with network and files:
 what is proved, for each case of a probe:
   exact     with no hit the output is bit-identical to the uncached one
   hits      a hit computes exactly F + B blocks of each list and stays finite
+  values    a hit returns what would be computed from the same arguments
   native    cache-dit's own execution, where it is allowed, gives the same
   restored  after disabling everything is as before
 """
 #: Of a limit that the system takes.
 _DIGITS: Final = 12
-_COLUMNS = ("exact", "hits", "native", "restored")
+_COLUMNS = ("exact", "hits", "values", "native", "restored")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(
             {"version": 1, "results": [item.as_dict() for item in results], "summary": counts}
         )
-    elif results:
+    elif failed or proved:
         say(*_report(results, bool(args.against)))
     if not failed and not proved:
         raise ConfigError("nothing was proved: " + _why_nothing(chosen, results))
@@ -163,7 +164,8 @@ def _why_nothing(chosen: Sequence[AdapterSpec], results: Sequence[Checked]) -> s
         detail = "it has no probe" if spec.probe is None else "its probe makes no pipeline"
         detail = detail if spec.refuse is None else f"refuses: {spec.refuse}"
         why.setdefault(detail, f"{spec.name}: {detail}")
-    return "; ".join(list(why.values())[:3]) or "no adapter was found"
+    more = [f"and {len(why) - 3} more reasons"] if len(why) > 3 else []
+    return "; ".join([*list(why.values())[:3], *more]) or "no adapter was found"
 
 
 def _results(
@@ -206,7 +208,7 @@ def _check_real(
     from cachedit_yaml.probe.live import check
     from cachedit_yaml.probe.recipe import PLAIN
 
-    pipeline = load_pipeline(args.pipeline, args.device)
+    pipeline = load_pipeline(args.pipeline, args.device, option="--pipeline")
     spec = chosen[0] if args.targets else match_live(registry, pipeline).spec
     more = values_of(args.arg, "--arg")
     wishes = Wishes(prompts=args.prompt, labels=args.label, steps=args.steps, more=more)
@@ -238,13 +240,18 @@ def _report(results: Sequence[Checked], against: bool) -> Iterator[str]:
             yield f"  {item.pipeline}{make}: {item.rival.outcome}: {item.rival.detail}"
         yield ""
     skipped: dict[str, dict[str, None]] = {}
+    untold: dict[str, dict[str, None]] = {}
     for item in results:
         if item.status == "skipped":
             skipped.setdefault(item.detail, {})[item.adapter] = None
-    if skipped:
-        yield "skipped:"
-        yield from (f"  {some(list(names))}: {why}" for why, names in skipped.items())
-        yield ""
+        for proof in item.proofs:
+            if proof.name == "values" and proof.verdict == "not allowed":
+                untold.setdefault(proof.detail, {})[item.adapter] = None
+    for title, found in (("skipped", skipped), ("values not compared", untold)):
+        if found:
+            yield f"{title}:"
+            yield from (f"  {some(list(names))}: {why}" for why, names in found.items())
+            yield ""
     failed = sum(item.status == "failed" for item in results)
     proved = sum(item.status == "proved" for item in results)
     yield f"{count(proved, 'case')} proved, {failed} failed"
@@ -270,7 +277,7 @@ def _verdict(items: Sequence[Checked], name: str) -> str:
     if "failed" in verdicts:
         return "FAILED"
     if verdicts == {"not allowed"}:
-        return "no"
+        return "no" if name == "native" else "-"
     return "yes" if verdicts else "-"
 
 

@@ -8,14 +8,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cachedit_yaml.cli.arguments import add_call, add_format, add_import
+from cachedit_yaml.cli.arguments import Typed, add_call, add_format, add_import
 from cachedit_yaml.cli.output import check_file, print_json, quiet_libraries, say
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.rules.fix import leads_out, write_whole
 
 if TYPE_CHECKING:
     from cachedit_yaml.drafting.draft import Draft
     from cachedit_yaml.probe.live import Proof
+    from cachedit_yaml.probe.prove import Claim
 
 DESCRIPTION: Final = (
     "Watch one short call of a pipeline, write the adapter that it shows, and prove it."
@@ -31,7 +33,8 @@ TARGET is the folder of a saved pipeline, module:callable that returns a live pi
 transformer, or the class of a pipeline that an adapter's probe makes. --call module:callable is
 given the pipeline and runs it once; two to four denoising steps are enough.
 
-What the call has not shown is said as "To decide" in the file and here.
+The YAML goes to stdout and what was proved of it to stderr; with -o the file gets the one, and
+stdout the other. What the call has not shown is said as "To decide" in the file and here.
 exit codes: 0 written and proved, 1 it does not hold or must not be cached, 2 wrong use, 3 could
 not run
 """
@@ -47,7 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--call", metavar="MODULE:CALLABLE", help="runs it once, given the pipeline"
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, help="where to write; default: stdout"
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        action=Typed,
+        help="where to write; default: stdout, with the proof on stderr",
     )
     parser.add_argument("--force", action="store_true", help="write over a file that exists")
     add_call(parser)
@@ -61,9 +69,14 @@ def run(args: argparse.Namespace) -> int:
         0 if the draft is proved, 1 if it is not or says that the model must not be cached.
     """
     if args.output is not None:
-        check_file("--output", args.output)
+        check_file(args.output_typed, args.output)
         if os.path.exists(args.output) and not args.force:
-            raise ConfigError(f"--output: {args.output} exists; --force writes over it")
+            raise ConfigError(f"{args.output_typed}: {args.output} exists; --force writes over it")
+        if leads_out(args.output):
+            raise ConfigError(
+                f"{args.output_typed}: {args.output} is a link out of its folder; name the file "
+                "itself"
+            )
     quiet_libraries()
     from cachedit_yaml.drafting.draft import infer
     from cachedit_yaml.generating.calling import Wishes, values_of
@@ -79,11 +92,16 @@ def run(args: argparse.Namespace) -> int:
     target, call = live(args.target, registry, wishes, call=args.call, device=args.device)
     draft = infer(target, call)
     proof = draft.check() if draft.refused is None else None
-    # Native execution is asked for by name; where it does not go, the proof says so.
-    holds = proof is not None and all(item.name == "native" for item in proof.failed)
-    text = draft.yaml if holds or proof is None else f"# NOT PROVED, see below.\n{draft.yaml}"
+    holds = proof is not None and not proof.broken
+    text = draft.yaml
+    if proof is not None:
+        text = "".join(f"# NOT PROVED: {_line(claim)}\n" for claim in proof.broken) + text
     if args.output is not None:
-        args.output.write_text(text, encoding="utf-8")
+        try:
+            write_whole(args.output, text.encode())
+        except OSError as error:
+            why = error.strerror or error
+            raise ConfigError(f"{args.output_typed}: cannot write {args.output}: {why}") from None
     if args.format == "json":
         print_json(_as_dict(draft, proof, holds))
     else:
@@ -91,6 +109,11 @@ def run(args: argparse.Namespace) -> int:
             say(*text.rstrip("\n").split("\n"))
         _report(args, draft, proof)
     return 0 if holds else 1
+
+
+def _line(claim: Claim) -> str:
+    """A claim that does not hold, in one line."""
+    return " ".join(f"{claim.name}: {claim.detail}".split())
 
 
 def _as_dict(draft: Draft, proof: Proof | None, holds: bool) -> dict[str, object]:
@@ -117,5 +140,10 @@ def _report(args: argparse.Namespace, draft: Draft, proof: Proof | None) -> None
         lines.append(f"must not be cached: {draft.refused}")
     if proof is not None:
         lines += str(proof).split("\n")
+        broken = [item.name for item in proof.broken]
+        if broken:
+            lines.append(f"NOT PROVED: {', '.join(broken)}; do not use it as it stands")
+        elif proof.failed:
+            lines.append("proved; only cache-dit's own execution (native) differs, which is off")
     lines += [f"to decide: {text}" for text in draft.doubts]
     say(*lines, stream=stream)

@@ -137,7 +137,11 @@ def check_file(option: str, path: Path) -> None:
     Raises:
         ConfigError: it cannot be.
     """
-    if os.path.isdir(path):
+    if (too_long := _cannot_be(path)) is not None:
+        why = too_long
+    elif os.path.islink(path) and not os.path.exists(path):
+        why = f"it is a link to {os.readlink(path)}, which does not exist"
+    elif os.path.isdir(path):
         why = "it is a folder; name a file in it"
     elif not os.path.exists(path.parent):
         why = f"there is no folder {path.parent}"
@@ -148,6 +152,17 @@ def check_file(option: str, path: Path) -> None:
     else:
         return
     raise ConfigError(f"{option}: cannot write {path}: {why}")
+
+
+def _cannot_be(path: Path) -> str | None:
+    """Why no file can have this name; None where one can."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:  # a name that is too long, a character that none has
+        return getattr(error, "strerror", None) or str(error)
+    return None
 
 
 def make_folder(option: str, folder: Path) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cachedit_yaml.generating.progress import Start
     from cachedit_yaml.generating.results import Result
     from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
+    from cachedit_yaml.registry.entry import Entry
 
 DESCRIPTION: Final = "Load a diffusers pipeline from a local folder, switch caching on, generate."
 EPILOG: Final = """\
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = find_chosen(registry, args.adapter, args.model)
     if chosen is not None and chosen.note and args.adapter is None:
         say(f"note: {chosen.note}", stream=sys.stderr)
-    spec = chosen.spec if chosen is not None else None
+    found = None if chosen is None else (chosen.spec, chosen.entry)
     if args.compare:
         try:
             import skimage.metrics  # noqa: F401
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
                 "--compare needs scikit-image; install it with pip install 'cachedit-yaml[demo]'"
             ) from None
     quiet = args.format == "json"
-    result = _generate(args, registry, spec, settings, quiet)
+    result = _generate(args, registry, found, settings, quiet)
     result.save(args.out, args.timeline)
     if quiet:
         print_json(result.as_dict())
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 def _generate(
     args: argparse.Namespace,
     registry: Registry,
-    spec: AdapterSpec | None,
+    found: tuple[AdapterSpec, Entry] | None,
     settings: CacheSettings | None,
     quiet: bool,
 ) -> Result:
@@ -124,12 +125,15 @@ def _generate(
     from cachedit_yaml.generating.loading import CouldNotRunError, load_pipeline, one_line
     from cachedit_yaml.generating.progress import progress
     from cachedit_yaml.generating.results import Result
+    from cachedit_yaml.generating.usual import usual_arguments
 
     if not quiet:
         say(f"Loading {args.model} ...", stream=sys.stderr)
     pipeline = load_pipeline(args.model, args.device, args.dtype)
-    if spec is None:
-        spec = match_live(registry, pipeline).spec
+    if found is None:
+        match = match_live(registry, pipeline)
+        found = match.spec, match.entry
+    spec, entry = found
     call = build_call(
         pipeline,
         Wishes(
@@ -142,6 +146,7 @@ def _generate(
             width=args.width,
             more=values_of(args.arg, "--arg"),
         ),
+        usual_arguments(pipeline, entry, registry, lambda text: say(text, stream=sys.stderr)),
     )
     options: dict[str, Any] = {
         "profile": args.profile,

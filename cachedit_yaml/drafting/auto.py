@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import cachedit_yaml
 from cachedit_yaml.compiler.plan import Plan
+from cachedit_yaml.drafting.calls import LastCall
 from cachedit_yaml.drafting.draft import drafted
-from cachedit_yaml.drafting.watch import LastCall, Watch
+from cachedit_yaml.drafting.watch import Watch
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError, DraftError
 from cachedit_yaml.runtime.cached import WATCHED
 from cachedit_yaml.runtime.handle import Handle
@@ -19,15 +19,29 @@ from cachedit_yaml.runtime.handle import Handle
 #: Steps of a trial.
 _STEPS: Final = 4
 
+#: Caches a pipeline with a drafted adapter.
+Begin: TypeAlias = "Callable[[Any, Mapping[str, Any]], Handle]"
+#: What was drafted and proved, by the pipeline or transformer.
+_DRAFTS: Final[weakref.WeakKeyDictionary[Any, Mapping[str, Any]]] = weakref.WeakKeyDictionary()
+
 _log = logging.getLogger("cachedit_yaml")
 
 
-def automatic(target: Any, options: Mapping[str, Any]) -> Handle:
-    """Begin to watch a pipeline.
+def automatic(
+    target: Any,
+    options: Mapping[str, Any],
+    begin: Begin | None = None,
+    *,
+    told: bool = False,
+) -> Handle:
+    """Begin to watch a pipeline; one whose draft was proved before is cached at once.
 
     Args:
-        target: a pipeline that no adapter serves.
-        options: of :func:`cachedit_yaml.enable`, for when it is cached.
+        target: a pipeline or transformer that no adapter serves.
+        options: settings for when it is cached, ``cache_config`` and ``profile`` among them.
+        begin: caches it with an adapter, given both; default: :func:`cachedit_yaml.enable` with the
+            options.
+        told: somebody calls the handle's ``refresh`` before each generation, as engines do.
 
     Raises:
         ConfigError: it is cached or watched already, or cannot be.
@@ -42,28 +56,42 @@ def automatic(target: Any, options: Mapping[str, Any]) -> Handle:
         raise ConfigError(
             f"'auto' cannot keep track of a {type(target).__name__}: {error}"
         ) from None
-    return cast(Handle, Automatic(target, options))
+    if target in _DRAFTS:
+        if begin is not None:
+            return begin(target, _DRAFTS[target])
+        return cachedit_yaml.enable(target, _DRAFTS[target], **options)
+    return cast(Handle, Automatic(target, options, begin, told=told))
 
 
 class Automatic:
     """Stands for the handle of a pipeline until there is one, and then passes everything on to it.
 
     The first generation is watched and runs uncached. Where the next one begins (its scheduler is
-    told the steps again), an adapter is drafted, and each of its transformers is tried on the last
-    call that was seen: the same output with no hit, bit for bit, and F + B blocks on a hit. What
-    holds is cached from then on; else a warning is logged that says why, and the pipeline stays as
-    it was.
+    told the steps again, its engine says so, or its timestep goes back to the first one), an
+    adapter is drafted, and each of its transformers is tried on the last call that was seen: the
+    same output with no hit, bit for bit, and F + B blocks and the same values on a hit. What holds
+    is cached from then on; else a warning is logged that says why, and the pipeline stays as it
+    was.
 
     Attributes:
         handle: the handle, once there is one.
         why_not: why there will be none; None as long as there may be.
     """
 
-    def __init__(self, target: Any, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        target: Any,
+        options: Mapping[str, Any],
+        begin: Begin | None = None,
+        *,
+        told: bool = False,
+    ) -> None:
         self._target = weakref.ref(target)
         self._options = dict(options)
+        self._begin = begin
+        self._steps: int | None = None
         self._watch: Watch | None = Watch(target)
-        if not self._watch.can_tell:
+        if not (self._watch.can_tell or told):
             raise DraftError(
                 f"'auto' needs a scheduler with set_timesteps() to tell where a generation of "
                 f"{type(target).__name__} ends; write its adapter with cachedit_yaml.infer() or "
@@ -71,7 +99,7 @@ class Automatic:
             )
         self.handle: Handle | None = None
         self.why_not: str | None = None
-        self._watch.on_schedule = self._conclude
+        self._watch.on_over = self._conclude
         WATCHED[target] = weakref.ref(self)
         self._watch.__enter__()
 
@@ -86,31 +114,44 @@ class Automatic:
         if self.handle is not None:
             self.handle.disable()
 
+    def refresh(self, num_inference_steps: int | None = None) -> None:
+        """Begin a generation with the next forward, as :meth:`Handle.refresh` does."""
+        if self.handle is not None:
+            self.handle.refresh(num_inference_steps)
+        elif self._watch is not None:
+            self._watch.announced = True
+            self._steps = num_inference_steps
+
+    def finish(self, why: str = "its call ended") -> None:
+        """What this thread has begun is over, as for :meth:`Handle.finish`."""
+        if self.handle is not None:
+            self.handle.finish(why)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         handle = self.__dict__.get("handle")
         if handle is None:
-            why = self.__dict__.get("why_not") or "the first generation is still watched"
-            raise CacheRuntimeError(f"nothing is cached yet: {why}")
+            raise CacheRuntimeError(f"nothing is cached yet: {self._state}")
         return getattr(handle, name)
 
     def __enter__(self) -> Automatic:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.disable()
 
     def __repr__(self) -> str:
         if self.handle is not None:
             return repr(self.handle)
-        state = self.why_not or ("watching" if self._watch is not None else "off")
-        return f"<cachedit-yaml automatic handle: {state}>"
+        return f"<cachedit-yaml automatic handle: {self._state}>"
+
+    @property
+    def _state(self) -> str:
+        """Why there is no handle."""
+        if self.why_not is not None:
+            return self.why_not
+        return "off" if self._watch is None else "the first generation is still watched"
 
     def _stop(self) -> Watch | None:
         watch, self._watch = self._watch, None
@@ -118,51 +159,61 @@ class Automatic:
             watch.__exit__(None, None, None)
         return watch
 
-    def _conclude(self, scheduler: Any) -> Callable[..., Any] | None:
-        """The second generation begins: draft, prove, and cache.
-
-        Returns:
-            The scheduler's method as it is then.
-        """
+    def _conclude(self, why: str | None) -> None:
+        """The second generation begins: draft, prove, and cache; or nothing told that it does."""
         watch, target = self._watch, self._target()
         if watch is None or target is None:
-            return None
+            return
         last = dict(watch.last)
         self._stop()
+        name = type(target).__name__
         try:
+            if why is not None:
+                raise DraftError(why)
             draft = drafted(target, lambda: None, watch)
             if draft.refused is not None:
                 raise DraftError(f"it must not be cached: {draft.refused}")
             if draft.doubts:
                 raise DraftError(f"somebody has to decide: {'; '.join(draft.doubts)}")
-            plan = cachedit_yaml.compile_adapter(
-                draft.data,
-                target,
-                cache_config=self._options["cache_config"],
-                profile=self._options["profile"],
-            )
-            _prove(plan, draft.data, last)
-            self.handle = cachedit_yaml.enable(target, draft.data, **self._options)
+            data = {"name": name, **draft.data}
+            options = {key: self._options.get(key) for key in ("cache_config", "profile")}
+            native = self._options.get("execution") == "native"
+            plan = cachedit_yaml.compile_adapter(data, target, **options)
+            _prove(plan, data, last, native=native)
+            if self._begin is not None:
+                self.handle = self._begin(target, data)
+            else:
+                self.handle = cachedit_yaml.enable(target, data, **self._options)
+            _DRAFTS[target] = data
+            if self._steps is not None:
+                self.handle.refresh(self._steps)
         except CacheditYamlError as error:
             self.why_not = str(error)
-            _log.warning("%s is not cached: %s", type(target).__name__, error)
+            _log.warning("%s is not cached: %s", name, error)
         except Exception as error:  # whatever it is, the generation that begins goes on
             self.why_not = f"{type(error).__name__}: {error}"
-            _log.exception("%s is not cached", type(target).__name__)
+            _log.exception("%s is not cached", name)
         else:
-            _log.info("%s is cached from now on:\n%s", type(target).__name__, draft.yaml)
-        method: Callable[..., Any] = scheduler.set_timesteps
-        return method
+            _log.info("%s is cached from now on:\n%s", name, draft.yaml)
 
 
-def _prove(plan: Plan, data: Mapping[str, Any], last: Mapping[str, LastCall]) -> None:
+def _prove(
+    plan: Plan, data: Mapping[str, Any], last: Mapping[str, LastCall], *, native: bool
+) -> None:
     """Try each transformer on the last call of it, four times a generation.
+
+    Args:
+        plan: of the draft.
+        data: the draft.
+        last: the last call of each module.
+        native: cache-dit's own execution was asked for.
 
     Raises:
         DraftError: something does not hold.
     """
     for item in plan.transformers:
-        seen, module = last[item.path], item.module
+        module = item.module
+        seen = last[""] if plan.pipeline is None else last[item.path]
 
         def call(seen: LastCall = seen, module: Any = module, name: str = item.timestep) -> Any:
             return [module(*args, **kwargs) for args, kwargs in seen.steps(name, _STEPS)]
@@ -171,5 +222,7 @@ def _prove(plan: Plan, data: Mapping[str, Any], last: Mapping[str, LastCall]) ->
         declared.pop("scheduler", None)
         alone = {"schema": 1, "transformers": {item.path: declared}}
         proof = cachedit_yaml.check(module, alone, call, steps=_STEPS)
-        if proof.failed:
-            raise DraftError(f"{item.path}: " + "; ".join(str(claim) for claim in proof.failed))
+        wrong = proof.failed if native else proof.broken
+        if wrong:
+            said = "; ".join(f"{claim.name}: {claim.detail}" for claim in wrong)
+            raise DraftError(f"{item.path}: what it shows does not hold: {said}")

@@ -31,7 +31,7 @@ class Tensors:
 
     def inside(self, value: Any) -> set[int]:
         """The numbers of the tensors in a value."""
-        return {self.token(item) for item in _inside(value, _DEPTH)}
+        return {self.token(item) for item in tensors_in(value)}
 
     def origin(self, tensor: torch.Tensor) -> Origin | None:
         """The block whose output it is."""
@@ -64,7 +64,7 @@ def sample(tensor: torch.Tensor) -> tuple[float, ...]:
 
 def versions(value: Any) -> tuple[tuple[int, int], ...]:
     """The tensors in a value, each with how often it has been written to."""
-    return tuple((id(item), item._version) for item in _inside(value, _DEPTH))
+    return tuple((id(item), item._version) for item in tensors_in(value) if not item.is_inference())
 
 
 def own_state(block: torch.nn.Module) -> dict[str, tuple[tuple[int, int], ...]]:
@@ -84,17 +84,22 @@ def own_state(block: torch.nn.Module) -> dict[str, tuple[tuple[int, int], ...]]:
     return found
 
 
-def _inside(value: Any, depth: int) -> Iterator[torch.Tensor]:
+def tensors_in(value: Any, depth: int = _DEPTH) -> Iterator[torch.Tensor]:
+    """The tensors in containers and objects.
+
+    Args:
+        value: anything.
+        depth: how deep they are looked for.
+    """
     if isinstance(value, torch.Tensor):
-        if not value.is_inference():
-            yield value
+        yield value
     elif depth == 0 or isinstance(value, (str, bytes, int, float, torch.nn.Module, type)):
         return
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _inside(item, depth - 1)
+            yield from tensors_in(item, depth - 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _inside(item, depth - 1)
+            yield from tensors_in(item, depth - 1)
     elif hasattr(value, "__dict__"):
-        yield from _inside(vars(value), depth - 1)
+        yield from tensors_in(vars(value), depth - 1)

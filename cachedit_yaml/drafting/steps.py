@@ -12,7 +12,7 @@ from cachedit_yaml.drafting.parts import Candidate
 from cachedit_yaml.drafting.record import Forward, Run
 
 #: Names of arguments that carry the timestep, the likeliest first.
-_NAMES: Final = ("timestep", "timesteps", "t", "time", "sigma", "sigmas", "noise_level", "r")
+NAMES: Final = ("timestep", "timesteps", "t", "time", "sigma", "sigmas", "noise_level", "r")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _denoiser(
 
 def _is_named(timestep: str | None) -> bool:
     """Whether the argument is called what timesteps are called."""
-    return timestep is not None and (timestep in _NAMES or "time" in timestep)
+    return timestep is not None and (timestep in NAMES or "time" in timestep)
 
 
 def _timestep(calls: Sequence[Forward]) -> str | None:
@@ -116,9 +116,9 @@ def _timestep(calls: Sequence[Forward]) -> str | None:
             sorted(set(numbers)),
             sorted(set(numbers), reverse=True),
         )
-        if moves or name == _NAMES[0]:
+        if moves or name == NAMES[0]:
             found.append(name)
-    order = {name: place for place, name in enumerate(_NAMES)}
+    order = {name: place for place, name in enumerate(NAMES)}
     return min(found, key=lambda name: order.get(name, len(order)), default=None)
 
 

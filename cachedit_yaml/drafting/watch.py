@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import torch
 
-from cachedit_yaml.compiler.signature import parameters_of, plain_forward
+from cachedit_yaml.drafting.calls import LastCall, Reader, Turn, moment_of, places_of
 from cachedit_yaml.drafting.marks import Tensors, own_state, sample, versions
 from cachedit_yaml.drafting.parts import Candidate, candidates, schedulers
 from cachedit_yaml.drafting.record import Argument, BlockCall, Forward, Origin, Result, Run
-from cachedit_yaml.runtime.outputs import entries
+from cachedit_yaml.drafting.steps import NAMES
 from cachedit_yaml.runtime.patching import Around
-from cachedit_yaml.runtime.timesteps import moment
 
-#: Tensors of more dimensions, or with more elements, are no timesteps.
-_DIMENSIONS, _ELEMENTS = 2, 1 << 17
-
-
-@dataclass(frozen=True)
-class LastCall:
-    """The last call of a module that was seen."""
-
-    reader: Reader
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-    def steps(self, timestep: str, count: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-        """Its arguments for some steps: the timestep falls, everything else stays.
-
-        Args:
-            timestep: the argument that carries it.
-            count: how many steps.
-        """
-        named = self.reader.named(self.args, self.kwargs)
-        given = named.get(timestep)
-        for step in range(count):
-            moved = given
-            if isinstance(given, (int, float)):
-                moved = given * (1 - step / (2 * count))
-            elif isinstance(given, torch.Tensor):
-                moved = (given * (1 - step / (2 * count))).to(given.dtype)
-            yield self.reader.replaced(self.args, self.kwargs, timestep, moved)
+#: Calls of blocks that are recorded of a generation whose end nobody tells.
+MOST_CALLS: Final = 1 << 15
 
 
 class Watch:
@@ -63,21 +33,25 @@ class Watch:
         candidates: the block lists that are looked at.
         last: the last call of each module that holds block lists.
         can_tell: whether a scheduler tells where a generation begins.
-        on_schedule: asked when a scheduler is told its steps, after it has stepped before; what it
-            returns is called in the place of the scheduler's method, unless it is None.
+        announced: somebody says that a generation begins with the next call.
+        on_over: called when the generation that was watched is over, and another one begins; or
+            with a reason, when nothing has told so for too long. It ends the watch.
     """
 
     def __init__(self, target: Any) -> None:
         self.run = Run()
         self.last: dict[str, LastCall] = {}
         self.can_tell = False
-        self.on_schedule: Callable[[Any], Callable[..., Any] | None] | None = None
+        self.announced = False
+        self.on_over: Callable[[str | None], None] | None = None
         self.candidates = candidates(target)
         self._tensors = Tensors()
         self._numbers = itertools.count()
         self._frames = threading.local()
         self._made: dict[str, list[weakref.ref[torch.Tensor]]] = {}
         self._patches: list[Around] = []
+        self._turns: dict[str, Turn] = {}
+        self._blocks = 0
         for path, scheduler in schedulers(target).items():
             self._around(scheduler, "step", functools.partial(self._step, path))
             if callable(getattr(scheduler, "set_timesteps", None)):
@@ -86,8 +60,8 @@ class Watch:
                 self._around(scheduler, "set_timesteps", told)
         around = {path: module for item in self.candidates for path, module in item.around}
         for path, module in around.items():
-            reader = Reader(module)
-            self._around(module, "forward", functools.partial(self._forward, path, reader))
+            told = functools.partial(self._forward, path, Reader(module), weakref.ref(module))
+            self._around(module, "forward", told)
         for item in self.candidates:
             for index, block in enumerate(item.holder):
                 told = functools.partial(self._block, item, index, Reader(block), block)
@@ -101,12 +75,7 @@ class Watch:
             patch.install()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for patch in reversed(self._patches):
             patch.remove()
         self._made.clear()
@@ -122,15 +91,42 @@ class Watch:
     def _set(
         self, path: str, scheduler: Any, inner: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        if self.on_schedule is not None and path in self.run.stepped:
-            inner = self.on_schedule(scheduler) or inner
+        if self.on_over is not None and (path in self.run.stepped or self._turned()):
+            self.on_over(None)
+            return scheduler.set_timesteps(*args, **kwargs)  # as it is now
         self.run.schedules.append(path)
         return inner(*args, **kwargs)
+
+    def _turned(self) -> bool:
+        """Whether some steps have been seen, though no scheduler has stepped: it was copied."""
+        return not self.run.stepped and any(item.values > 1 for item in self._turns.values())
+
+    def _over(self, frame: Forward, path: str) -> bool:
+        """Whether another generation begins with a call, or nothing tells any more."""
+        if self.on_over is None:
+            return False
+        if self._blocks > MOST_CALLS:
+            self.on_over(
+                f"nothing told in {MOST_CALLS:,} calls of blocks where its first generation ends: "
+                "its scheduler was replaced or copied after the watch began, and no timestep goes "
+                "back to the first; write its adapter with cachedit_yaml.infer() or "
+                "`cachedit-yaml init`"
+            )
+            return True
+        again, self.announced = self.announced and bool(self.run.forwards), False
+        for name in [item for item in NAMES if item in frame.moments][:1]:
+            turn = self._turns.setdefault(path, Turn())
+            again = turn.begins_again(frame.moments[name].largest) or again
+        if again:
+            self.on_over(None)
+            return True
+        return False
 
     def _forward(
         self,
         path: str,
         reader: Reader,
+        module: weakref.ref[torch.nn.Module],
         inner: Callable[..., Any],
         *args: Any,
         **kwargs: Any,
@@ -139,11 +135,14 @@ class Watch:
         for name, value in reader.named(args, kwargs).items():
             if value is None or isinstance(value, (str, bool, int, float)):
                 frame.literals[name] = value
-            if not isinstance(value, bool) and (found := _moment(value)) is not None:
+            if not isinstance(value, bool) and (found := moment_of(value)) is not None:
                 frame.moments[name] = found
+        frames: list[Forward] = self._frames.__dict__.setdefault("stack", [])
+        owner = module()
+        if not frames and owner is not None and self._over(frame, path):
+            return owner.forward(*args, **kwargs)  # as it is now
         frame.taken = self._tensors.inside([args, kwargs])
         self.run.forwards.append(frame)
-        frames: list[Forward] = self._frames.__dict__.setdefault("stack", [])
         frames.append(frame)
         try:
             output = inner(*args, **kwargs)
@@ -166,6 +165,7 @@ class Watch:
         **kwargs: Any,
     ) -> Any:
         named, number = reader.named(args, kwargs), next(self._numbers)
+        self._blocks = number
         kept = self._still_held(blocks.path, index, named)
         tensors = {
             name: self._argument(value, index == 0)
@@ -179,7 +179,7 @@ class Watch:
             output = inner(*args, **kwargs)
         finally:
             self._frames.blocks -= 1
-        places, form = _places(output)
+        places, form = places_of(output)
         results = {
             place: self._result(value, named, Origin(blocks.path, index, place))
             for place, value in places.items()
@@ -234,48 +234,3 @@ class Watch:
                 if origin is not None and origin.index < index - 1:
                     found.add(origin.index)
         return tuple(sorted(found))
-
-
-class Reader:
-    """Gives the arguments of calls their names."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        try:
-            parameters = parameters_of(plain_forward(module))
-        except (TypeError, ValueError):
-            parameters = {}
-        self._places = [
-            name
-            for name, item in parameters.items()
-            if item.kind in (inspect.Parameter.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)
-        ]
-
-    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments by the names of the parameters; by numbers where they have none."""
-        numbers = [str(place) for place in range(len(self._places), len(args))]
-        return {**dict(zip([*self._places, *numbers], args, strict=False)), **kwargs}
-
-    def replaced(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str, value: Any
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """A call with another value for one argument."""
-        if name in self._places[: len(args)]:
-            place = self._places.index(name)
-            return (*args[:place], value, *args[place + 1 :]), dict(kwargs)
-        return args, {**kwargs, name: value} if name in kwargs else dict(kwargs)
-
-
-def _moment(value: Any) -> Any:
-    if isinstance(value, torch.Tensor) and (
-        value.ndim > _DIMENSIONS or value.numel() > _ELEMENTS or value.dtype == torch.bool
-    ):
-        return None
-    return moment(value)
-
-
-def _places(output: Any) -> tuple[dict[str, Any], Any]:
-    """The entries of an output, and its form."""
-    if isinstance(output, torch.Tensor):
-        return {"": output}, "tensor"
-    form = "sequence" if isinstance(output, (tuple, list)) else "fields"
-    return dict(entries(output)), form

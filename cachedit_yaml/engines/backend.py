@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cachedit_yaml.engines.door import report
 from cachedit_yaml.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,8 +44,14 @@ class CacheDiTBackend:
         Raises:
             CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
         """
-        from cachedit_yaml.api import compile_adapter, start
+        from cachedit_yaml.api import AUTO, compile_adapter, enable_auto, start
 
+        asked = self._request
+        if asked.adapter == AUTO:
+            self._handles[id(pipeline)] = enable_auto(
+                pipeline, self._settings, asked.profile, asked.execution, told=True
+            )
+            return
         plan = compile_adapter(
             self._request.adapter,
             pipeline,
@@ -66,7 +73,7 @@ class CacheDiTBackend:
             logger.warning("%s is not cached; nothing to refresh", type(pipeline).__name__)
             return
         if verbose:
-            logger.info("%s", handle.stats())
+            report(logger, handle)
         handle.refresh(num_inference_steps or None)
 
     def disable(self, pipeline: Any) -> None:
@@ -84,5 +91,6 @@ class CacheDiTBackend:
 
         Raises:
             KeyError: it is not cached by this backend.
+            CacheRuntimeError: with ``adapter: auto``, nothing is cached; says why.
         """
         return self._handles[id(pipeline)].stats()

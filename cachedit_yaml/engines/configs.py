@@ -164,7 +164,7 @@ def _adapter(
 ) -> list[Diagnostic]:
     """The adapter and the profile that a config names."""
     name, profile = settings.get("adapter"), settings.get("profile")
-    if not isinstance(name, str) or name == "engine":
+    if not isinstance(name, str) or name in ("engine", "auto"):
         return []
 
     def wrong(message: str, key: str, near: list[str], expected: str | None) -> Diagnostic:

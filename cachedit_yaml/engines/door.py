@@ -7,13 +7,15 @@ its name or a setting, is an error.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
-from cachedit_yaml.errors import CompileError, ConfigError
+from cachedit_yaml.errors import CacheRuntimeError, CompileError, ConfigError
 
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.plan import Plan
     from cachedit_yaml.language.spec import AdapterSpec, CacheSettings
+    from cachedit_yaml.runtime.handle import Handle
 
 
 def stays_with_the_engine(error: Exception, *, named: bool) -> bool:
@@ -24,6 +26,14 @@ def stays_with_the_engine(error: Exception, *, named: bool) -> bool:
         named: somebody asked for the adapter, or for how it is run.
     """
     return not named and not isinstance(error, ConfigError)
+
+
+def report(logger: logging.Logger, handle: Handle) -> None:
+    """Log what the last request did; with ``adapter: auto``, why nothing is cached yet."""
+    try:
+        logger.info("cache of the last request: %s", handle.stats())
+    except CacheRuntimeError as error:
+        logger.info("%s", error)
 
 
 def compile_for(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,8 +65,15 @@ class Call:
         return with_generators(self.arguments, self.seeds)
 
 
-def build_call(pipeline: Any, wishes: Wishes) -> Call:
+def build_call(
+    pipeline: Any, wishes: Wishes, usual: Callable[[list[str]], Mapping[str, Any]] | None = None
+) -> Call:
     """Find the arguments that a pipeline's call takes for what is wished.
+
+    Args:
+        pipeline: a live pipeline.
+        wishes: what somebody asks for.
+        usual: given the arguments that are needed and missing, those of them that it knows.
 
     Raises:
         UsageError: the call does not take something, or needs something else; names it.
@@ -107,6 +114,9 @@ def build_call(pipeline: Any, wishes: Wishes) -> Call:
         put("--arg", name, _made(name, value))
     if "output_type" in parameters:
         given.setdefault("output_type", "pil")
+    missing = _missing(parameters, given)
+    if missing and usual is not None:
+        given |= usual(missing)
     _check_needed(cls, parameters, given)
     count = max(len(names), 1)
     seeds = [wishes.seed + index for index in range(count)] if "generator" in parameters else []
@@ -209,8 +219,9 @@ def _nearest_labels(label: str, known: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(by_word[word] for word in found))
 
 
-def _check_needed(cls: str, parameters: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    needed = [
+def _missing(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Arguments without a default that nobody has given."""
+    return [
         name
         for name, item in parameters.items()
         if name != "self"
@@ -218,6 +229,10 @@ def _check_needed(cls: str, parameters: Mapping[str, Any], given: Mapping[str, A
         and name not in given
         and item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)
     ]
+
+
+def _check_needed(cls: str, parameters: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    needed = _missing(parameters, given)
     for name, option in (("class_labels", "--label"), ("prompt", "--prompt")):
         if name in needed or (
             name == "prompt"

@@ -24,7 +24,12 @@ class CouldNotRunError(CacheRuntimeError):
 
 
 def load_pipeline(
-    folder: Path, device: str | None = None, dtype: str | None = None, *, weights: bool = True
+    folder: Path,
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    weights: bool = True,
+    option: str = "--model",
 ) -> Any:
     """Load a pipeline.
 
@@ -34,12 +39,13 @@ def load_pipeline(
         dtype: name of a torch dtype; default: float32 on the CPU, else bfloat16.
         weights: False builds the parts from their configs alone, where they can be; enough to
             look at the pipeline, and quick for a model of any size.
+        option: where the folder was named, for messages.
 
     Raises:
         UsageError: there is no such folder, it holds no pipeline, or there is no such device.
         CouldNotRunError: loading fails.
     """
-    index = check_folder(folder)
+    index = check_folder(folder, option)
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -91,8 +97,12 @@ def _pipeline_class(diffusers: Any, index: dict[str, Any]) -> Any:
     )
 
 
-def check_folder(folder: Path) -> dict[str, Any]:
+def check_folder(folder: Path, option: str = "--model") -> dict[str, Any]:
     """Read the ``model_index.json`` of a folder.
+
+    Args:
+        folder: the folder.
+        option: where it was named, for messages.
 
     Raises:
         UsageError: there is no such folder, or it holds no pipeline.
@@ -100,14 +110,14 @@ def check_folder(folder: Path) -> dict[str, Any]:
     index = folder / "model_index.json"
     if not os.path.isdir(folder):
         what = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
-        raise UsageError(f"{folder} {what}; give the folder of a diffusers pipeline")
+        raise UsageError(f"{option} {folder} {what}; give the folder of a diffusers pipeline")
     if not os.path.isfile(index):
         hint = ""
         if os.path.isfile(folder.parent / "model_index.json"):
             hint = f"; did you mean {folder.parent}?"
         elif os.path.isfile(folder / "config.json"):
             hint = "; it looks like a single model, and this needs the whole pipeline"
-        raise UsageError(f"{folder} is no diffusers pipeline: no model_index.json{hint}")
+        raise UsageError(f"{option} {folder} is no diffusers pipeline: no model_index.json{hint}")
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -45,7 +45,7 @@ def live(
     if ":" in text and not os.path.exists(text):
         target = _called(text, _callable("TARGET", text))
     elif os.path.exists(text) or os.sep in text:
-        target = load_pipeline(Path(text), device)
+        target = load_pipeline(Path(text), device, option="TARGET")
     else:
         target, usual = _small(text, registry)
         return target, usual if runs is None else lambda: runs(target)

@@ -19,6 +19,7 @@ from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.pipelines import quiet, tensor_of
 from cachedit_yaml.probe.prove import Claim, prove
 from cachedit_yaml.probe.recipe import PLAIN, Recipe
+from cachedit_yaml.probe.replay import ADVICE
 from cachedit_yaml.runtime.handle import Handle
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "resolves": "correct the adapter; `cachedit-yaml validate --deep` finds more at once",
     "exact": "look at what the loop does between its blocks: `cachedit-yaml check --explain`",
     "hits": "the call needs at least two denoising steps, each with its own timestep",
+    "values": ADVICE,
     "native": "pass execution='loop', which is the default",
     "restored": "report it, with the class of the pipeline",
     "freed": "report it, with the class of the pipeline",
@@ -57,6 +59,14 @@ class Proof:
     def failed(self) -> tuple[Claim, ...]:
         """The claims that do not hold."""
         return tuple(item for item in self.claims if item.verdict == "failed")
+
+    @property
+    def broken(self) -> tuple[Claim, ...]:
+        """Those of them that count where caching runs as it does by default, in the model's loop.
+
+        Native execution is asked for by name, and where it differs cache-dit's own code does.
+        """
+        return tuple(item for item in self.failed if item.name != "native")
 
     def __str__(self) -> str:
         words = {"proved": "yes", "failed": "NO", "not allowed": "-"}
@@ -110,11 +120,12 @@ def check(
 ) -> Proof:
     """Prove on a live pipeline that caching is exact and leaves nothing behind.
 
-    It calls the pipeline about seven times, so few steps (four) and small sizes are enough. What is
+    It calls the pipeline about eight times, so few steps (four) and small sizes are enough. What is
     claimed: the adapter ``resolves``; with no hit the output is ``exact``, bit for bit; a step that
-    ``hits`` runs exactly F + B blocks of each list; cache-dit's own (``native``) execution gives
-    the same, where it is allowed; after disabling everything is ``restored``, and no tensor of ours
-    is left (``freed``).
+    ``hits`` runs exactly F + B blocks of each list, and has the ``values`` that would be computed
+    from the same arguments (which cannot be said of a model that draws random numbers); cache-dit's
+    own (``native``) execution gives the same, where it is allowed; after disabling
+    everything is ``restored``, and no tensor of ours is left (``freed``).
 
     Args:
         pipeline: a live pipeline, or a transformer alone; not cached.

@@ -4,6 +4,7 @@
   runs as often as without.
 - ``hits``: on a step that is served from the cache exactly F + B blocks of each list run, the steps
   that may hit do, and the output stays finite.
+- ``values``: on a hit a transformer returns what it would compute from the same arguments.
 - ``native``: where cache-dit's own execution is allowed, it gives the same output with the same
   steps cached.
 - ``restored``: after disabling, every attribute and the output are as before.
@@ -24,13 +25,14 @@ from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, CompileEr
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.attributes import attributes, left_behind
 from cachedit_yaml.probe.recipe import Recipe
+from cachedit_yaml.probe.replay import Replay
 from cachedit_yaml.probe.watch import Watch
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.stats import BranchStats, Stats
 
 Verdict = Literal["proved", "failed", "not allowed"]
 
-PROOFS: Final = ("resolves", "exact", "hits", "native", "restored")
+PROOFS: Final = ("resolves", "exact", "hits", "values", "native", "restored")
 #: Steps 1 and 2 may be served from the cache, whatever the number of executed steps.
 _MASK: Final[Mapping[str, Any]] = {
     "scm": {"compute_bins": [1, 1000], "cache_bins": [2], "policy": "static"},
@@ -50,7 +52,8 @@ class Claim:
 
     Attributes:
         name: one of :data:`PROOFS`.
-        verdict: whether it holds; ``not allowed`` where native execution refuses.
+        verdict: whether it holds; ``not allowed`` where native execution refuses, or nothing can be
+            compared.
         detail: what is otherwise than it should be, in one sentence, or why it is not allowed.
     """
 
@@ -114,6 +117,8 @@ class _Trial:
             before = attributes(self.built.target, self.plan)
             yield self._judge("exact", self._exact)
             yield (hits := self._judge("hits", self._hits))
+            if hits.verdict == "proved":
+                yield self._judge("values", self._values)
             if native and hits.verdict == "proved":
                 yield self._judge("native", self._native)
             yield self._judge("restored", lambda: self._restored(before, run=native))
@@ -137,6 +142,7 @@ class _Trial:
         except Exception as error:
             return f"the uncached call raised {type(error).__name__}: {error}"
         self.forwards, self.calls = dict(self.watch.forwards), dict(self.watch.calls)
+        self.whole = dict(self.watch.whole)
         self.outputs = {path: list(sums) for path, sums in self.watch.outputs.items()}
         # With hits the first block of a list that follows another one may not run.
         self.shapes = {where: list(shapes) for where, shapes in self.watch.shapes.items()}
@@ -269,6 +275,17 @@ class _Trial:
             own[branch].append(next(seen))
         for row in rows:
             yield row, own[row.branch]
+
+    def _values(self) -> Claim | str | None:
+        plan = cachedit_yaml.compile_adapter(
+            self.built.spec, self.built.target, cache_config=self._forced
+        )
+        with Replay(plan, self.whole) as replay:
+            self._run()
+        if replay.wrong:
+            return "; ".join(replay.wrong.values())
+        untold = "; ".join(replay.untold.values())
+        return Claim("values", "not allowed", untold) if untold else None
 
     def _native(self) -> Claim | str | None:
         steps = {

@@ -27,6 +27,7 @@ class Watch:
         calls: runs of each block's own forward, by transformer, list and index.
         shapes: of the hidden states that reach the first block of each list, call by call.
         outputs: the sum of what each forward of a transformer returned, by transformer.
+        whole: forwards by transformer, of every generation in the call.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -35,6 +36,7 @@ class Watch:
         self.calls: Counter[tuple[str, str, int]] = Counter()
         self.shapes: dict[tuple[str, str], list[torch.Size]] = {}
         self.outputs: dict[str, list[float]] = {}
+        self.whole: Counter[str] = Counter()
         self._fresh = False
         self._timesteps: Any = None
         self._counting = True
@@ -99,6 +101,11 @@ class Watch:
 
     def clear(self) -> None:
         """Begin to count anew."""
+        self.whole.clear()
+        self._begin()
+
+    def _begin(self) -> None:
+        """A generation begins."""
         self._fresh = False
         self.forwards.clear()
         self.calls.clear()
@@ -123,9 +130,10 @@ class Watch:
         # Some pipelines put the timesteps of each generation into the scheduler by themselves.
         timesteps = getattr(self.plan.scheduler, "__dict__", {}).get("timesteps")
         if self._fresh or timesteps is not self._timesteps:
-            self.clear()
+            self._begin()
             self._timesteps = timesteps
         self.forwards[plan.path] += 1
+        self.whole[plan.path] += 1
 
     def _after_forward(self, path: str, _: Any, __: Any, output: Any) -> None:
         self.outputs.setdefault(path, []).append(float(tensor_of(output).double().sum()))

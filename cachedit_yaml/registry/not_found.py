@@ -68,8 +68,10 @@ def no_such_class(
         f"no adapter for the {what} class {chain[0]!r}{derived}",
         *_near(chain[0], known, engine),
         *_looked_in(entries, sources),
-        f"to add one, put a YAML file with '{key.format(chain[0])}' into a folder and name the "
-        f"folder in {ENVIRONMENT_VARIABLE}",
+        "to have one written and proved from one short call: cachedit-yaml init TARGET"
+        + (", or enable(pipeline, 'auto')" if what == "pipeline" and engine in HOME else ""),
+        f"to add one by hand, put a YAML file with '{key.format(chain[0])}' into a folder and name "
+        f"the folder in {ENVIRONMENT_VARIABLE}",
     ]
     return AdapterNotFoundError("\n  ".join(lines))
 

@@ -60,7 +60,7 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
     return text
 
 
-def _leads_out(path: Path) -> bool:
+def leads_out(path: Path) -> bool:
     """Whether a file is a link to one that lies neither beside it nor below.
 
     Whoever sends files may send links too, and nothing but what was sent is to be changed.
@@ -101,9 +101,9 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     # The file behind a link is mended, and the link stays one.
     target = Path(os.path.realpath(path))
-    if _leads_out(path):
+    if leads_out(path):
         raise PermissionError(errno.EPERM, "it is a link out of its folder")
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:32]}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)

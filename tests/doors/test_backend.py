@@ -11,6 +11,7 @@ import torch
 from cachedit_yaml import AdapterNotFoundError, CompileError, ConfigError
 from cachedit_yaml.engines.backend import CacheDiTBackend
 from tests import tiny
+from tests.drafting import odd
 
 CONFIG = {"residual_diff_threshold": 0.9, "max_warmup_steps": 1}
 
@@ -84,4 +85,28 @@ def test_a_pipeline_that_is_not_served_is_as_before() -> None:
     backend.enable(pipe)
     assert tiny.run(pipe, steps=8).isfinite().all()
     assert backend.stats(pipe).hit_ratio > 0 or backend.stats(pipe).warnings
+    backend.disable(pipe)
+
+
+def test_auto_drafts_an_adapter_where_none_serves() -> None:
+    model = odd.make(odd.Streams, odd.Pair).__dict__["transformer"]
+    backend = CacheDiTBackend({"adapter": "auto", **CONFIG})
+    backend.enable(model)
+    text = torch.ones(1, 3, odd.WIDTH)
+    outputs = []
+    for _ in range(3):
+        backend.refresh(model, 8)
+        with torch.no_grad():
+            for step in range(8):
+                moment = torch.tensor(1000.0 - 100 * step)
+                outputs.append(model(torch.ones(1, 5, odd.WIDTH), moment, text))
+    assert backend.stats(model).num_steps == 8
+    assert backend.stats(model).hit_ratio > 0
+    assert torch.equal(outputs[0], outputs[16])
+    backend.disable(model)
+    assert "forward" not in vars(model)
+    pipe = tiny.build("FluxPipeline")
+    backend.enable(pipe)
+    tiny.run(pipe, steps=8)
+    assert backend.stats(pipe).adapter == "flux"
     backend.disable(pipe)

@@ -313,6 +313,7 @@ class Pipeline:
             late = self.count > 1 and timestep < 1000 * self.boundary_ratio
             model = self.transformer_2 if late else self.transformer  # type: ignore[attr-defined]
             output = model(latents, timestep, text)
+            output = output[0] if isinstance(output, tuple) else output
             latents = scheduler.step(output, timestep, latents, return_dict=False)[0]
         return latents
 
@@ -323,3 +324,58 @@ def make(
     """A pipeline with random weights."""
     torch.manual_seed(0)
     return Pipeline(cls(block), *(cls(block) for _ in more), **options)
+
+
+class Heads(Stacked):
+    """A head reads what each block returns."""
+
+    def loop(self, x: Any, text: Any) -> Any:
+        total: Any = 0
+        for block in self.blocks:
+            x = block(x)
+            total = total + self.inside(x).mean()
+        return x + total
+
+
+class Joined(Stacked):
+    """What each block returns is added up beside the hidden states."""
+
+    def loop(self, x: Any, text: Any) -> Any:
+        total = 0.01 * x
+        for block in self.blocks:
+            x = block(x)
+            total = total + 0.01 * x
+        return total
+
+
+class Supervised(Stacked):
+    """Returns something of each block beside the prediction, which a pipeline may add up."""
+
+    def forward(self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> Any:
+        x = self.inside(latents) + timestep / 1000
+        losses = []
+        for block in self.blocks:
+            x = block(x)
+            losses.append(x.square().mean())
+        return x, torch.stack(losses)
+
+
+class Noisy(Stacked):
+    """Draws random numbers."""
+
+    def loop(self, x: Any, text: Any) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        return x + 0.01 * torch.randn_like(x)
+
+
+class Drifting(Stacked):
+    """Returns something else in each call."""
+
+    calls = 0
+
+    def loop(self, x: Any, text: Any) -> Any:
+        self.calls = (self.calls + 1) % 4  # so that each run of four steps is the same
+        for block in self.blocks:
+            x = block(x)
+        return x + 0.01 * self.calls

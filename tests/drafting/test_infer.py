@@ -260,3 +260,27 @@ def test_as_people_have_written_it(adapter: str, makes: list[str]) -> None:
     for item in tried:
         found = outcome(spec, item)
         assert (found.result, found.differences, found.proof) == ("same", (), "proved")
+
+
+@pytest.mark.parametrize("cls", [odd.Heads, odd.Joined, odd.Supervised])
+def test_a_loop_that_takes_more_from_its_blocks_is_found(cls: type[odd.Stacked]) -> None:
+    """Nothing of it shows by identity: the values on a hit do."""
+    pipe = odd.make(cls)
+    (failed,) = cachedit_yaml.infer(pipe, pipe).check().failed
+    assert failed.name == "values"
+    assert "a cached step differs from the computed one" in failed.detail
+    assert "the loop takes more from its blocks (blocks)" in failed.detail
+
+
+def test_what_cannot_be_compared_is_said() -> None:
+    pipe = odd.make(odd.Noisy)
+    draft = cachedit_yaml.infer(pipe, pipe)
+    (values,) = [item for item in draft.check().claims if item.name == "values"]
+    assert values.verdict == "not allowed"
+    assert "it draws random numbers (dropout, noise)" in values.detail
+
+
+def test_a_model_that_keeps_something_is_found() -> None:
+    pipe = odd.make(odd.Drifting)
+    failed = cachedit_yaml.infer(pipe, pipe).check().failed
+    assert any("keeps something from call to call" in item.detail for item in failed)

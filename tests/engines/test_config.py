@@ -147,6 +147,18 @@ def test_a_model_that_the_engine_does_not_know(
         # Not served: the engine's own code, which has no adapter for it either.
         with pytest.raises((ValueError, AttributeError)), engine.cached():
             pass
+        # Drafted from its first request, where somebody asks for that.
+        with engine.cached({"adapter": "auto", "profile": "fast"}, residual_diff_threshold=0.0):
+            for _ in range(3):
+                assert (engine.generate(num_inference_steps=12) == plain).all()
+                assert torch.equal(engine.latents[0], latents)
+            assert engine.handle.plan.spec.name == "OutsidePipeline"
+            assert engine.handle.plan.profile == "fast"
+            assert {row.blocks for row in engine.handle.stats().branches} == {"stack"}
+        with engine.cached({"adapter": "auto"}, residual_diff_threshold=0.9):
+            engine.generate(num_inference_steps=12)  # what was drafted before is known
+            assert engine.handle.stats().hit_ratio > 0
+            assert engine.cached_steps()
         folder = tmp_path / "adapters"
         folder.mkdir()
         (folder / "outside.yaml").write_text(OUTSIDE, encoding="utf-8")
@@ -170,6 +182,8 @@ def test_a_model_that_the_engine_does_not_know(
 def test_a_class_derived_from_a_known_one_is_served(model: Path) -> None:
     """Its name is in nobody's table."""
     with running("flux", model) as engine:
+        with engine.cached({"adapter": "auto"}):  # drafts nothing that there is
+            assert engine.handle.plan.spec.name == "flux"
         cls = type(engine.pipeline)
         engine.pipeline.__class__ = type("MyFluxPipeline", (cls,), {})
         with engine.cached(residual_diff_threshold=0.9):

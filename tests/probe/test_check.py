@@ -79,6 +79,7 @@ def test_a_right_adapter_is_proved() -> None:
         ("resolves", "proved"),
         ("exact", "proved"),
         ("hits", "proved"),
+        ("values", "proved"),
         ("native", "proved"),
         ("restored", "proved"),
     ]

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachedit_yaml.api import AdapterSource, ExecutionName, enable, load_adapter, read_config
+from cachedit_yaml.api import AUTO, AdapterSource, ExecutionName, enable, load_adapter, read_config
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError, RefusedError
 from cachedit_yaml.rules.load import settings_from
 
@@ -104,6 +104,8 @@ def _check(
     if execution not in ("loop", "native"):
         raise ConfigError(f"execution must be 'loop' or 'native', not {execution!r}")
     settings_from(cache_config)
+    if adapter == AUTO:
+        return  # what serves it is seen when it is there
     config = read_config(adapter)
     spec = None
     if config is not None:

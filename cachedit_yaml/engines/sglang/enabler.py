@@ -5,37 +5,37 @@ Each takes the engine's own function first. It is called for whatever no adapter
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from cachedit_yaml.api import handle_of
-from cachedit_yaml.engines.door import compile_for, stays_with_the_engine
+from cachedit_yaml.api import AUTO, handle_of
+from cachedit_yaml.engines.door import report, stays_with_the_engine
 from cachedit_yaml.engines.request import ENGINE
+from cachedit_yaml.engines.sglang.begin import (
+    WATCHED,
+    Inner,
+    cached_or_watched,
+    enable,
+    ranks_of,
+    watch,
+)
 from cachedit_yaml.engines.sglang.settings import (
     NAME,
     Asked,
-    RequestError,
     check_request,
     read,
     split_request,
 )
-from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError, ConfigError
+from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.matching import Match
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.runtime.masks import preset_mask
 
-if TYPE_CHECKING:
-    from cachedit_yaml.compiler.parallel import Ranks
-
 logger = logging.getLogger("sglang.multimodal_gen.cachedit_yaml")
-
-
-Inner = Callable[..., Any]
 
 
 def enable_cache_on_transformer(inner: Inner, *args: Any, **kwargs: Any) -> Any:
@@ -81,22 +81,23 @@ def refresh_context_on_dual_transformer(inner: Inner, *args: Any, **kwargs: Any)
 def _refresh_any(inner: Inner, args: Any, kwargs: Any, names: Mapping[str, str]) -> Any:
     """Begin a generation of transformers that the engine gives with their numbers of steps."""
     given = inspect.signature(inner).bind(*args, **kwargs).arguments
-    handles = [(handle_of(given[module]), given[steps]) for module, steps in names.items()]
+    handles = [(cached_or_watched(given[module]), given[steps]) for module, steps in names.items()]
     for handle, steps in handles:
         if handle is None:  # the transformers are the engine's
             return inner(*args, **kwargs)
-        logger.info("cache of the last request: %s", handle.stats())
+        report(logger, handle)
         handle.refresh(steps or None)
     return None
 
 
 def disable_cache_on_transformer(inner: Inner, transformer: Any) -> Any:
     """Restore a transformer."""
-    handle = handle_of(transformer)
+    handle = cached_or_watched(transformer)
     if handle is None:
         return inner(transformer)
-    logger.info("cache of the last request: %s", handle.stats())
+    report(logger, handle)
     handle.disable()
+    WATCHED.pop(transformer, None)
     return transformer
 
 
@@ -155,12 +156,16 @@ def _serve(inner: Inner, pairs: list[tuple[Any, Any]], given: Mapping[str, Any])
     named = False
     try:
         named, spec = _adapter_for(pairs[0][0], asked[0])
-        if spec is None:
+        if spec is None and not named:
             reason = None
         else:
             reason = _left_to_the_engine(asked[0])
             if reason is None:
-                _enable(pairs, asked, spec, given, _ranks(inner, given))
+                ranks = ranks_of(inner, given)
+                if spec is None:
+                    watch(pairs, asked, given, ranks)
+                else:
+                    enable(pairs, asked, spec, given, ranks)
                 return True
     except Exception as error:
         if not stays_with_the_engine(error, named=named or asked[0].adapter is not None):
@@ -181,20 +186,22 @@ def _adapter_for(module: Any, asked: Asked) -> tuple[bool, AdapterSpec | None]:
     """The adapter that was asked for, or the one that names the transformer's class.
 
     Returns:
-        Whether somebody asked for it, and the adapter; None where the engine is to do it.
+        Whether somebody asked for it, and the adapter; None where the engine is to do it, or where
+        somebody asked for ``auto`` and there is none.
     """
     registry = Registry.load()
     if asked.adapter == ENGINE:
         return False, None
-    if asked.adapter is not None:
+    auto = asked.adapter == AUTO
+    if asked.adapter is not None and not auto:
         return True, registry.get(asked.adapter, NAME)
     if asked.file is not None:
         return True, asked.file
     try:
         match = registry.match_transformer(type(module), NAME)
     except AdapterNotFoundError:
-        return False, None
-    return False, match.spec if _is_ours(match, module) else None
+        return auto, None
+    return auto, match.spec if _is_ours(match, module) else None
 
 
 def _is_ours(match: Match, module: Any) -> bool:
@@ -220,67 +227,3 @@ def _left_to_the_engine(asked: Asked) -> str | None:
             "be skipped; add --regional-compile"
         )
     return None
-
-
-def _ranks(inner: Inner, given: Mapping[str, Any]) -> Ranks | None:
-    """The ranks that run each forward together; None where this one runs it alone."""
-    import torch.distributed as dist
-
-    from cachedit_yaml.compiler.parallel import Ranks
-
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return None
-    groups = [given.get(name) for name in ("sp_group", "tp_group")]
-    divided = [item for item in groups if item is not None and dist.get_world_size(item) > 1]
-    engine = sys.modules[inner.__module__]
-    joint = bool(given.get("joint_cfg_decision"))
-    if len(divided) > 1 or (joint and engine.get_classifier_free_guidance_world_size() > 1):
-        return Ranks(engine.get_dit_group())
-    # Else guidance branches are on ranks of their own, each with its own decisions.
-    return Ranks(divided[0]) if divided else None
-
-
-def _enable(
-    pairs: list[tuple[Any, Any]],
-    asked: list[Asked],
-    spec: AdapterSpec,
-    given: Mapping[str, Any],
-    ranks: Ranks | None,
-) -> None:
-    """Cache all of the transformers, or none."""
-    from cachedit_yaml.api import start
-
-    names = list(spec.transformers)
-    plans = []
-    for index, ((module, _), wish) in enumerate(zip(pairs, asked, strict=True)):
-        # The engine divides the steps, and tells each transformer its own.
-        own = dataclasses.replace(spec, step_split=None)
-        if len(pairs) > 1:
-            name = names[min(index, len(names) - 1)]
-            own = dataclasses.replace(own, transformers={name: spec.transformers[name]})
-        try:
-            plan = compile_for(
-                own,
-                None,
-                transformer=module,
-                profile=wish.profile,
-                settings=wish.settings,
-                where="cache_dit_params",
-            )
-        except ConfigError as error:
-            raise RequestError(str(error)) from error
-        separate = plan.separate_cfg
-        if separate is None:
-            separate = bool(given.get("has_separate_cfg"))
-        plans.append(dataclasses.replace(plan, separate_cfg=separate, together=ranks))
-    handles = []
-    try:
-        for plan, wish in zip(plans, asked, strict=True):
-            handles.append(start(plan, wish.execution))
-    except BaseException:
-        for handle in handles:
-            handle.disable()
-        raise
-    for handle, (module, config) in zip(handles, pairs, strict=True):
-        handle.refresh(config.num_inference_steps or None)
-        logger.info("%s is cached by cachedit-yaml:\n%s", type(module).__name__, handle.explain())

@@ -37,6 +37,14 @@ def _check(pipeline: Any, config: Any) -> None:
                 "step_execution each needs its own; leave it out, or write 'loop'"
             )
         spec = adapter_for(pipeline, request)
+        if spec is None:
+            if steps(config):
+                raise ConfigError(
+                    "adapter 'auto' watches one generation, and with step_execution several run in "
+                    "turns; write the adapter with `cachedit-yaml init`"
+                )
+            request.settings()
+            return
         # Some pipelines make their transformers while they load them.
         declared = spec.transformers.items()
         if any(follow(pipeline, path) in (None, MISSING) for path, x in declared if not x.optional):

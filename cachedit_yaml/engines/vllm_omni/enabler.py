@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from cachedit_yaml.api import AUTO
 from cachedit_yaml.engines.door import compile_for, stays_with_the_engine
 from cachedit_yaml.engines.late import wrap
 from cachedit_yaml.engines.request import ENGINE
@@ -22,6 +23,7 @@ from cachedit_yaml.registry.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from cachedit_yaml.runtime.handle import Handle
+    from cachedit_yaml.runtime.patching import Patch
 
 logger = logging.getLogger("vllm_omni.cachedit_yaml")
 
@@ -131,7 +133,7 @@ def serves(pipeline: Any, request: Request) -> bool:
     if request.adapter == ENGINE:
         return False
     if request.adapter is not None:
-        return True
+        return True  # also 'auto'
     try:
         if not is_ours(Registry.load().match_pipeline(type(pipeline), NAME).entry):
             raise AdapterNotFoundError
@@ -145,16 +147,26 @@ def serves(pipeline: Any, request: Request) -> bool:
     return True
 
 
-def adapter_for(pipeline: Any, request: Request) -> AdapterSpec:
+def adapter_for(pipeline: Any, request: Request) -> AdapterSpec | None:
     """The adapter that was asked for, or the one that names the pipeline's class.
+
+    Returns:
+        The adapter; None where ``auto`` has to draft one.
 
     Raises:
         CacheditYamlError: see :mod:`cachedit_yaml.errors`.
     """
     registry = Registry.load()
-    if request.adapter is not None:
+    if request.adapter not in (None, AUTO):
         return registry.get(request.adapter, NAME)
-    match = registry.match_pipeline(type(pipeline), NAME)
+    try:
+        match = registry.match_pipeline(type(pipeline), NAME)
+        if request.adapter == AUTO and not is_ours(match.entry):
+            return None
+    except AdapterNotFoundError:
+        if request.adapter == AUTO:
+            return None
+        raise
     if match.note:
         logger.info("adapter %s: %s", match.spec.name, match.note)
     return match.spec
@@ -178,7 +190,8 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     Raises:
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
-    from cachedit_yaml.api import start
+    from cachedit_yaml.api import load_adapter, start
+    from cachedit_yaml.drafting.auto import automatic
     from cachedit_yaml.engines.vllm_omni.ranks import ranks_of_one_forward
     from cachedit_yaml.engines.vllm_omni.report import Report
     from cachedit_yaml.engines.vllm_omni.stepwise import patches_for
@@ -191,25 +204,34 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
         logger.warning(
             "cache_config: %s: for another cache backend, no use here", ", ".join(request.others)
         )
-    plan = compile_for(
-        adapter_for(pipeline, request),
-        pipeline,
-        profile=request.profile,
-        settings=settings,
-        where="cache_config",
-    )
-    plan = dataclasses.replace(plan, together=ranks_of_one_forward())
-    text = plan.describe()
-    handle = start(plan, request.execution)
+    patches: list[Patch] = []
+
+    def begin(pipeline: Any, adapter: Any) -> Handle:
+        spec = load_adapter(adapter, engine=NAME)
+        plan = compile_for(
+            spec, pipeline, profile=request.profile, settings=settings, where="cache_config"
+        )
+        plan = dataclasses.replace(plan, together=ranks_of_one_forward())
+        text = plan.describe()
+        handle = start(plan, request.execution)
+        wishes = Wishes(plan, request, own_quality=adopts(pipeline))
+        patches.extend([Report(handle, wishes), *patches_for(pipeline, handle, wishes)])
+        for patch in patches:
+            patch.install()
+        logger.info("%s is cached by cachedit-yaml:\n%s", type(pipeline).__name__, text)
+        if len(patches) > 1:
+            logger.info("with step execution, each request has a cache of its own")
+        return handle
+
+    spec = adapter_for(pipeline, request)
+    if spec is not None:
+        handle = begin(pipeline, spec)
+    else:
+        options = {"cache_config": settings, "profile": request.profile}
+        handle = automatic(pipeline, {**options, "execution": request.execution}, begin, told=True)
+        logger.info("%s is watched in its first request", type(pipeline).__name__)
     if getattr(_switching, "on", False):
         _by_request.add(handle)
-    wishes = Wishes(plan, request, own_quality=adopts(pipeline))
-    patches = [Report(handle, wishes), *patches_for(pipeline, handle, wishes)]
-    for patch in patches:
-        patch.install()
-    logger.info("%s is cached by cachedit-yaml:\n%s", type(pipeline).__name__, text)
-    if len(patches) > 1:
-        logger.info("with step execution, each request has a cache of its own")
 
     def refresh(pipeline: Any, num_inference_steps: int | None, verbose: bool = True) -> None:
         handle.refresh(num_inference_steps or None)

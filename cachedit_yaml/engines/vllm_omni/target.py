@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cachedit_yaml.compiler.plan import ListPlan, TransformerPlan
+from cachedit_yaml.errors import CacheRuntimeError
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.stats import BranchStats
 
@@ -35,7 +36,10 @@ class Target(torch.nn.Module):
                 return True
             if name == "_context_kwargs":
                 return self.handle.stats()
-            found = self._statistics()
+            try:
+                found = self._statistics()
+            except CacheRuntimeError:  # watched, and not cached yet
+                found = {}
             if name in found:
                 return found[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -49,7 +53,7 @@ class Target(torch.nn.Module):
         rows = [
             row
             for row in self.handle.stats().branches
-            if (row.transformer, row.blocks) == (self.transformer, self.blocks)
+            if (row.transformer, row.blocks) == (self.transformer, self.blocks) or not self.blocks
         ]
         found: dict[str, Any] = {}
         for prefix, row in zip(("_", "_cfg_"), rows, strict=False):
@@ -73,7 +77,12 @@ def differences(row: BranchStats) -> dict[str, float]:
 
 
 def targets_of(handle: Handle, disable: Callable[[], None]) -> tuple[Target, ...]:
-    """One target for each block list. Disabling one of them calls ``disable`` for all."""
+    """One target for each block list. Disabling one of them calls ``disable`` for all.
+
+    What ``auto`` watches has no lists yet: one target stands for those to come.
+    """
+    if not isinstance(handle, Handle):
+        return (Target(handle, "", "", disable),)
     return tuple(
         _target(handle, transformer, blocks, disable)
         for transformer in handle.plan.transformers

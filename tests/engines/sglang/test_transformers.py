@@ -89,6 +89,40 @@ def test_exact_with_no_hit_and_f_plus_b_blocks_on_a_hit(name: str, branches: int
     assert torch.equal(MODELS[name].generate(model, branches), plain)
 
 
+def test_auto_drafts_an_adapter_for_a_class_that_none_names() -> None:
+    """The first request runs uncached; from the second on everything is as with an adapter."""
+    model = MODELS["wan"].build()
+    plain = MODELS["wan"].generate(model)
+    cls = type(model)
+    model.__class__ = type("UnknownTransformer", (cls,), {"forward": cls.forward})
+    owner = stage(model)
+    asked = {**HITS, "adapter": "auto"}
+    begin(owner, STEPS, asked)
+    assert torch.equal(MODELS["wan"].generate(model), plain)
+    for _ in range(2):
+        begin(owner, STEPS, asked)
+        cached = MODELS["wan"].generate(model)
+        assert not torch.equal(cached, plain)
+        assert handle(model).plan.spec.name == "UnknownTransformer"
+        assert handle(model).stats().num_steps == STEPS
+        assert handle(model).stats().hit_ratio > 0
+    # Other settings: the engine switches off and on, and the draft is known.
+    begin(owner, STEPS, {**NO_HIT, "adapter": "auto"})
+    assert torch.equal(MODELS["wan"].generate(model), plain)
+    assert handle(model).plan.spec.name == "UnknownTransformer"
+    end(owner)
+    assert handle(model) is None
+    assert torch.equal(MODELS["wan"].generate(model), plain)
+
+
+def test_auto_takes_the_adapter_that_there_is() -> None:
+    model = MODELS["wan"].build()
+    owner = stage(model)
+    begin(owner, STEPS, {**HITS, "adapter": "auto"})
+    assert handle(model).plan.spec.name == "wan"
+    end(owner)
+
+
 #: What SGLang's own cache code gives beside ours, without guidance and with it. It differs where
 #: cache-dit's table declares guidance the other way round (two forwards are counted as one step,
 #: or share a buffer), and for FLUX.1, whose two lists it takes for one.
