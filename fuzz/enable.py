@@ -22,12 +22,18 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["cachedit_yaml"]):
+# What is sound is what leads into these: nothing else is worth to be mutated further.
+COVERED = ["cachedit_yaml.api", "cachedit_yaml.compiler", "cachedit_yaml.runtime"]
+
+with atheris.instrument_imports(include=COVERED):
     from cachedit_yaml.cli.output import quiet_libraries
 
     quiet_libraries()
     # At once, so that time and memory of an input are its own.
     import cache_dit.caching.cache_contexts.calibrators  # noqa: F401
+    import models
+    import mutations
+    import torch
 
     from cachedit_yaml.api import start
     from cachedit_yaml.cli.explanation import Explainer
@@ -37,10 +43,6 @@ with atheris.instrument_imports(include=["cachedit_yaml"]):
     from cachedit_yaml.registry.entry import TextEntry
     from cachedit_yaml.registry.registry import Registry
     from cachedit_yaml.runtime import loop, native  # noqa: F401
-
-import models
-import mutations
-import torch
 
 REGISTRY = Registry([])
 #: Processor time that an input may take.
@@ -55,10 +57,13 @@ _BEFORE: list[int] = []
 
 def one_input(data: bytes) -> None:
     """Do all of it, in no more processor time than anybody waits for, and little memory."""
-    before = time.process_time()
+    before = time.perf_counter()
     use_file(data)
-    spent = time.process_time() - before
-    assert spent < SECONDS, f"{spent:.1f} s of processor time for {len(data)} bytes"
+    if time.perf_counter() - before >= SECONDS:  # perhaps only for others, who ran meanwhile
+        before = time.process_time()
+        use_file(data)
+        spent = time.process_time() - before
+        assert spent < SECONDS, f"{spent:.1f} s of processor time for {len(data)} bytes"
     COUNTS["files"] += 1
     if COUNTS["files"] % 2000 == 0:
         gc.collect()
@@ -113,11 +118,12 @@ def generate(spec: AdapterSpec, pipeline: Any, profile: str | None, execution: s
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     """Change a file by what it says, else by its lines, seldom by its bytes."""
-    changed = mutations.mutate(data, max_size, seed, (0.8, 0.15))
+    changed = mutations.mutate(data, max_size, seed, (0.85, 0.1), (0.0, 0.0, 0.1))
     return bytes(atheris.Mutate(data, max_size)) if changed is None else changed
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    gc.freeze()  # what the imports made stays
     atheris.Setup(sys.argv, one_input, custom_mutator=mutate)
     atheris.Fuzz()

@@ -90,7 +90,7 @@ def by_tree(data: bytes, chance: random.Random, harm: float) -> bytes | None:
         The new file; None if the old one is no mapping.
     """
     try:
-        tree = yaml.load(data.decode("utf-8", "replace"), _LOADER)
+        tree = _LOADER(data.decode("utf-8", "replace")).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
     if not isinstance(tree, dict):
@@ -211,7 +211,13 @@ def _text(schema: Schema, chance: random.Random) -> str:
 _FITTING: dict[str, list[str]] = {}
 
 
-def mutate(data: bytes, max_size: int, seed: int, shares: tuple[float, float]) -> bytes | None:
+def mutate(
+    data: bytes,
+    max_size: int,
+    seed: int,
+    shares: tuple[float, float],
+    harm: tuple[float, ...],
+) -> bytes | None:
     """Change a file in one of the ways.
 
     Args:
@@ -219,13 +225,14 @@ def mutate(data: bytes, max_size: int, seed: int, shares: tuple[float, float]) -
         max_size: what the new one may have, in bytes.
         seed: the source of chance.
         shares: how often by the tree, and how often by lines, each from 0 to 1.
+        harm: what :func:`by_tree` may take for it.
 
     Returns:
         The new file; None where its bytes are to be changed.
     """
     chance = random.Random(seed)
     way = chance.random()
-    changed = by_tree(data, chance, chance.choice((0.0, 0.1, 0.3))) if way < shares[0] else None
+    changed = by_tree(data, chance, chance.choice(harm)) if way < shares[0] else None
     if changed is None and way < sum(shares):
         changed = by_lines(data, chance)
     return changed if changed is None else changed[:max_size]

@@ -10,6 +10,7 @@ failure is written to ``crash-*``; turn it into a golden file or a case of tests
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import re
@@ -19,7 +20,12 @@ import zlib
 
 import atheris
 
-with atheris.instrument_imports(include=["cachedit_yaml"]):
+# What is read and judged; how it is written shows no more of a file.
+COVERED = ["cachedit_yaml.yaml", "cachedit_yaml.language", "cachedit_yaml.rules"]
+
+with atheris.instrument_imports(include=COVERED):
+    import mutations
+
     from cachedit_yaml.cli import explain, show
     from cachedit_yaml.cli.explanation import Explainer
     from cachedit_yaml.cli.named import Named
@@ -42,8 +48,6 @@ with atheris.instrument_imports(include=["cachedit_yaml"]):
     from cachedit_yaml.rules.fix import apply_edits, edits_for
     from cachedit_yaml.yaml.reader import read_text
 
-import mutations
-
 REGISTRY = Registry([])
 #: Processor time that an input may take.
 SECONDS = float(os.environ.get("FUZZ_LIMIT", "2"))
@@ -54,10 +58,13 @@ _COMMAND = re.compile(r"^ *::", re.MULTILINE)
 
 def one_input(data: bytes) -> None:
     """Do all of it, in no more processor time than anybody waits for."""
-    before = time.process_time()
+    before = time.perf_counter()
     use_file(data)
-    spent = time.process_time() - before
-    assert spent < SECONDS, f"{spent:.1f} s of processor time for {len(data)} bytes"
+    if time.perf_counter() - before >= SECONDS:  # perhaps only for others, who ran meanwhile
+        before = time.process_time()
+        use_file(data)
+        spent = time.process_time() - before
+        assert spent < SECONDS, f"{spent:.1f} s of processor time for {len(data)} bytes"
 
 
 def use_file(data: bytes) -> None:
@@ -83,20 +90,18 @@ def use_file(data: bytes) -> None:
     if all(item.severity != "error" for item in found):
         entry = TextEntry(data, "a.yaml", REGISTRY.resolve)
         if entry.valid:
-            use(entry)
+            use(entry, entry.engines[turn % len(entry.engines)])
 
 
-def use(entry: TextEntry) -> None:
-    """What the commands do with an adapter in which nothing is wrong, in each of its engines."""
-    for engine in entry.engines:
-        spec = entry.spec_for(engine)
-        named = Named(entry, engine)
-        shown = io.StringIO()
-        say(*show._describe(named, spec), stream=shown)
-        shown.write(to_json({"engine": spec.engine, **to_data(spec)}))
-        with contextlib.suppress(CacheditYamlError):
-            say(*explained(entry, spec), stream=shown)
-        harmless(shown.getvalue())
+def use(entry: TextEntry, engine: str) -> None:
+    """What the commands do with an adapter in which nothing is wrong."""
+    spec = entry.spec_for(engine)
+    shown = io.StringIO()
+    say(*show._describe(Named(entry, engine), spec), stream=shown)
+    shown.write(to_json({"engine": spec.engine, **to_data(spec)}))
+    with contextlib.suppress(CacheditYamlError):
+        say(*explained(entry, spec), stream=shown)
+    harmless(shown.getvalue())
 
 
 def explained(entry: TextEntry, spec: AdapterSpec) -> list[str]:
@@ -126,10 +131,11 @@ def harmless(text: str, commands: Report | None = None) -> None:
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     """Change a file by its bytes, by its lines, or by what it says."""
-    changed = mutations.mutate(data, max_size, seed, (0.35, 0.35))
+    changed = mutations.mutate(data, max_size, seed, (0.35, 0.35), (0.0, 0.1, 0.3))
     return bytes(atheris.Mutate(data, max_size)) if changed is None else changed
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what the imports made stays
     atheris.Setup(sys.argv, one_input, custom_mutator=mutate)
     atheris.Fuzz()
