@@ -110,13 +110,18 @@ golden: $(VENV)/.ready ## Write tests/golden/bad/*.out anew; read the diff
 
 FUZZ := .venv-fuzz
 FUZZ_SECONDS ?= 60
+# Each target's share of the time, or `FUZZ_FOR=-runs=1000000` of each.
+FUZZ_FOR ?= -max_total_time=$$(($(FUZZ_SECONDS) / 2))
+FUZZ_ARGS := -max_len=8192 -timeout=20 -artifact_prefix=out/fuzz/
 
 fuzz: $(VENV)/.ready ## Fuzz what becomes of a file for FUZZ_SECONDS
 	@test -x $(FUZZ)/bin/python || $(BIN)/python -m venv $(FUZZ)
 	@$(FUZZ)/bin/python -m pip install $(PIP_QUIET) -c .ci/constraints.txt atheris -e .
-	@mkdir -p out/fuzz && cp adapters/*.yaml out/fuzz/ && cp -f tests/golden/bad/*.yaml out/fuzz/
-	PYTHONPATH=$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])') $(FUZZ)/bin/python \
-		fuzz/validate.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -rss_limit_mb=600 out/fuzz
+	@mkdir -p out/fuzz/validate out/fuzz/enable
+	@cp adapters/*.yaml out/fuzz/enable/ && cp adapters/*.yaml tests/golden/bad/*.yaml out/fuzz/validate/
+	$(FUZZ)/bin/python fuzz/validate.py $(FUZZ_FOR) $(FUZZ_ARGS) -rss_limit_mb=300 out/fuzz/validate
+	PYTHONPATH=$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])') $(FUZZ)/bin/python -W ignore \
+		fuzz/enable.py $(FUZZ_FOR) $(FUZZ_ARGS) -rss_limit_mb=700 out/fuzz/enable
 
 docs: $(VENV)/.ready $(ENGINES)/.ready $(SGLANG)/.ready ## Write docs/models.md anew; takes a while
 	@mkdir -p out

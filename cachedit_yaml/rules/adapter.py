@@ -190,7 +190,8 @@ class Adapter:
         main = self.serving(None)
         # An empty section changes nothing that is not looked at already.
         others = [name for name, section in sections_of(self.data).items() if section]
-        for engine in dict.fromkeys((main, *others)):
+        plain = [name for name in self.engines if name not in others][:1]
+        for engine in dict.fromkeys((main, *others, *plain)):
             for item in self._view(engine).diagnostics:
                 found.setdefault((item.code, item.message, item.span or item.key_path), item)
         result = list(found.values())

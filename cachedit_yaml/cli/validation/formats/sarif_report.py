@@ -21,7 +21,8 @@ _LEVELS: Final = {"error": "error", "warning": "warning", "hint": "note"}
 def as_data(report: Report) -> dict[str, Any]:
     """The report as one run of SARIF."""
     found = list(report.everything())
-    used = [rule for rule in RULES.values() if any(item.code == rule.name for item in found)]
+    codes = {item.code for item in found}
+    used = [rule for rule in RULES.values() if rule.name in codes]
     places = {rule.name: index for index, rule in enumerate(used)}
     return {
         "$schema": _SCHEMA,
