@@ -8,10 +8,11 @@ NEWEST := .venv-newest
 ENGINES := .venv-engines
 SGLANG := .venv-sglang
 TOOLS := .venv-tools
+SITE := .venv-site
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help environments demo test coverage test-oldest test-newest test-engines coverage-engines test-tools test-pythons lint types docs rules golden fuzz bench bench-init bench-quality wheel dist clean
+.PHONY: help environments demo test coverage test-oldest test-newest test-engines coverage-engines test-tools test-pythons lint types docs rules site notebooks golden fuzz bench bench-init bench-quality wheel dist clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1	\2/' | expand -t 16
@@ -56,7 +57,13 @@ $(TOOLS)/.ready: pyproject.toml .ci/constraints.txt
 	@npm install --prefix $(TOOLS) --silent --no-audit --no-fund $(TOOLS_NPM)
 	@touch $@
 
-environments: $(VENV)/.ready $(OLDEST)/.ready $(ENGINES)/.ready $(SGLANG)/.ready $(TOOLS)/.ready ## Set up what all the tests need
+$(SITE)/.ready: pyproject.toml .ci/constraints.txt
+	@echo "Setting up $(SITE) ..."
+	@test -x $(SITE)/bin/python || $(PYTHON) -m venv $(SITE)
+	@$(SITE)/bin/python -m pip install $(PIP_QUIET) -c .ci/constraints.txt -e . zensical markdown-it-py 'pytest>=8'
+	@touch $@
+
+environments: $(VENV)/.ready $(OLDEST)/.ready $(ENGINES)/.ready $(SGLANG)/.ready $(TOOLS)/.ready $(SITE)/.ready ## Set up what all the tests need
 
 demo: $(VENV)/.ready ## Generate pictures with and without the cache into out/demo
 	@$(BIN)/cachedit-yaml demo --out out/demo
@@ -101,6 +108,13 @@ lint: $(VENV)/.ready ## ruff, and import-linter for the layers
 
 types: $(VENV)/.ready ## mypy --strict
 	$(BIN)/mypy
+
+site: $(SITE)/.ready ## Build the site into out/site and check it: pages of docs/, one for each adapter
+	$(SITE)/bin/python -m docs.site
+	$(SITE)/bin/python -m pytest tests/website
+
+notebooks: $(VENV)/.ready ## Run the notebooks of docs/ anew, and keep what they print and draw
+	$(BIN)/python -m docs.site.run_notebooks
 
 rules: $(VENV)/.ready ## Write docs/rules.md anew
 	$(BIN)/python -m cachedit_yaml.rules.catalogue.page

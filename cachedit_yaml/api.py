@@ -227,7 +227,6 @@ def enable_auto(
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
     from cachedit_yaml.drafting.auto import automatic
-    from cachedit_yaml.errors import AdapterNotFoundError
 
     try:
         plan = compile_adapter(None, pipeline, cache_config=cache_config, profile=profile)

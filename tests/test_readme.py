@@ -11,6 +11,7 @@ import cachedit_yaml
 from cachedit_yaml.engines import find_engine
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.load import load_adapter
+from docs.site.figure import FIGURE, KEPT, draw
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,6 +56,12 @@ def test_the_tables_of_quality_are_the_output_that_is_kept() -> None:
     assert len(short) == 6
     for name, *row in short:
         assert row == made[name][:3], name
+
+
+def test_the_figure_is_drawn_from_the_output_that_is_kept() -> None:
+    kept = KEPT.read_text(encoding="utf-8")
+    assert FIGURE.read_text(encoding="utf-8") == draw(kept)
+    assert draw(kept.replace("47.6", "47.7")) != draw(kept)
 
 
 def test_the_tutorial_is_a_valid_adapter_of_six_lines() -> None:

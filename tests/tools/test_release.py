@@ -76,7 +76,7 @@ def test_twine_finds_nothing(built: Path) -> None:
 
 
 def test_zizmor_finds_nothing_in_workflows_and_action() -> None:
-    assert len(WORKFLOWS) == 2
+    assert len(WORKFLOWS) == 3
     code, out = run("zizmor", "--offline", "--no-progress", ".")
     assert code == 0, out
     assert "No findings to report" in out
