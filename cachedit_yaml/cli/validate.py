@@ -30,6 +30,8 @@ examples:
   cachedit-yaml validate flux                 one by its name
   cachedit-yaml validate --fix my.yaml        mend what is safe, keep everything else
   cachedit-yaml validate --deep my.yaml       look at the classes too (imports torch)
+  CACHEDIT_YAML_SOURCES=../their-engine cachedit-yaml validate --deep my.yaml
+                                              also at those of an engine that is not installed
   cachedit-yaml validate --explain CY205      what a finding means
   cachedit-yaml validate - < my.yaml          from another program
   cachedit-yaml validate --format sarif --output report.sarif adapters/
@@ -58,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deep",
         action="store_true",
-        help="import the classes, build the models without weights, read their source "
-        "(needs torch and diffusers)",
+        help="build diffusers' models without weights, and read the source of the engines' "
+        "classes without importing them (needs torch and diffusers)",
     )
     parser.add_argument("--explain", metavar="CODE", help="say what a finding means, and stop")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from cachedit_yaml.compiler.source import source_of
+from cachedit_yaml.compiler.source import Function, source_of
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,11 @@ def inspect_loop(transformer: torch.nn.Module, list_path: str) -> LoopReport:
 def runs_after(transformer: torch.nn.Module, one: str, other: str) -> bool:
     """Whether the source of forward loops over one list behind another one; False if unknown."""
     function = source_of(type(transformer).forward)
-    if function is None:
-        return False
+    return function is not None and loops_after(function, one, other)
+
+
+def loops_after(function: Function, one: str, other: str) -> bool:
+    """The same, of the definition of a forward."""
     first, second = (
         min((loop.lineno for loop in _loops_over(function, path)), default=None)
         for path in (one, other)
@@ -108,7 +111,7 @@ def _ways(loop: ast.For) -> set[str]:
     return {ast.unparse(node) for node in statements if _calls_in(node, "block")}
 
 
-def _loops_over(function: ast.FunctionDef, list_path: str) -> Iterator[ast.For]:
+def _loops_over(function: Function, list_path: str) -> Iterator[ast.For]:
     wanted = f"self.{list_path}"
     for node in ast.walk(function):
         if isinstance(node, ast.For) and any(

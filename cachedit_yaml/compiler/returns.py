@@ -8,24 +8,32 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from cachedit_yaml.compiler.signature import PATTERNS, Binding, Pattern
-from cachedit_yaml.compiler.source import source_of
+from cachedit_yaml.compiler.source import Function, source_of
 
 
 def contradiction(
     block: torch.nn.Module, pattern: Pattern, binding: Binding, where: str
 ) -> str | None:
     """Say in one sentence how a block's `return` contradicts its pattern, or None."""
+    cls: Any = type(block)
+    return contradicts(returned_names(cls), pattern, binding, where)
+
+
+def contradicts(
+    returned_by: Iterable[tuple[str, ...]], pattern: Pattern, binding: Binding, where: str
+) -> str | None:
+    """The same, by the names in each `return` of the block's forward."""
     hidden = binding.hidden.name
     encoder = binding.encoder.name if binding.encoder else "encoder_hidden_states"
     forms: list[tuple[bool, bool]] = []
     returned = ""
-    cls: Any = type(block)
-    for names in returned_names(cls):
+    for names in returned_by:
         if names == (hidden,):
             forms.append((False, True))
         elif set(names) == {hidden, encoder} and len(names) == 2:
@@ -50,8 +58,11 @@ def contradiction(
 def returned_names(cls: Any) -> tuple[tuple[str, ...], ...]:
     """The names in each `return` of a class's forward; an empty one for any other expression."""
     function = source_of(cls.forward)
-    if function is None:
-        return ()
+    return () if function is None else names_returned(function)
+
+
+def names_returned(function: Function) -> tuple[tuple[str, ...], ...]:
+    """The same, of the definition of a forward."""
     found = []
     for node in ast.walk(function):
         if isinstance(node, (ast.Lambda, ast.FunctionDef)) and node is not function:

@@ -152,7 +152,13 @@ def bind(
     Returns:
         The binding, or one sentence that says what does not fit.
     """
-    parameters = parameters_of(forward)
+    return bind_parameters(parameters_of(forward), pattern, roles, where)
+
+
+def bind_parameters(
+    parameters: Mapping[str, inspect.Parameter], pattern: Pattern, roles: Roles | None, where: str
+) -> Binding | str:
+    """The same as :func:`bind`, by the parameters of a forward without ``self``."""
     names = [
         name
         for name, parameter in parameters.items()

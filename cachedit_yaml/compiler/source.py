@@ -6,7 +6,10 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
+
+#: A definition of a function or of a method.
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def source_of(function: Callable[..., Any]) -> ast.FunctionDef | None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from cachedit_yaml.probe.recipe import Recipe
     from cachedit_yaml.probe.rival import Rival
     from cachedit_yaml.registry.matching import Match
+    from cachedit_yaml.rules.sources.code import Class
+    from cachedit_yaml.rules.sources.reader import Reader
+    from cachedit_yaml.rules.sources.values import Values
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Engine:
         loggers: those that say too much while small models are tried.
         class_index: the file of its package that lists the classes it exports.
         class_sources: the folders of its package in which they are defined.
+        list_makers: its functions that make a block list of an argument that makes a block, with
+            the place of that argument.
         plugin: how it loads this package; None where it does not.
         transformers_alone: whether its probes make transformers without pipelines, which guidance
             calls twice a step.
@@ -94,6 +99,7 @@ class Engine:
     loggers: ClassVar[tuple[str, ...]] = ()
     class_index: ClassVar[str] = ""
     class_sources: ClassVar[tuple[str, ...]] = ()
+    list_makers: ClassVar[Mapping[str, int]] = {}
     plugin: ClassVar[Plugin | None] = None
     transformers_alone: ClassVar[bool] = False
     configs: ClassVar[str] = ""
@@ -145,6 +151,16 @@ class Engine:
     def modes(self, pipeline: str) -> str:
         """What caching does where the engine can run a pipeline class in another way; or empty."""
         return ""
+
+    # --- its classes, read from their sources ---
+
+    def part(self, reader: Reader, pipeline: Class, path: str) -> Values:
+        """What a pipeline class holds where adapters name a transformer; empty for nothing."""
+        return reader.follow(pipeline, path)
+
+    def parts(self, reader: Reader, pipeline: Class) -> Sequence[str]:
+        """The names that a transformer of a pipeline class could have."""
+        return reader.names(pipeline)
 
     # --- small models, to prove adapters on ---
 

@@ -26,6 +26,7 @@ from cachedit_yaml.rules.findings import (
     in_order,
     is_of_defaults,
     path_in,
+    placed,
     too_long,
 )
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, Span
@@ -267,7 +268,7 @@ class Adapter:
             standalone = self._standalone and "extends" not in data
             problems = problems + check_adapter(data, merged, standalone=standalone)
         found = found + [
-            self._placed(item, engine) for item in problems if not is_of_defaults(item)
+            placed(item, self.data, engine) for item in problems if not is_of_defaults(item)
         ]
         found = in_order(found, document)
         if spec is None or any(item.severity == "error" for item in found):
@@ -281,8 +282,3 @@ class Adapter:
             places=Places(lambda: self.merged(engine).places()),
         )
         return _View(spec, found, merged.sources)
-
-    def _placed(self, item: Diagnostic, engine: str) -> Diagnostic:
-        """A finding with the keys that lead to it in the file itself."""
-        path = path_in(self.data, engine, item.key_path)
-        return item if path == item.key_path else dataclasses.replace(item, key_path=path)

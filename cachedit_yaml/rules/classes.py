@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cachedit_yaml.engines import engines
+from cachedit_yaml.rules.sources.files import find_package, source_folders
 
 _QUOTED: Final = re.compile(rb"[\"']([A-Z]\w+)[\"']")
 _CLASS: Final = re.compile(rb"^class (\w+)", re.MULTILINE)
@@ -82,22 +82,21 @@ class Package:
                 yield from (Path(folder, name) for name in files if name.endswith(".py"))
 
 
-@functools.cache
 def installed() -> tuple[Package, ...]:
-    """The packages that are installed; none of them is imported."""
+    """The packages that are installed, or lie in a folder of sources; none of them is imported."""
+    return _installed(source_folders())
+
+
+@functools.cache
+def _installed(folders: tuple[Path, ...]) -> tuple[Package, ...]:
     found = []
     for engine in engines():
         if not engine.class_index:
             continue
         name, index = engine.packages[0], engine.class_index
-        # find_spec of a top-level name imports nothing, but import hooks may raise anything.
-        with contextlib.suppress(Exception):
-            spec = importlib.util.find_spec(name)
-            places = list(spec.submodule_search_locations or ()) if spec is not None else []
-            if places and os.path.isfile(Path(places[0]) / index):
-                found.append(
-                    Package(name, engine.name, Path(places[0]), index, engine.class_sources)
-                )
+        folder = find_package(name, folders)
+        if folder is not None and (folder / index).is_file():
+            found.append(Package(name, engine.name, folder, index, engine.class_sources))
     return tuple(found)
 
 

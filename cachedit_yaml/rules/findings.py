@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +69,12 @@ def path_in(data: Mapping[str, Any], engine: str, path: KeyPath) -> KeyPath:
     except (KeyError, IndexError, TypeError):
         return path
     return ("engines", engine, *path)
+
+
+def placed(item: Diagnostic, data: Mapping[str, Any], engine: str) -> Diagnostic:
+    """A finding about a view for an engine, with the keys that lead to it in the file itself."""
+    path = path_in(data, engine, item.key_path)
+    return item if path == item.key_path else dataclasses.replace(item, key_path=path)
 
 
 def is_of_defaults(item: Diagnostic) -> bool:

@@ -124,14 +124,14 @@ def test_without_the_packages_nothing_is_said(
     from cachedit_yaml.cli import main
 
     monkeypatch.setattr(classes, "engines", lambda: (NoSuchEngine(),))
-    installed.cache_clear()
+    classes._installed.cache_clear()
     try:
         path = tmp_path / "a.yaml"
         path.write_text("schema: 1\npipelines: [QwenImagPipeline]\nrefuse: for an example\n")
         assert main(["validate", str(path)]) == 0
         assert capsys.readouterr().out == "1 file, no problems\n"
     finally:
-        installed.cache_clear()
+        classes._installed.cache_clear()
 
 
 def test_sections_are_silent_where_the_engine_is_not_installed(

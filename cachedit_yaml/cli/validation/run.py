@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cachedit_yaml.cli.named import STDIN, files_and_folders, find_one, read_stdin
 from cachedit_yaml.cli.validation.report import FileResult, Report
+from cachedit_yaml.engines import find_engine
 from cachedit_yaml.engines.cache_dit.files import split_sections
 from cachedit_yaml.engines.configs import check_config, recognise
+from cachedit_yaml.engines.protocol import Engine
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import (
@@ -23,14 +27,18 @@ from cachedit_yaml.registry.search_path import (
 from cachedit_yaml.registry.stranger import Stranger
 from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.rules.beside import check_beside, idle_probes
+from cachedit_yaml.rules.catalogue import finding
 from cachedit_yaml.rules.catalogue.rule import LEVELS, Level
 from cachedit_yaml.rules.class_names import check_classes
-from cachedit_yaml.rules.findings import too_long
+from cachedit_yaml.rules.findings import placed, too_long
 from cachedit_yaml.rules.fix import fix_file
 from cachedit_yaml.rules.ignores import apply_ignores
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_file, read_text
+
+if TYPE_CHECKING:
+    from cachedit_yaml.rules.sources.code import Code
 
 _ALWAYS: frozenset[Level] = frozenset(LEVELS) - {"deep"}
 #: A fix may uncover a finding that can be fixed too; more rounds than this are a circle.
@@ -128,6 +136,7 @@ class _Run:
         self.registry = registry
         self.report = report
         self.deep = deep
+        self.code: Code | None = None
         self.levels: frozenset[Level] = _ALWAYS | ({"deep"} if deep else frozenset())
 
     def config(self, entry: Entry) -> bool:
@@ -167,15 +176,47 @@ class _Run:
         if not too_long(adapter.diagnostics):
             found += check_classes(adapter.document, adapter.engines)
         if self.deep and adapter.valid:
-            from cachedit_yaml.probe.limits import Limits, counted, spending
-            from cachedit_yaml.probe.recipe import config_of
-            from cachedit_yaml.rules.deep import check_deep
+            found += self.classes(adapter)
+        self.report.texts.update(adapter.sources)
+        self.add(name, "adapter", path, found, document or adapter.document)
 
+    def classes(self, adapter: Adapter) -> list[Diagnostic]:
+        """Check an adapter against the classes of each engine that it serves."""
+        from cachedit_yaml.probe.limits import Limits, counted, spending
+        from cachedit_yaml.probe.recipe import config_of
+        from cachedit_yaml.rules.deep import check_deep, check_engine
+        from cachedit_yaml.rules.sources.code import Code
+        from cachedit_yaml.rules.sources.files import source_folders
+
+        self.code = self.code or Code(source_folders())
+        found: list[Diagnostic] = []
+        if adapter.home:
             # Whole models of released sizes, which nothing is allocated for.
             with spending(Limits(layers=2**17, parameters=2**62)), counted():
                 found += check_deep(adapter.spec_for(), adapter.merged(), config_of)
-        self.report.texts.update(adapter.sources)
-        self.add(name, "adapter", path, found, document or adapter.document)
+        for name in adapter.sections:
+            engine = find_engine(name)
+            if name in HOME or not engine.class_index:
+                continue
+            if self.code.folder(engine.packages[0]) is None:
+                self.report.problems += self.not_installed(engine)
+                continue
+            found += [
+                placed(item, adapter.data, name)
+                for item in check_engine(
+                    adapter.spec_for(name), adapter.merged(name), engine, self.code
+                )
+            ]
+        return found
+
+    def not_installed(self, engine: Engine) -> list[Diagnostic]:
+        """That the classes of an engine were not looked at, once."""
+        found = finding(
+            "not-checked", f"{engine.title} is not installed, so its classes were not looked at",
+            (), None, hint="or let CACHEDIT_YAML_SOURCES name a folder that holds its package "
+            f"{engine.packages[0]!r}",
+        )  # fmt: skip
+        return [] if found in self.report.problems else [found]
 
     def beside(self, path: Path) -> None:
         """Check a file of probes, or of defaults."""

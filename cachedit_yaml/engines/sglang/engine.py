@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.engines.protocol import Engine, Plugin
 
 if TYPE_CHECKING:
     from cachedit_yaml.registry.matching import Match
+    from cachedit_yaml.rules.sources.code import Class
+    from cachedit_yaml.rules.sources.reader import Reader
+    from cachedit_yaml.rules.sources.values import Values
 
 
 class SGLang(Engine):
@@ -39,6 +43,18 @@ class SGLang(Engine):
             )
         file = shlex.quote(str(match.entry.path.resolve()))
         return f"{command} --backend diffusers \\\n    --cache-dit-config {file}"
+
+    def part(self, reader: Reader, pipeline: Class, path: str) -> Values:
+        """A pipeline loads the modules that it names; what each is says the checkpoint."""
+        from cachedit_yaml.engines.sglang.sources import part
+
+        return part(pipeline, path)
+
+    def parts(self, reader: Reader, pipeline: Class) -> Sequence[str]:
+        """The modules that it names."""
+        from cachedit_yaml.engines.sglang.sources import modules_of
+
+        return sorted(modules_of(pipeline))
 
     def remark(self, match: Match) -> str:
         """Its own class is left to it where the adapter was made for diffusers'."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from cachedit_yaml.engines.protocol import Engine, Plugin
 
@@ -43,6 +43,7 @@ class VllmOmni(Engine):
     loggers = ("vllm", "vllm_omni")
     class_index = "diffusion/registry.py"
     class_sources = ("diffusion/models",)
+    list_makers: ClassVar[Mapping[str, int]] = {"make_layers": 1}
     plugin = Plugin(("vllm_omni.general_plugins", "vllm_omni.platform_plugins"), "VLLM_PLUGINS")
     configs = "a vLLM-Omni deploy YAML or `--cache-config` JSON"
     by_hand = "vLLM-Omni's own"

@@ -1,4 +1,4 @@
-"""CY4xx: the classes themselves, with `--deep`: built without weights, their source read."""
+"""CY4xx: the classes themselves, with `--deep`: built without weights, or their source read."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ RULES: Final = (
         "hint",
         "A class could not be looked at.",
         "Nothing is known about whether the adapter fits it: the class is not in an installed "
-        "package, or it cannot be built from its defaults.",
-        "Install the package that has it, or try the adapter on the real pipeline with "
-        "`cachedit-yaml explain`.",
+        "package, it cannot be built from its defaults, or an engine's sources do not say enough.",
+        "Install the package that has it, let `CACHEDIT_YAML_SOURCES` name a folder that holds it, "
+        "or try the adapter on the real pipeline with `cachedit-yaml explain`.",
         _FLUX.replace("FluxTransformer2DModel", "MyTransformer2DModel").replace(
             "FluxPipeline", "MyPipeline"
         ),

@@ -13,5 +13,6 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 from cachedit_yaml.rules.deep.check import check_deep
+from cachedit_yaml.rules.deep.engine_classes import check_engine
 
-__all__ = ["check_deep"]
+__all__ = ["check_deep", "check_engine"]

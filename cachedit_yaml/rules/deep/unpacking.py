@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from cachedit_yaml.compiler.signature import PATTERNS, Argument, Binding, Pattern
-from cachedit_yaml.compiler.source import source_of
+from cachedit_yaml.compiler.source import Function, source_of
 
 #: What a loop makes of the block's result: both, in which order, or one value.
 Form: TypeAlias = Literal["hidden-encoder", "encoder-hidden", "hidden"]
@@ -22,7 +22,16 @@ def contradiction(
 
     Only loops of which every call of the block is understood count.
     """
-    forms = set(_forms(type(model), list_path, binding.hidden, binding.encoder))
+    cls: Any = type(model)
+    function = _source(cls)
+    return None if function is None else contradicts(function, list_path, pattern, binding)
+
+
+def contradicts(
+    function: Function, list_path: str, pattern: Pattern, binding: Binding
+) -> str | None:
+    """The same, of the definition of a forward."""
+    forms = set(_forms(function, list_path, binding.hidden, binding.encoder))
     if len(forms) != 1:
         return None
     form = forms.pop()
@@ -49,9 +58,11 @@ def contradiction(
         f"{words[wanted]}{advice}"  # fmt: skip
 
 
-def _forms(cls: type, list_path: str, hidden: Argument, encoder: Argument | None) -> list[Form]:
+def _forms(
+    function: Function, list_path: str, hidden: Argument, encoder: Argument | None
+) -> list[Form]:
     found: list[Form] = []
-    for target, call in _calls(cls, list_path):
+    for target, call in _calls(function, list_path):
         given = _given(call, hidden)
         other = _given(call, encoder) if encoder is not None else None
         if given is None:
@@ -84,11 +95,13 @@ def _given(call: ast.Call, argument: Argument) -> str | None:
 
 
 @functools.cache
-def _calls(cls: Any, list_path: str) -> tuple[tuple[ast.expr, ast.Call], ...]:
+def _source(cls: Any) -> Function | None:
+    return source_of(cls.forward)
+
+
+@functools.cache
+def _calls(function: Function, list_path: str) -> tuple[tuple[ast.expr, ast.Call], ...]:
     """Each `target = block(...)` in the loops over a list, gradient checkpointing left out."""
-    function = source_of(cls.forward)
-    if function is None:
-        return ()
     wanted = f"self.{list_path}"
     found: list[tuple[ast.expr, ast.Call]] = []
     for loop in ast.walk(function):
