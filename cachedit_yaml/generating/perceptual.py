@@ -50,7 +50,7 @@ def distances(true: Array, made: Array) -> list[float]:
         return []
     import torch
 
-    model = _model(_weights())
+    model = _model()
 
     def scaled(frames: Array) -> torch.Tensor:
         return torch.from_numpy(frames.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
@@ -72,22 +72,11 @@ def _weights() -> Path:
 
 
 @functools.cache
-def _model(weights: Path) -> Any:
+def _model() -> Any:
     import lpips
     import torch
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        # Random first: its own way to the weights would download them.
-        model = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    layers = torch.load(weights, map_location="cpu", weights_only=True)
-    own = model.net.state_dict()
-    # features.3.weight of AlexNet is slice2.3.weight here.
-    by_place = {name.partition(".")[2]: name for name in own}
-    found = {
-        by_place[name.removeprefix("features.")]: value
-        for name, value in layers.items()
-        if name.startswith("features.")
-    }
-    model.net.load_state_dict(found)
-    return model.eval()
+        # Both packages load their own weights, which are there: nothing is fetched.
+        return lpips.LPIPS(net="alex", verbose=False).eval()

@@ -95,7 +95,7 @@ def _installed(folders: tuple[Path, ...]) -> tuple[Package, ...]:
             continue
         name, index = engine.packages[0], engine.class_index
         folder = find_package(name, folders)
-        if folder is not None and (folder / index).is_file():
+        if folder is not None and os.path.isfile(folder / index):
             found.append(Package(name, engine.name, folder, index, engine.class_sources))
     return tuple(found)
 
