@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,24 @@ def contenders(
     for name, switch in Peers(transformer, steps, branches, run).all():
         kind, _, settings = name.partition(" ")
         yield kind, settings, switch
+
+
+def defaults(model: Model, pipeline: Any) -> Iterator[tuple[str, str, Switch]]:
+    """Settings that defaults may have, by warm-up, cached steps in a row and order."""
+    spec = cachedit_yaml.load_adapter(named(PLAIN[model.name], model))
+    for most, order, warmup in itertools.product((3, 6), (0, 1), (1, 4, 8)):
+        for threshold in (0.09, 0.15, 0.25):
+            settings = {
+                "max_warmup_steps": warmup,
+                "residual_diff_threshold": threshold,
+                "max_continuous_cached_steps": most,
+                "calibrator": {"type": "taylorseer", "taylorseer_order": 1} if order else "none",
+            }
+            yield (
+                f"at most {most}, order {order}, warm-up {warmup}",
+                f"threshold {threshold}",
+                lambda settings=settings: enabled(pipeline, spec, {"cache_config": settings}),
+            )
 
 
 def named(adapter: Any, model: Model) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks import peers
-from benchmarks.contenders import contenders
+from benchmarks.contenders import contenders, defaults
 from benchmarks.quality import SEED
 from benchmarks.sheets import draw, table
 from cachedit_yaml.generating.demo import showcase
@@ -30,6 +30,8 @@ from cachedit_yaml.tuning.outputs import likeness, samples_of
 #: Classes that `tune` was given.
 SEEN = ("cat", "fox", "ufo", "ghost", "heart", "cactus", "dog", "donut")
 PICTURES = 32
+#: Pictures that are made, and decided on, at once.
+BATCH = 4
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -39,27 +41,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", choices=MODELS, default="dit")
     parser.add_argument("--pictures", type=int, default=PICTURES)
     parser.add_argument("--steps", type=int, default=showcase.STEPS)
+    parser.add_argument(
+        "--defaults", action="store_true", help="settings that defaults may have, in place of all"
+    )
     parser.add_argument("--only", default="", help="kinds that begin so")
     parser.add_argument("--work", type=Path, default=Path("out/frontier"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     model = MODELS[given.model]
-    name = f"quality-{given.model}-{given.steps}"
+    name = f"{'defaults' if given.defaults else 'quality'}-{given.model}-{given.steps}"
     pipeline = model.load()
-    size = len(SEEN)
+    size = BATCH
     # What peers fit, they fit on what `tune` was given, with other seeds.
     fit = {**model.call(pipeline, SEEN[:4]), "num_inference_steps": given.steps}
-    lines = [
-        line
-        for line in contenders(
+    found = (
+        defaults(model, pipeline)
+        if given.defaults
+        else contenders(
             model, pipeline, given.steps, lambda: call_pipeline(pipeline, fit, (1, 2, 3, 4))
         )
-        if line[0].startswith(given.only)
-    ]
+    )
+    lines = [line for line in found if line[0].startswith(given.only)]
     parts = []
     for number in range(given.pictures // size):
-        labels = (showcase.LABELS, SEEN)[number % 2]
+        # Half of the classes that `tune` was not given, half of those that it was.
+        classes = (showcase.LABELS, SEEN)[number % 2]
+        first = number // 2 * size % len(classes)
+        labels = classes[first : first + size]
         call = {**model.call(pipeline, labels), "num_inference_steps": given.steps}
         seeds = [SEED + size * number + place for place in range(size)]
         part = Part(given.work / f"{name}-{number}.json")
@@ -69,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             part.run(pipeline, call, seeds, left)
     rows = joined(parts)
     command = f"$ python -m benchmarks.frontier --model {given.model} --steps {given.steps}"
+    if given.defaults:
+        command += " --defaults"
     if given.pictures != PICTURES:
         command += f" --pictures {given.pictures}"
     heading = (
@@ -84,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 class Part:
-    """Eight pictures under all settings, kept in a file.
+    """A batch of pictures under all settings, kept in a file.
 
     Attributes:
         rows: by kind and settings: share of blocks, PSNR of each picture, SSIM, and processor time
