@@ -57,19 +57,24 @@ def test_the_scan_finds_one(code: str) -> None:
 
 def test_all_data_of_the_wheel_has_a_licence_that_is_named() -> None:
     package = ROOT / "cachedit_yaml"
-    demo = package / "generating" / "demo" / "model"
-    own = {"probe/library.yaml", "py.typed", "generating/demo/dit-demo.yaml"}
+    models = [package / "generating" / "demo" / name for name in ("model", "model_flux")]
+    own = {"probe/library.yaml", "py.typed"}
+    own |= {f"generating/demo/{name}-demo.yaml" for name in ("dit", "flux")}
     own |= {f"engines/{name}/cache_config.schema.json" for name in ("cache_dit", "vllm_omni")}
     for path in package.rglob("*"):
-        if path.is_file() and path.suffix not in (".py", ".pyc") and demo not in path.parents:
-            assert path.relative_to(package).as_posix() in own
-    assert "MIT License" in (demo / "NOTICE").read_text(encoding="utf-8")
+        if path.is_file() and path.suffix not in (".py", ".pyc"):
+            of_model = any(model in path.parents for model in models)
+            assert of_model or path.relative_to(package).as_posix() in own
     pickles = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npy", ".npz"}
     assert [path for path in package.rglob("*") if path.suffix in pickles] == []
     said = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     assert "Fluent Emoji artwork (MIT" in said
     pinned = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert "cachedit_yaml/generating/demo/model/NOTICE" in pinned
+    for model in models:
+        assert "MIT License" in (model / "NOTICE").read_text(encoding="utf-8")
+        assert f'"{(model / "NOTICE").relative_to(ROOT).as_posix()}"' in pinned
+        size = sum(path.stat().st_size for path in model.rglob("*.safetensors"))
+        assert size <= 12_000_000, model
 
 
 def test_security_points_to_the_promises() -> None:

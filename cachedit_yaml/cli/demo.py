@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.cli.arguments import add_format, positive
 from cachedit_yaml.cli.output import make_folder, print_json, table, use_color
+from cachedit_yaml.generating.demo.models import MODELS
 
 if TYPE_CHECKING:
     from cachedit_yaml.generating.demo.showcase import Demo
 
 DESCRIPTION: Final = (
-    "Generate pictures with the small model that ships with cachedit-yaml, once "
+    "Generate pictures with a small model that ships with cachedit-yaml, once "
     "without the cache and once with each profile of its adapter; compare time and pictures."
 )
 EPILOG: Final = """\
 examples:
   cachedit-yaml demo                        pictures, timeline and numbers in out/demo
   cachedit-yaml demo --quick                fewer pictures and steps
+  cachedit-yaml demo --model flux           FLUX in small, which takes words
   cachedit-yaml demo --seed 7 --steps 30    other pictures
 """
 _QUICK_STEPS = 12
@@ -30,6 +32,12 @@ _QUICK_LABELS = 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    parser.add_argument(
+        "--model",
+        choices=MODELS,
+        default="dit",
+        help="which of the two models; default: dit",
+    )
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -58,15 +66,17 @@ def run(args: argparse.Namespace) -> int:
     from cachedit_yaml.registry.registry import Registry
 
     make_folder("--out", args.out)
-    adapter = Registry.load(args.adapters).get(showcase.ADAPTER)
+    model = MODELS[args.model]
+    adapter = Registry.load(args.adapters).get(model.adapter)
     if args.format == "human":
         print("Loading the model ...", file=sys.stderr, flush=True)
-    pipeline = showcase.load_model()
+    pipeline = model.load()
     labels = showcase.labels_of(pipeline)
     with progress(quiet=args.format == "json") as start:
         demo = showcase.run_demo(
             pipeline,
             adapter,
+            model=model,
             steps=args.steps or (_QUICK_STEPS if args.quick else showcase.STEPS),
             labels=labels[:_QUICK_LABELS] if args.quick else labels,
             seed=showcase.SEED if args.seed is None else args.seed,

@@ -12,6 +12,7 @@ import torch
 
 from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError
+from cachedit_yaml.runtime.advice import advice_of
 from cachedit_yaml.runtime.cached import CACHED, refuse_if_cached
 from cachedit_yaml.runtime.changes import changes_of
 from cachedit_yaml.runtime.choice import Choice
@@ -225,7 +226,11 @@ class Handle:
         """What one generation did."""
         name = self.plan.spec.name
         branches = self._execution.branch_stats(generation)
-        warnings = [*warnings_about(branches), *self._execution.remarks(generation)]
+        warnings = [
+            *warnings_about(branches),
+            *advice_of(self.plan, generation, branches),
+            *self._execution.remarks(generation),
+        ]
         ran = {item.transformer for item in branches}
         for transformer in self.plan.transformers:
             expected = generation.shares.get(transformer.path)

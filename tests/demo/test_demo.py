@@ -15,7 +15,8 @@ from PIL import Image, ImageColor
 from cachedit_yaml.api import load_adapter
 from cachedit_yaml.cli import main
 from cachedit_yaml.generating import drawing
-from cachedit_yaml.generating.demo import showcase
+from cachedit_yaml.generating.demo import captions, data, showcase
+from cachedit_yaml.generating.demo.models import DIT, FLUX, MODELS, Model
 from cachedit_yaml.generating.generate import watch_steps
 from cachedit_yaml.generating.page import Report, render
 from cachedit_yaml.generating.progress import progress
@@ -33,8 +34,10 @@ def noise(seed: int, width: int = 32, height: int = 32) -> Image.Image:
     return Image.fromarray(values)
 
 
-def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--quick", "--steps", "8", "--out", str(tmp_path / "new" / "demo")]) == 0
+@pytest.mark.parametrize("model", MODELS)
+def test_demo(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "new" / "demo")
+    assert main(["demo", "--model", model, "--quick", "--steps", "8", "--out", out]) == 0
     captured = capsys.readouterr()
     files = {path.name: path for path in (tmp_path / "new" / "demo").iterdir()}
     assert set(files) == {"compare.png", "timeline.png", "report.json", "report.html"}
@@ -42,6 +45,7 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert f"wrote {path}" in captured.out
     report = json.loads(files["report.json"].read_text())
     assert report["uncached_seconds"] > 0
+    assert report["model"] == model
     assert [item["name"] for item in report["profiles"]] == ["quality", "balanced", "fast"]
     for item in report["profiles"]:
         assert {"name", "seconds", "speedup", "psnr", "ssim", "computed_fraction"} <= set(item)
@@ -52,7 +56,7 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert page.points == ["0", "1", "2"]
     # Two pictures in four rows, and the worst pair of each profile.
     assert len(page.pictures) == 2 * 4 + 2 * 3
-    assert page.charts == 1 + 3
+    assert page.charts >= 1 + 3
     fractions = [item["computed_fraction"] for item in report["profiles"]]
     assert fractions == sorted(fractions, reverse=True)
     assert fractions[-1] < 1
@@ -67,8 +71,8 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_hit_is_exact() -> None:
     with progress(quiet=True) as start:
         demo = showcase.run_demo(
-            showcase.load_model(),
-            showcase.ADAPTER,
+            DIT.load(),
+            DIT.adapter,
             steps=4,
             labels=showcase.LABELS[:1],
             profiles=["fast"],
@@ -88,13 +92,30 @@ def test_no_hit_is_exact() -> None:
 
 
 def test_labels_are_classes_of_the_model() -> None:
-    index = json.loads((showcase.MODEL / "model_index.json").read_text())
+    index = json.loads((DIT.folder / "model_index.json").read_text())
     assert set(showcase.LABELS) <= set(index["id2label"].values())
 
 
-def test_adapter_is_clean_and_has_the_profiles() -> None:
-    assert main(["validate", "--strict", str(showcase.ADAPTER)]) == 0
-    assert tuple(load_adapter(showcase.ADAPTER).profiles) == showcase.PROFILES
+@pytest.mark.parametrize("model", MODELS.values())
+def test_adapter_is_clean_and_has_the_profiles(model: Model) -> None:
+    assert main(["validate", "--strict", str(model.adapter)]) == 0
+    assert tuple(load_adapter(model.adapter).profiles) == showcase.PROFILES
+
+
+def test_words_of_the_second_model() -> None:
+    words = set(captions.vocabulary())
+    assert set(showcase.LABELS) <= set(data.CLASSES) <= words
+    assert set(captions.COLOURS) <= words
+    pipeline = FLUX.load()
+    assert type(pipeline).__name__ == "FluxPipeline"
+    said = ["a cool smiley on pink", "", "a bogus word", "a cat " * 9]
+    for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2):
+        found = tokenizer(
+            said, padding="max_length", max_length=captions.LENGTH, truncation=True
+        ).input_ids
+        assert found == [captions.tokens_of(text) for text in said]
+    assert len(pipeline.transformer.transformer_blocks) == 8
+    assert len(pipeline.transformer.single_transformer_blocks) == 8
 
 
 def test_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +133,7 @@ def test_interruption(
     def interrupt(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(showcase, "load_model", lambda: None)
+    monkeypatch.setattr(Model, "load", lambda self: None)
     monkeypatch.setattr(showcase, "labels_of", lambda pipeline: list(showcase.LABELS))
     monkeypatch.setattr(showcase, "run_demo", interrupt)
     assert main(["demo", "--out", str(tmp_path)]) == 130

@@ -207,9 +207,9 @@ def test_loops_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_real_weights(capsys: pytest.CaptureFixture[str]) -> None:
-    from cachedit_yaml.generating.demo.showcase import MODEL
+    from cachedit_yaml.generating.demo.models import DIT
 
-    arguments = ["check", "--pipeline", str(MODEL), "--label", "frog", "--steps", "5"]
+    arguments = ["check", "--pipeline", str(DIT.folder), "--label", "frog", "--steps", "5"]
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert "DiTPipeline" in out

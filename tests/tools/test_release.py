@@ -50,7 +50,8 @@ def test_the_wheel_holds_the_package_the_adapters_and_the_schemas(built: Path) -
     beside = {f"cachedit_yaml/{name}" for name in tracked("adapters", "schemas")}
     assert held == tracked("cachedit_yaml") | beside
     assert len(beside) > 100
-    for licence in ("LICENSE", "cachedit_yaml/generating/demo/model/NOTICE"):
+    notices = [f"cachedit_yaml/generating/demo/{name}/NOTICE" for name in ("model", "model_flux")]
+    for licence in ("LICENSE", *notices):
         assert f"{about}licenses/{licence}" in names
     told = message_from_string(zipfile.ZipFile(path).read(f"{about}METADATA").decode())
     assert told["Version"] == cachedit_yaml.__version__

@@ -68,16 +68,19 @@ def load_icons(data: Path) -> list[list[Image]]:
     ]
 
 
-def pastel(rng: random.Random) -> tuple[int, int, int]:
-    """Draw a light background colour; about one in eight is white."""
+def pastel(rng: random.Random, hues: tuple[float, float] = (0.0, 1.0)) -> tuple[int, int, int]:
+    """Draw a light background colour of some hues; about one in eight is white."""
     if rng.random() < 0.125:
         return 255, 255, 255
-    red, green, blue = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.10, 0.30), 1.0)
+    hue, saturation = rng.uniform(*hues), rng.uniform(0.10, 0.30)
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw(icon: Image, rng: random.Random, jitter: float) -> Image:
-    """Place an icon on a pastel square, half of them mirrored.
+def draw(
+    icon: Image, rng: random.Random, jitter: float, colour: tuple[int, int, int] | None = None
+) -> Image:
+    """Place an icon on a square, pastel where no colour is given, half of them mirrored.
 
     ``jitter`` is the amount of random turn, size and shift: at 1, up to 7 degrees, 6 % and 1.5 px.
     """
@@ -89,7 +92,7 @@ def draw(icon: Image, rng: random.Random, jitter: float) -> Image:
     if rng.random() < 0.5:
         figure = ImageOps.mirror(figure)
     figure = figure.rotate(rng.uniform(-7.0, 7.0) * jitter, Image.Resampling.BICUBIC)
-    canvas = Image.new("RGBA", (big, big), (*pastel(rng), 255))
+    canvas = Image.new("RGBA", (big, big), (*(colour or pastel(rng)), 255))
     left, top = (round((big - side) / 2 + rng.uniform(-3.0, 3.0) * jitter) for _ in range(2))
     canvas.alpha_composite(figure, (left, top))
     return canvas.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)

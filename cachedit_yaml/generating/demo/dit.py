@@ -86,6 +86,7 @@ def train_transformer(
     rate: float = 2.5e-3,
     batch: int = 12,
     on_average: Callable[[Any, int, float], None] | None = None,
+    loss_of: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor] = flow_loss,
 ) -> tuple[Any, int]:
     """Train for the given time; returns the averaged model and the number of steps.
 
@@ -100,7 +101,7 @@ def train_transformer(
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 50) * cosine
         chosen = torch.randint(len(latents), (batch,))
-        loss: Any = flow_loss(model, latents[chosen], labels[chosen])
+        loss: Any = loss_of(model, latents[chosen], labels[chosen])
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -111,7 +112,7 @@ def train_transformer(
         losses += loss.item()
         done = (time.monotonic() - start) / (60 * minutes)
         if step % 50 == 0:
-            print(f"dit step {step} {done:.1%} loss {losses / 50:.4f}", flush=True)
+            print(f"step {step} {done:.1%} loss {losses / 50:.4f}", flush=True)
             losses = 0.0
         if on_average is not None and done >= calls / 5 and done < 1.0:
             on_average(average, step, done)

@@ -64,7 +64,9 @@ def make_optimizers(
     matrices: list[torch.nn.Parameter] = []
     others: list[torch.nn.Parameter] = []
     for name, param in model.named_parameters():
-        edge = any(part in name for part in ("emb", "norm1.linear", "proj_out", "conv_in"))
+        edge = any(part in name for part in ("emb", "proj_out", "conv_in"))
+        edge = edge and "single" not in name
+        edge = edge or ("norm" in name and "linear" in name)
         edge = edge or name.endswith("coder.conv_out.weight")
         (others if param.ndim < 2 or edge else matrices).append(param)
     adam = torch.optim.AdamW(others, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0)

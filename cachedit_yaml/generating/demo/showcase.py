@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cachedit_yaml.generating.demo.models import DIT, Model
 from cachedit_yaml.generating.generate import Generated, generate
 from cachedit_yaml.generating.progress import Start
 from cachedit_yaml.generating.quality import Quality, compare
@@ -25,14 +26,9 @@ if TYPE_CHECKING:
     from cachedit_yaml.generating.timeline import Panel, Shape
     from cachedit_yaml.runtime.stats import Stats
 
-#: The model that ships with the package.
-MODEL: Final = Path(__file__).with_name("model")
-#: Its adapter: the one for every DiT, with a profile tuned to it.
-ADAPTER: Final = Path(__file__).with_name("dit-demo.yaml")
 PROFILES: Final = ("quality", "balanced", "fast")
 LABELS: Final = ("frog", "panda", "robot", "rocket", "penguin", "cake", "pizza", "strawberry")
 STEPS: Final = 50
-GUIDANCE: Final = 3.0
 SEED: Final = 7
 
 
@@ -66,6 +62,7 @@ class Outcome:
 class Demo:
     """Everything that the demo found out."""
 
+    model: Model
     steps: int
     labels: tuple[str, ...]
     seed: int
@@ -89,6 +86,7 @@ class Demo:
                 }
                 for item in self.outcomes
             ],
+            "model": self.model.name,
             "steps": self.steps,
             "labels": list(self.labels),
             "seed": self.seed,
@@ -96,22 +94,17 @@ class Demo:
         }
 
 
-def load_model() -> Any:
-    """Load the demo's pipeline in float32 on the CPU."""
-    from cachedit_yaml.generating.loading import load_pipeline
-
-    return load_pipeline(MODEL, "cpu", "float32")
-
-
 def labels_of(pipeline: Any) -> list[str]:
-    """The labels of the demo that a model knows."""
-    return [label for label in LABELS if label in pipeline.labels]
+    """The labels of the demo that a model knows: all, where they are words."""
+    known = getattr(pipeline, "labels", LABELS)
+    return [label for label in LABELS if label in known]
 
 
 def run_demo(
     pipeline: Any,
     adapter: AdapterSource,
     *,
+    model: Model = DIT,
     steps: int = STEPS,
     labels: Sequence[str] = LABELS,
     seed: int = SEED,
@@ -124,6 +117,7 @@ def run_demo(
     Args:
         pipeline: the demo's pipeline.
         adapter: its adapter, which has the profiles.
+        model: which one it is.
         steps: denoising steps.
         labels: the classes, one picture for each.
         seed: of the first picture; each later one has the next number.
@@ -134,12 +128,7 @@ def run_demo(
     import cachedit_yaml
     from cachedit_yaml.generating.timeline import shapes_of
 
-    known = pipeline.labels
-    call = {
-        "class_labels": [known[label] for label in labels],
-        "guidance_scale": GUIDANCE,
-        "output_type": "pil",
-    }
+    call = model.call(pipeline, labels)
     seeds = [seed + index for index in range(len(labels))]
     # The first forward of a process allocates and picks kernels, which is nobody's fault.
     generate(pipeline, {**call, "num_inference_steps": 2}, seeds)
@@ -162,7 +151,7 @@ def run_demo(
                 shapes=shapes,
             )
         )
-    return Demo(steps, tuple(labels), seed, uncached, tuple(outcomes))
+    return Demo(model, steps, tuple(labels), seed, uncached, tuple(outcomes))
 
 
 def write(demo: Demo, folder: Path) -> list[Path]:
@@ -184,7 +173,8 @@ def draw_compare(demo: Demo) -> Image:
     """The pictures side by side: a row for each profile, a column for each label."""
     from cachedit_yaml.generating.sheet import draw_sheet
 
-    title = f"DiT, {demo.steps} steps: the same seeds without the cache and with each profile"
+    what = "the same seeds without the cache and with each profile"
+    title = f"{demo.model.title}, {demo.steps} steps: {what}"
     return draw_sheet(title, demo.labels, _rows(demo))
 
 
@@ -244,7 +234,7 @@ def page(demo: Demo) -> str:
         rows.append((item.name, time, speed, f"{item.stats.computed_fraction:.1%}", *near))
     header = ("profile", "time", "speed-up", "blocks computed", "PSNR", "SSIM")
     report = Report(
-        title=f"The demo's DiT, {demo.steps} steps",
+        title=f"The demo's {demo.model.title}, {demo.steps} steps",
         lead=f"{len(demo.labels)} pictures from seed {demo.seed}, without the cache and with each "
         "profile of the demo's adapter.",
         tables=[Table("Profiles", header, rows)],
