@@ -10,49 +10,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from cachedit_yaml.registry.entry import Entry
 from cachedit_yaml.registry.registry import Registry
 from docs.site.families import family, overview, path_of, read_proofs
-from docs.site.pages import MEASURED, ROOT, Stage
+from docs.site.pages import MEASURED, PARTS, ROOT, Stage
 
 HERE: Final = Path(__file__).parent
 OUT: Final = ROOT / "out"
-#: Titles of tabs, and files of the repository in them.
-PARTS: Final[Mapping[str, Mapping[str, str]]] = {
-    "Start": {
-        "Overview": "README.md",
-        "Quickstart": "docs/quickstart.ipynb",
-        "Add a model": "docs/add-a-model.md",
-        "The same in Python": "docs/add-a-model-live.ipynb",
-    },
-    "Guides": {
-        "Engines": "docs/engines.md",
-        "Servers and own loops": "docs/serving.md",
-        "Measure settings": "docs/tune.md",
-        "Check files": "docs/validate.md",
-        "Prove without weights": "docs/probe.md",
-    },
-    "Models": {},
-    "Reference": {
-        "How it runs": "docs/how-it-runs.md",
-        "The language": "docs/language.md",
-        "Rules": "docs/rules.md",
-        "Every class": "docs/models.md",
-    },
-    "Project": {
-        "Releases": "docs/releasing.md",
-        "Every figure": "docs/reproduce.md",
-        "Files from strangers": "docs/security.md",
-        "Contributing": "CONTRIBUTING.md",
-        "Changes": "CHANGELOG.md",
-        "Report a vulnerability": "SECURITY.md",
-        "Code of conduct": "CODE_OF_CONDUCT.md",
-    },
-}
 
 
 def adapters() -> list[Entry]:
@@ -111,6 +78,20 @@ def _toml(value: object) -> str:
     return json.dumps(value)
 
 
+def build(config: Path) -> list[str]:
+    """Run Zensical.
+
+    Returns:
+        What it warned of; empty where the site stands.
+    """
+    command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    places = re.findall(r"^Warning: (.+)\n.*?\[ (.+?) \]", said, re.MULTILINE)
+    found = [f"{place}: {what}" for what, place in places]
+    return found or ([said] if done.returncode or "Warning" in said else [])
+
+
 def main() -> int:
     """Build the site.
 
@@ -119,16 +100,9 @@ def main() -> int:
     """
     config = OUT / "zensical.toml"
     configure(config, stage(OUT / "site-pages"))
-    command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
-    if done.returncode or "Warning" in said:
-        places = re.findall(r"^Warning: (.+)\n.*?\[ (.+?) \]", said, re.MULTILINE)
-        print(*(f"{place}: {what}" for what, place in places), sep="\n", file=sys.stderr)
-        print("" if places else said, f"{len(places)} warnings", file=sys.stderr)
-        return 1
-    print(f"wrote {OUT / 'site'}")
-    return 0
+    found = build(config)
+    print(*found or [f"wrote {OUT / 'site'}"], sep="\n", file=sys.stderr if found else sys.stdout)
+    return bool(found)
 
 
 if __name__ == "__main__":

@@ -216,7 +216,7 @@ def _settings(spec: AdapterSpec) -> Iterator[str]:
         yield from _table({name: found[name][indices[0]][1]["settings"] for name in columns})
     for rule in spec.steps:
         said = {key: value for key, value in to_data(rule).items() if key != "max_steps"}
-        shown = ", ".join(f"`{key}: {_value(value)}`" for key, value in said.items())
+        shown = ", ".join(f"`{key}` {_value(value)}" for key, value in said.items())
         yield f"\nIn generations of at most {rule.max_steps} steps: {shown}."
 
 
@@ -237,7 +237,7 @@ def _table(settings: Mapping[str | None, Mapping[str, Any]]) -> Iterator[str]:
         for profile, column in settings.items():
             item = column.get(name)
             same = profile is not None and item == always.get(name)
-            cells.append("" if item is None or same else f"`{_value(item['value'])}`{_from(item)}")
+            cells.append("" if item is None or same else _value(item["value"]) + _from(item))
         yield f"| `{name}` | {' | '.join(cells)} |"
 
 
@@ -245,7 +245,7 @@ def _value(value: Any) -> str:
     text = json.dumps(value) if not isinstance(value, str) else value
     if isinstance(value, dict) and set(value) == {"type"}:
         text = value["type"]
-    return text if len(text) < _LONG else "see the file"
+    return f"`{text}`" if len(text) < _LONG else "see the file"
 
 
 def _from(item: Mapping[str, Any]) -> str:
@@ -265,12 +265,12 @@ def _measured(entry: Entry, spec: AdapterSpec) -> Iterator[str]:
         yield "[`cachedit-yaml tune`](/docs/tune.md) does that."
         return
     yield "\n## Measured"
-    yield "\n| Profile | Blocks computed | PSNR, all | mean | worst | SSIM |"
+    yield "\n| Profile | Blocks computed | PSNR in dB, all | mean | worst | SSIM |"
     yield "|---|---|---|---|---|---|"
     for name, item in found:
         blocks = "" if item.blocks is None else f"{100 * item.blocks:.0f} %"
         psnr = [getattr(item.psnr, key, None) for key in ("pooled", "mean", "worst")]
-        cells = ["" if value is None else f"{value:.1f} dB" for value in psnr]
+        cells = ["" if value is None else f"{value:.1f}" for value in psnr]
         cells.append("" if item.ssim is None else f"{item.ssim:.4f}")
         yield f"| {name} | {blocks} | {' | '.join(cells)} |"
     said = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -17,8 +17,42 @@ from docs.site.notebooks import markdown
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FENCE: Final = re.compile(r"^ *(`{3,}|~{3,})")
-#: Code, which stays as it is, or where a link leads.
-_LINK: Final = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)|(?<=\]\()<?([^)\s>]+)>?(?=\))")
+#: Titles of tabs, and files of the repository in them.
+PARTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Start": {
+        "Overview": "README.md",
+        "Quickstart": "docs/quickstart.ipynb",
+        "Add a model": "docs/add-a-model.md",
+        "The same in Python": "docs/add-a-model-live.ipynb",
+    },
+    "Guides": {
+        "Engines": "docs/engines.md",
+        "Servers and own loops": "docs/serving.md",
+        "Measure settings": "docs/tune.md",
+        "Check files": "docs/validate.md",
+        "Prove without weights": "docs/probe.md",
+    },
+    "Models": {},
+    "Reference": {
+        "How it runs": "docs/how-it-runs.md",
+        "The language": "docs/language.md",
+        "Rules": "docs/rules.md",
+        "Every class": "docs/models.md",
+    },
+    "Project": {
+        "Releases": "docs/releasing.md",
+        "Every figure": "docs/reproduce.md",
+        "Files from strangers": "docs/security.md",
+        "Contributing": "CONTRIBUTING.md",
+        "Changes": "CHANGELOG.md",
+        "Report a vulnerability": "SECURITY.md",
+        "Code of conduct": "CODE_OF_CONDUCT.md",
+    },
+}
+#: What a page is called where GitHub's readers are given its file name.
+_TITLES: Final = {file: title for files in PARTS.values() for title, file in files.items()}
+#: Code, which stays as it is, or a link or picture.
+_LINK: Final = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)|\[([^\[\]]*)\]\(<?([^)\s>]+)>?\)")
 _ITEM: Final = re.compile(r"^( *)([-*]|\d+\.) ")
 #: An anchor that is set by hand above a heading.
 _ANCHOR: Final = re.compile(r'^<a id="([^"]+)"></a>\n(#+ .+)$', re.MULTILINE)
@@ -94,15 +128,17 @@ class Stage:
             source: the file that its links are relative to; those with a slash begin at the root.
         """
 
-        def lead(link: str) -> str:
+        def lead(words: str, link: str) -> str:
             name, _, anchor = unquote(link).partition("#")
             if not name or re.match(r"[a-z][a-z0-9+.-]*:", link):
-                return link
+                return f"[{words}]({link})"
             wanted = posixpath.normpath(posixpath.join("/", posixpath.dirname(source), name))[1:]
             if not (ROOT / wanted).is_file():
-                return link  # made here, or broken: the build says so
+                return f"[{words}]({link})"  # made here, or broken: the build says so
             found = posixpath.relpath(self.add(wanted), posixpath.dirname(target) or ".")
-            return f"{found}#{anchor}" if anchor else found
+            if posixpath.basename(words) == posixpath.basename(wanted):
+                words = _TITLES.get(wanted, words)
+            return f"[{words}]({found}#{anchor})" if anchor else f"[{words}]({found})"
 
         self._file(target).write_text(adapted(text, lead), encoding="utf-8")
 
@@ -116,18 +152,18 @@ class Stage:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def adapted(text: str, lead: Callable[[str], str]) -> str:
+def adapted(text: str, lead: Callable[[str, str], str]) -> str:
     """A page for Python-Markdown, which wants blank lines before lists and its own anchors.
 
     Args:
         text: Markdown as GitHub reads it.
-        lead: where a link leads on the site.
+        lead: a link as it is on the site, from its words and where it leads.
     """
     text = _ANCHOR.sub(r"\2 { #\1 }", text)
     return "\n".join(_lines(text, lead)) + "\n"
 
 
-def _lines(text: str, lead: Callable[[str], str]) -> Iterator[str]:
+def _lines(text: str, lead: Callable[[str, str], str]) -> Iterator[str]:
     fence, before, in_list = "", "", False
     for line in text.splitlines():
         found = FENCE.match(line)
@@ -143,7 +179,10 @@ def _lines(text: str, lead: Callable[[str], str]) -> Iterator[str]:
             if in_list:  # four spaces where GitHub takes two or three
                 deep = len(line) - len(line.lstrip(" "))
                 line = " " * (deep * 2 if item else deep) + line.lstrip(" ")
-            line = _LINK.sub(lambda match: match[0] if match[1] else lead(match[2]), line)
+            line = _LINK.sub(
+                lambda match: match[0] if match[1] else lead(*match.groups()[1:]), line
+            )
+            line = line.replace("\\<", "&lt;")
         yield line
         before = line
 

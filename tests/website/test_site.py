@@ -13,9 +13,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from cachedit_yaml.rules.catalogue import RULES
-from docs.site.__main__ import OUT, PARTS, adapters
+from docs.site.__main__ import OUT, adapters, build, configure
 from docs.site.families import engines_of, path_of, read_proofs
-from docs.site.pages import ROOT, place
+from docs.site.pages import PARTS, ROOT, place
 from tests.website.html import PARTS as ELEMENTS
 from tests.website.html import Page, read, read_file
 
@@ -72,6 +72,17 @@ def test_a_lost_link_is_found(pages: dict[str, Page]) -> None:
     assert {item.partition(":")[0] for item in found} == {
         "#here", "../rules/#cy999", "../nowhere/", "x.png",
     }  # fmt: skip
+
+
+def test_a_lost_link_fails_the_build(tmp_path: Path) -> None:
+    pages = tmp_path / "site-pages"
+    pages.mkdir()
+    (pages / "index.md").write_text("# A\n[here](#a) [there](#b) [nowhere](nowhere.md)\n")
+    configure(tmp_path / "zensical.toml", [{"A": "index.md"}])
+    assert sorted(build(tmp_path / "zensical.toml")) == [
+        "index.md:2:21: anchor does not exist",
+        "index.md:2:34: page does not exist",
+    ]
 
 
 def test_nothing_is_fetched_from_elsewhere(pages: dict[str, Page]) -> None:
