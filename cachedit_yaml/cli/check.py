@@ -57,7 +57,7 @@ what is proved, for each case of a probe:
 """
 #: Of a limit that the system takes.
 _DIGITS: Final = 12
-_COLUMNS = ("exact", "hits", "native", "restored")
+_COLUMNS = ("exact", "hits", "native", "batch", "restored")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

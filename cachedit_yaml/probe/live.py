@@ -34,6 +34,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "exact": "look at what the loop does between its blocks: `cachedit-yaml check --explain`",
     "hits": "the call needs at least two denoising steps, each with its own timestep",
     "native": "pass execution='loop', which is the default",
+    "batch": "pass cache_config={'batch': 'worst'}, and report it",
     "restored": "report it, with the class of the pipeline",
     "freed": "report it, with the class of the pipeline",
 }
@@ -113,8 +114,8 @@ def check(
     It calls the pipeline about seven times, so few steps (four) and small sizes are enough. What is
     claimed: the adapter ``resolves``; with no hit the output is ``exact``, bit for bit; a step that
     ``hits`` runs exactly F + B blocks of each list; cache-dit's own (``native``) execution gives
-    the same, where it is allowed; after disabling everything is ``restored``, and no tensor of ours
-    is left (``freed``).
+    the same, where it is allowed; each sample of a ``batch`` gets what it gets alone; after
+    disabling everything is ``restored``, and no tensor of ours is left (``freed``).
 
     Args:
         pipeline: a live pipeline, or a transformer alone; not cached.
