@@ -58,7 +58,7 @@ what is proved, for each case of a probe:
 """
 #: Of a limit that the system takes.
 _DIGITS: Final = 12
-_COLUMNS = ("exact", "hits", "values", "native", "restored")
+_COLUMNS = ("exact", "hits", "values", "native", "batch", "restored")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

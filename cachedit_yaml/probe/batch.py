@@ -66,8 +66,8 @@ class Batch:
             {name: self._joined(one[name], moving[name]) for name in one}
             for one, moving in zip(self._still, self._moving, strict=True)
         ]
-        self._plain = self._apart(*map(self.run, (self._still, self._moving)))
         try:
+            self._plain = self._apart(*map(self.run, (self._still, self._moving)))
             together = self.run(self._both)
         except Exception as error:
             text = str(error).partition("\n")[0]

@@ -36,6 +36,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "hits": "the call needs at least two denoising steps, each with its own timestep",
     "values": ADVICE,
     "native": "pass execution='loop', which is the default",
+    "batch": "pass cache_config={'batch': 'worst'}, and report it",
     "restored": "report it, with the class of the pipeline",
     "freed": "report it, with the class of the pipeline",
 }
@@ -124,8 +125,9 @@ def check(
     claimed: the adapter ``resolves``; with no hit the output is ``exact``, bit for bit; a step that
     ``hits`` runs exactly F + B blocks of each list, and has the ``values`` that would be computed
     from the same arguments (which cannot be said of a model that draws random numbers); cache-dit's
-    own (``native``) execution gives the same, where it is allowed; after disabling
-    everything is ``restored``, and no tensor of ours is left (``freed``).
+    own (``native``) execution gives the same, where it is allowed; each sample of a ``batch`` gets
+    what it gets alone; after disabling everything is ``restored``, and no tensor of ours is left
+    (``freed``).
 
     Args:
         pipeline: a live pipeline, or a transformer alone; not cached.

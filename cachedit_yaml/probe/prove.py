@@ -7,6 +7,8 @@
 - ``values``: on a hit a transformer returns what it would compute from the same arguments.
 - ``native``: where cache-dit's own execution is allowed, it gives the same output with the same
   steps cached.
+- ``batch``: the samples of a batch are served from the cache each for itself, and each gets what it
+  gets alone; not where the transformer cannot do to a part of a batch what it does to all of it.
 - ``restored``: after disabling, every attribute and the output are as before.
 """
 
@@ -24,6 +26,7 @@ from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.attributes import attributes, left_behind
+from cachedit_yaml.probe.batch import SETTINGS, Batch, NoBatchError
 from cachedit_yaml.probe.recipe import Recipe
 from cachedit_yaml.probe.replay import Replay
 from cachedit_yaml.probe.watch import Watch
@@ -32,7 +35,7 @@ from cachedit_yaml.runtime.stats import BranchStats, Stats
 
 Verdict = Literal["proved", "failed", "not allowed"]
 
-PROOFS: Final = ("resolves", "exact", "hits", "values", "native", "restored")
+PROOFS: Final = ("resolves", "exact", "hits", "values", "native", "batch", "restored")
 #: Steps 1 and 2 may be served from the cache, whatever the number of executed steps.
 _MASK: Final[Mapping[str, Any]] = {
     "scm": {"compute_bins": [1, 1000], "cache_bins": [2], "policy": "static"},
@@ -52,8 +55,8 @@ class Claim:
 
     Attributes:
         name: one of :data:`PROOFS`.
-        verdict: whether it holds; ``not allowed`` where native execution refuses, or nothing can be
-            compared.
+        verdict: whether it holds; ``not allowed`` where native execution refuses, nothing can be
+            compared, or the samples of a batch decide together.
         detail: what is otherwise than it should be, in one sentence, or why it is not allowed.
     """
 
@@ -86,8 +89,8 @@ def prove(
         case: one of its recipe's cases.
         fn: F, the first blocks that always run.
         bn: B, the last blocks that always run; 0 where fewer than F + B + 1 blocks are there.
-        native: try cache-dit's own execution too, and run once more after disabling; without it
-            only the attributes are compared.
+        native: try cache-dit's own execution and a batch too, and run once more after disabling;
+            without it only the attributes are compared.
 
     Returns:
         The proofs in the order of :data:`PROOFS`; those after one that failed may be missing.
@@ -121,6 +124,7 @@ class _Trial:
                 yield self._judge("values", self._values)
             if native and hits.verdict == "proved":
                 yield self._judge("native", self._native)
+                yield self._judge("batch", self._batch)
             yield self._judge("restored", lambda: self._restored(before, run=native))
 
     def _judge(self, name: str, attempt: Callable[[], Claim | str | None]) -> Claim:
@@ -309,6 +313,26 @@ class _Trial:
         if rounded or torch.equal(output, self.cached):
             return None
         return f"the native output differs{_apart(output, self.cached)}"
+
+    def _batch(self) -> Claim | str | None:
+        why = None
+        for transformer in self.plan.transformers:
+            call = self.watch.first.get(transformer.path)
+            if call is None:
+                continue
+            try:
+                batch = Batch(transformer.module, call)
+            except NoBatchError as error:
+                why = f"{transformer.path} does not run two samples together: {error}"
+                continue
+            settings = {**SETTINGS, "Fn_compute_blocks": self.fn, "Bn_compute_blocks": self.bn}
+            with self._enable(settings) as handle:
+                wrong, rows = batch.try_hits(handle)
+            if wrong is not None:
+                return f"{transformer.path}: {wrong}"
+            for row in rows:
+                why = next(iter(row.together.values()), row.unfit) or why
+        return Claim("batch", "not allowed", why) if why is not None else None
 
     def _restored(self, before: list[Any], run: bool) -> str | None:
         after = attributes(self.built.target, self.plan)

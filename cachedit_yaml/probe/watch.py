@@ -26,6 +26,7 @@ class Watch:
         forwards: forwards by transformer.
         calls: runs of each block's own forward, by transformer, list and index.
         shapes: of the hidden states that reach the first block of each list, call by call.
+        first: the arguments of the first forward of each transformer that was watched, by name.
         outputs: the sum of what each forward of a transformer returned, by transformer.
         whole: forwards by transformer, of every generation in the call.
     """
@@ -37,6 +38,7 @@ class Watch:
         self.shapes: dict[tuple[str, str], list[torch.Size]] = {}
         self.outputs: dict[str, list[float]] = {}
         self.whole: Counter[str] = Counter()
+        self.first: dict[str, dict[str, Any]] = {}
         self._fresh = False
         self._timesteps: Any = None
         self._counting = True
@@ -134,6 +136,7 @@ class Watch:
             self._timesteps = timesteps
         self.forwards[plan.path] += 1
         self.whole[plan.path] += 1
+        self.first.setdefault(plan.path, parameters.named(args, kwargs))
 
     def _after_forward(self, path: str, _: Any, __: Any, output: Any) -> None:
         self.outputs.setdefault(path, []).append(float(tensor_of(output).double().sum()))

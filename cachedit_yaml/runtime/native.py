@@ -111,6 +111,11 @@ def _list_problems(item: ListPlan, report: LoopReport, separate: bool) -> list[s
             "takes it from"
         ]
     for resolved in item.layers.cases():
+        if resolved.values["batch"] not in (None, "mean"):
+            return [
+                f"{item.where}: cache-dit decides by the mean of a batch, and batch is "
+                f"{resolved.values['batch']!r}; set it to 'mean'"
+            ]
         if resolved.fn == 0 and item.follows is None:
             return [f"{item.where}: cache-dit always runs a first block; Fn_compute_blocks is 0"]
         if resolved.values["cfg_compute_first"] and (

@@ -518,6 +518,7 @@ cache:
   force_refresh_step_policy: repeat
   scm: {compute_bins: [6, 1, 1], cache_bins: [1, 2, 5], policy: dynamic}
   calibrator: {type: dmd, dmd_history: 8, dmd_rank: 2, dmd_ridge: 1e-6, dmd_svd_precision: high}
+  batch: worst
 """,
     "pruning": HEAD
     + """\
