@@ -17,6 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+import torch
 
 import cachedit_yaml
 from cachedit_yaml.compiler.plan import ListPlan, Plan
@@ -24,6 +27,7 @@ from cachedit_yaml.engines import find_engine
 from cachedit_yaml.errors import CacheditYamlError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.classes import NotInstalledError, ProbeError
+from cachedit_yaml.probe.confine import uncompiled
 from cachedit_yaml.probe.recipe import PLAIN, Recipe, recipes
 from cachedit_yaml.probe.workers import Died, side_by_side
 from cachedit_yaml.registry.registry import Registry
@@ -57,14 +61,15 @@ def outcome(spec: AdapterSpec, recipe: Recipe, *, proof: bool = True) -> Outcome
     """Draft one pipeline's adapter, compare it and prove it."""
     name = recipe.pipeline + (f" [{recipe.variant}]" if recipe.variant else "")
     engine = find_engine(recipe.engine)
-    try:
-        built = engine.build(spec, recipe)
-    except (NotInstalledError, ProbeError) as error:
-        return Outcome(spec.name, name, "untried", (str(error),))
-    try:
-        return _outcome(spec, name, built, proof)
-    finally:
-        engine.close()
+    with patch.object(torch, "compile", uncompiled):  # as in `check`: small models gain nothing
+        try:
+            built = engine.build(spec, recipe)
+        except (NotInstalledError, ProbeError) as error:
+            return Outcome(spec.name, name, "untried", (str(error),))
+        try:
+            return _outcome(spec, name, built, proof)
+        finally:
+            engine.close()
 
 
 def _outcome(spec: AdapterSpec, name: str, built: Any, proof: bool) -> Outcome:
@@ -94,7 +99,7 @@ def _outcome(spec: AdapterSpec, name: str, built: Any, proof: bool) -> Outcome:
     shown = "-"
     if proof:
         found = draft.check()
-        shown = "failed" if found.failed else "proved"
+        shown = "failed" if found.broken else "proved"
         differences += tuple(f"{item.name}: {item.detail}" for item in found.failed)
     result = "differs" if differences else "same"
     return Outcome(spec.name, name, result, differences, shown, seconds, theirs)
@@ -167,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
+    torch.set_num_threads(1)  # small tensors gain nothing from more
     registry = Registry.load()
     work = []
     for entry in registry.adapters():

@@ -103,6 +103,11 @@ class Forward:
     given: set[int] = field(default_factory=set)
     calls: dict[str, list[BlockCall]] = field(default_factory=dict)
 
+    @property
+    def writes(self) -> bool:
+        """Whether a block in it changed what it did not return."""
+        return any(item.writes for blocks in self.calls.values() for item in blocks)
+
     def passes(self, blocks: str) -> list[list[BlockCall]]:
         """The calls of a list's blocks, parted where a block runs that has run before."""
         found: list[list[BlockCall]] = []

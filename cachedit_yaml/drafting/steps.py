@@ -123,7 +123,10 @@ def _timestep(calls: Sequence[Forward]) -> str | None:
 
 
 def _denoising(calls: Sequence[Forward]) -> dict[str, Any]:
-    """What tells calls that run once, before the first step, from those of every step."""
+    """What tells calls that are no steps: those that run once, and those that fill a cache."""
+    filling = _filling(calls)
+    if filling:
+        return filling
     if len({call.step for call in calls}) < 2:
         return {}
     names = {name for call in calls for name in call.literals}
@@ -142,6 +145,25 @@ def _denoising(calls: Sequence[Forward]) -> dict[str, Any]:
         if usual[0] is _TENSOR or usual[0] is None:
             return {"unless": {name: once[0]}}
         return {"when": {name: usual[0]}}
+    return {}
+
+
+def _filling(calls: Sequence[Forward]) -> dict[str, Any]:
+    """What tells calls whose blocks write to a cache from the steps beside which they run."""
+    others = [call for call in calls if not call.writes]
+    filling = [call for call in calls if call.writes]
+    if not filling or not {call.step for call in filling} <= {call.step for call in others}:
+        return {}  # none, or steps of their own
+    for name in sorted({name for call in calls for name in call.literals}):
+        usual, odd = (
+            {call.literals.get(name, _TENSOR) for call in part} for part in (others, filling)
+        )
+        if usual & odd or _TENSOR in usual | odd:
+            continue
+        if len(usual) == 1:
+            return {"when": {name: usual.pop()}}
+        if len(odd) == 1:
+            return {"unless": {name: odd.pop()}}
     return {}
 
 

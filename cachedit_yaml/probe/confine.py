@@ -139,7 +139,7 @@ def confined(limits: Limits) -> Iterator[Confinement]:
         stack.enter_context(_caches_in(found.folder))
         stack.enter_context(_set(sys, "dont_write_bytecode", True))
         stack.enter_context(_offline())
-        stack.enter_context(_set(torch, "compile", _uncompiled))  # it would run a C++ compiler
+        stack.enter_context(_set(torch, "compile", uncompiled))  # it would run a C++ compiler
         stack.enter_context(_system_limits(limits))
         stack.enter_context(spending(limits))
         _active = found
@@ -159,9 +159,9 @@ def _set(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-def _uncompiled(model: Any = None, **options: Any) -> Any:
+def uncompiled(model: Any = None, **options: Any) -> Any:
     """Stands for ``torch.compile``: the function or module as it is."""
-    return functools.partial(_uncompiled, **options) if model is None else model
+    return functools.partial(uncompiled, **options) if model is None else model
 
 
 @contextlib.contextmanager

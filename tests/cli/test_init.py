@@ -30,6 +30,19 @@ def alone():
 
 def broken():
     raise ValueError("no luck")
+
+class Heads(ClipDenoiser):
+    def forward(self, noisy, level, text):
+        when, total = self.clock(level[:, None] / 1000), 0
+        for block in self.stack:
+            noisy = block(noisy, text, when)
+            total = total + noisy.mean()
+        return self.out(noisy) + total
+
+def heads():
+    pipe = make()
+    pipe.denoiser.__class__ = Heads
+    return pipe
 """
 
 
@@ -37,6 +50,8 @@ def broken():
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a model of one's own, as the current one."""
     (tmp_path / "clip_model.py").write_text(MODEL.read_text() + MORE)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "out").symlink_to(MODEL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(own, "_modules", {})
@@ -76,9 +91,13 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["clip_model:alone"], "makes a ClipDenoiser, a transformer alone: say how it is run"),
         (["clip_model:make"], "ClipPipeline needs text; give it with --arg NAME=VALUE"),
         (["FluxPipelin"], "FluxPipeline"),
-        (["no/such/folder"], "does not exist"),
+        (["no/such/folder"], "TARGET no/such/folder does not exist"),
         (["clip_model:make", *TEXT, "-o", "no/such.yaml"], "there is no folder no"),
-        (["clip_model:make", *TEXT, "-o", "clip_model.py"], "--force writes over it"),
+        (["clip_model:make", *TEXT, "-o", "clip_model.py"], "-o: clip_model.py exists; --force"),
+        (["clip_model:make", *TEXT, "--output", "."], "--output: cannot write .: it is a folder"),
+        (["clip_model:make", *TEXT, "-o", "x" * 300], "File name too long"),
+        (["clip_model:make", *TEXT, "-o", "dangling"], "a link to nowhere, which does not exist"),
+        (["clip_model:make", *TEXT, "-o", "out", "--force"], "is a link out of its folder"),
     ],
 )
 def test_wrong_use(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,3 +105,11 @@ def test_wrong_use(arguments: list[str], message: str, capsys: pytest.CaptureFix
     said = capsys.readouterr().err
     assert message in said
     assert "Traceback" not in said
+
+
+def test_what_is_not_proved_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "clip_model:heads", *TEXT, "-o", "heads.yaml"]) == 1
+    said = capsys.readouterr().out
+    assert "NOT PROVED: values; do not use it as it stands" in said
+    first = (folder / "heads.yaml").read_text().split("\n")[0]
+    assert first.startswith("# NOT PROVED: values: denoiser: a cached step differs from the comput")

@@ -15,6 +15,7 @@ from cache_dit.caching.cache_adapters.cache_adapter import CachedAdapter
 import cachedit_yaml
 from cachedit_yaml import AdapterNotFoundError, CompileError, ConfigError, RefusedError
 from tests import tiny
+from tests.drafting import odd
 from tests.engines import tuned
 
 HITS = {"Fn_compute_blocks": 1, "residual_diff_threshold": 0.9, "max_warmup_steps": 2}
@@ -218,3 +219,27 @@ def test_a_longer_name_that_begins_like_one_of_ours() -> None:
     factory = BlockAdapterRegister._adapters["LattePipeline"]
     with pytest.raises(AdapterNotFoundError):
         factory(type("LattePipelineOfMine", (), {})())
+
+
+def test_auto_is_for_what_nobody_knows() -> None:
+    pipe: Any = odd.make(odd.Streams, odd.Pair)
+    before = cache_dit.enable_cache, cache_dit.disable_cache
+    with pytest.raises((ValueError, AssertionError)):
+        cache_dit.enable_cache(pipe)
+    plain = pipe(steps=12)
+    cachedit_yaml.install(auto=True)
+    config = DBCacheConfig(max_warmup_steps=2, residual_diff_threshold=0.9)
+    assert cache_dit.enable_cache(pipe, config) is pipe
+    assert torch.equal(pipe(steps=12), plain)
+    assert not torch.equal(pipe(steps=12), plain)
+    handle = cachedit_yaml.handle_of(pipe)
+    assert handle is not None
+    assert handle.stats().hit_ratio > 0
+    cache_dit.disable_cache(pipe)
+    assert torch.equal(pipe(steps=12), plain)
+    known = tiny.build("FluxPipeline")
+    cache_dit.enable_cache(known, DBCacheConfig(**HITS))  # in cache-dit's own way, as before
+    assert cachedit_yaml.handle_of(known) is None
+    cache_dit.disable_cache(known)
+    cachedit_yaml.uninstall()
+    assert (cache_dit.enable_cache, cache_dit.disable_cache) == before

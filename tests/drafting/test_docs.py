@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import cachedit_yaml
 from cachedit_yaml.cli.main import main
 from cachedit_yaml.compiler import own
 
@@ -53,6 +54,13 @@ def test_the_page(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
             path.write_text(draft + probe)
         run(command)
         assert capsys.readouterr().out == printed
+
+
+def test_a_small_pipeline_by_hand() -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names = {"cachedit_yaml": cachedit_yaml}
+    exec(program, names)
+    assert names["draft"].spec.pipelines == ("FluxPipeline",)
 
 
 def test_what_assistants_are_told() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cachedit_yaml.engines.cache_dit.settings import PLAN, with_settings
+from cachedit_yaml.engines.cache_dit.unnamed import Unnamed
 from cachedit_yaml.errors import AdapterNotFoundError, CacheRuntimeError, CompileError, RefusedError
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ _ANNOUNCED: Final = re.compile(r"cache_context\(\s*[\"'](\w+)")
 _installed: _Table | None = None
 
 
-def install(*, adapters: Sequence[str | Path] = (), profile: str | None = None) -> tuple[str, ...]:
+def install(
+    *, adapters: Sequence[str | Path] = (), profile: str | None = None, auto: bool = False
+) -> tuple[str, ...]:
     """Register every adapter with cache-dit. Calling it again reads the adapters anew.
 
     A plain ``cache_dit.enable_cache(pipe)`` then builds its BlockAdapter from YAML. cache-dit runs
@@ -46,6 +49,8 @@ def install(*, adapters: Sequence[str | Path] = (), profile: str | None = None) 
         adapters: more folders or files to take adapters from.
         profile: the profile of whichever adapter serves; one that cannot be used is an error, and
             is not left to cache-dit's own adapter.
+        auto: what neither an adapter nor cache-dit itself knows is watched in its first generation
+            and cached from the second on, as ``enable(pipe, "auto")`` does it.
 
     Returns:
         The names of the pipeline and transformer classes that are registered.
@@ -65,6 +70,9 @@ def install(*, adapters: Sequence[str | Path] = (), profile: str | None = None) 
         raise CacheRuntimeError.not_installed("install()", error) from error
     uninstall()
     _installed = _Table(registry, BlockAdapterRegister, CachedAdapter, profile)
+    if auto:
+        _installed.unnamed = Unnamed(_installed.knows)
+        _installed.unnamed.install()
     return _installed.names
 
 
@@ -101,11 +109,14 @@ class _Table:
         _refill(
             register._adapters, {**ours, **{n: f for n, f in self._before.items() if n not in ours}}
         )
+        self.unnamed: Unnamed | None = None
         self._create_context = vars(adapter)["create_context"]
         adapter.create_context = classmethod(with_settings(self._create_context.__func__))
 
     def remove(self) -> None:
-        """Restore the table and cache-dit's method."""
+        """Restore the table and cache-dit's functions."""
+        if self.unnamed is not None:
+            self.unnamed.remove()
         now = self._register._adapters
         added = {
             name: factory
@@ -114,6 +125,11 @@ class _Table:
         }
         _refill(now, {**self._before, **added})
         self._adapter.create_context = self._create_context
+
+    def knows(self, target: Any) -> bool:
+        """Whether something in the table is for a pipeline or a transformer."""
+        name = type(target).__name__
+        return any(name.startswith(prefix) for prefix in self._register._adapters)
 
     def build(self, pipe: Any, **kwargs: Any) -> Any:
         """Build the BlockAdapter of a pipeline; cache-dit calls this.
