@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,35 @@ def test_probes_give_the_reasons_that_are_listed() -> None:
     assert {text for text in given if not any(re.fullmatch(item, text) for item in listed)} == set()
     for pattern in skips.ENGINE_SKIPS:
         assert any(re.fullmatch(pattern, text) for text in given), pattern
+
+
+def written() -> Iterator[tuple[str, str]]:
+    """What tests give as reasons, with their places; what a test puts into one is a zero."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func).rpartition(".")[2]
+            given = [item.value for item in node.keywords if item.arg == "reason"]
+            reason = (given or node.args or [None])[0]
+            if name == "importorskip" or (name in ("skip", "skipif") and reason is not None):
+                parts = reason.values if isinstance(reason, ast.JoinedStr) else [reason]
+                if any(isinstance(part, ast.Constant) for part in parts):
+                    shown = [str(x.value) if isinstance(x, ast.Constant) else "0" for x in parts]
+                    yield "".join(shown), f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_every_reason_that_is_written_is_listed() -> None:
+    """Whatever the environment: older and newer releases, engines, other systems."""
+    listed = skips.SKIPS | skips.ENGINE_SKIPS | skips.OLDER_SKIPS | skips.ELSEWHERE_SKIPS
+    found = dict(written())
+    assert len(found) > 10
+    del found["0 needs 0"]  # a package of the index, which all environments of the tests have
+    assert {
+        text: place
+        for text, place in found.items()
+        if not any(re.fullmatch(item, text) for item in listed)
+    } == {}
 
 
 def test_the_newest_releases_are_those_that_are_installed() -> None:

@@ -22,9 +22,11 @@ from cachedit_yaml.engines import engines, find_engine
 from cachedit_yaml.engines.protocol import Engine, Plugin
 from cachedit_yaml.errors import AdapterNotFoundError, CacheditYamlError
 from cachedit_yaml.generating.loading import check_folder
+from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.patterns import fits
 from cachedit_yaml.registry.matching import Match, class_names
 from cachedit_yaml.registry.registry import Entry, Registry
+from cachedit_yaml.rules import classes
 
 #: What is supported of torch, and the versions that the tests run with.
 TORCH: Final = (">=2.7.1", ("2.13.0",))
@@ -224,7 +226,9 @@ def _why_not(entry: Entry, taken: Entry | None, chain: Sequence[str], engine: st
 def _find_class(pipeline: str) -> type | None:
     """A pipeline class: the user's own, or diffusers'; None where there is none."""
     found: Any = find_own(pipeline)
-    if found is None and installed_version("diffusers") is not None:
+    # Importing takes seconds, and whether it has the class its index tells.
+    named = any(pipeline in item.exported for item in classes.installed() if item.engine in HOME)
+    if found is None and named:
         import diffusers
 
         found = getattr(diffusers, pipeline, None)

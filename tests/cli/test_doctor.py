@@ -209,7 +209,9 @@ def test_a_refusal_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "anyflow-far serves it: it names the class; it refuses to be cached:" in out
 
 
-def test_it_imports_nothing_heavy() -> None:
-    arguments = ["doctor", "--pipeline", "FluxPipeline", "--engine", "vllm-omni"]
+# That a class is not diffusers' either, its index tells.
+@pytest.mark.parametrize("pipeline", ["FluxPipeline", "NobodysPipeline"])
+def test_it_imports_nothing_heavy(pipeline: str) -> None:
+    arguments = ["doctor", "--pipeline", pipeline, "--engine", "vllm-omni"]
     _, imported = processes.heavy(f"from cachedit_yaml.cli import main; main({arguments})")
     assert imported == ["importlib.metadata"]  # it says which versions there are

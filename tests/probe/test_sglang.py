@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from typing import Any
 
 import pytest
@@ -81,8 +81,8 @@ def test_the_second_forward_of_a_step_has_other_inputs_and_the_same_timestep() -
     assert not torch.equal(first[:3], second[:3])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sglang") is not None, reason="SGLang is installed")
-def test_skipped_without_the_engine() -> None:
+def test_skipped_without_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sglang", None)  # type: ignore[arg-type]
     (found,) = check([adapter()])
     assert found.status == "skipped"
     assert found.detail.startswith("sglang is not installed")
