@@ -97,7 +97,9 @@ class Calls:
             self._told(self._done, None)
 
         try:
-            with torch.random.fork_rng(), torch.no_grad():
+            # By their number: an engine's platform may have torch take other devices for its own.
+            devices = range(torch.cuda.device_count())
+            with torch.random.fork_rng(devices, device_type="cuda"), torch.no_grad():
                 torch.manual_seed(seed)
                 begun = time.process_time()
                 output, seconds = call_pipeline(self.pipeline, call, seeds, tell)

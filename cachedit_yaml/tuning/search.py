@@ -134,18 +134,22 @@ def near_fronts(candidates: Iterable[Candidate]) -> list[Candidate]:
     for item in candidates:
         key = item.family[0], round(item.blocks, 3), float(f"{item.error:.2g}")
         found.setdefault(key, item)
-    fronts = {
-        order: front(item for item in found.values() if item.family[0] == order) for order in ORDERS
-    }
+    ahead = fronts(found.values())
     # Near the front too: the trace orders what it proposes, but not to the last dB.
     return [
         item
         for item in found.values()
         if any(
             item.error <= 1.5 * one.error and item.blocks <= one.blocks + 0.02
-            for one in fronts[item.family[0]]
+            for one in ahead[item.family[0]]
         )
     ]
+
+
+def fronts(candidates: Iterable[Candidate]) -> dict[int, list[Candidate]]:
+    """The front of each order of TaylorSeer."""
+    items = list(candidates)
+    return {order: front(item for item in items if item.family[0] == order) for order in ORDERS}
 
 
 def front(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -245,7 +245,8 @@ def _choose(session: Session, wanted: Sequence[Target], *, anyway: bool) -> dict
 def _pool(surrogate: Surrogate, masks: bool) -> list[Candidate]:
     """What may be worth a run."""
     grid = search.settings(surrogate)
-    found = search.near_fronts([*grid, *search.refined(surrogate, search.front(grid))])
+    best = [item for items in search.fronts(grid).values() for item in items]
+    found = search.near_fronts([*grid, *search.refined(surrogate, best)])
     for order in (1, 2) if masks else ():
         found += search.masks(surrogate, _SHARES, order)
     return found

@@ -254,6 +254,15 @@ def test_bad_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="two uncached runs of the same call"):
         cachedit_yaml.tune(pipe, [call])
 
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.sample.fill_(float("nan"))
+        return output
+
+    monkeypatch.setattr(pipe.transformer, "forward", broken)
+    with pytest.raises(ConfigError, match="the uncached result holds NaN or infinity"):
+        cachedit_yaml.tune(pipe, [{**call, "output_type": "np"}])
+
 
 def test_bad_input(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = tmp_path / "prompts.txt"
@@ -271,6 +280,11 @@ def test_bad_input(command: list[str], tmp_path: Path, capsys: pytest.CaptureFix
     assert "holds none" in said("--prompts", str(prompts))
     prompts.write_text('{"class_labels": [1}\n')
     assert "prompts.txt:1: no JSON" in said("--prompts", str(prompts))
+    lines = [json.dumps({"class_labels": [1], "num_inference_steps": steps}) for steps in (4, 6)]
+    prompts.write_text("\n".join(lines))
+    assert "other numbers of steps (4, 6); tune for one number at a time" in said(
+        "--prompts", str(prompts)
+    )
     assert "--budget 0.0" in said("--label", "1", "--budget", "0")
     assert "holds no tuning.json" in said("--label", "1", "--resume")
     assert main([*command, "--label", "1", "--dry-run", "--budget", "3"]) == 0
