@@ -206,8 +206,12 @@ def _check_real(
     from cachedit_yaml.probe.live import check
     from cachedit_yaml.probe.recipe import PLAIN
 
+    spec = chosen[0] if args.targets else None
+    if spec is None and (beside := registry.beside(args.pipeline)) is not None:
+        say(f"note: {beside.note}", stream=sys.stderr)
+        spec = beside.spec
     pipeline = load_pipeline(args.pipeline, args.device)
-    spec = chosen[0] if args.targets else match_live(registry, pipeline).spec
+    spec = spec or match_live(registry, pipeline).spec
     more = values_of(args.arg, "--arg")
     wishes = Wishes(prompts=args.prompt, labels=args.label, steps=args.steps, more=more)
     call = build_call(pipeline, wishes)

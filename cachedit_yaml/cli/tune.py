@@ -20,6 +20,7 @@ from cachedit_yaml.registry.live import match_live
 from cachedit_yaml.registry.registry import Registry
 
 if TYPE_CHECKING:
+    from cachedit_yaml.registry.entry import Entry
     from cachedit_yaml.tuning.tune import Tuning
 
 DESCRIPTION: Final = (
@@ -47,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--adapter",
         metavar="ADAPTER_OR_PATH",
-        help="its name, file or class; default: the one for the pipeline's class",
+        help="its name, file or class; default: cachedit.yaml in the model's folder, else the one "
+        "for the pipeline's class",
     )
     add("--prompts", metavar="FILE", type=Path, help="a prompt a line, or JSON lines")
     add_call(parser)
@@ -117,7 +119,12 @@ def run(args: argparse.Namespace) -> int:
     registry = Registry.load(args.adapters)
     if args.adapter == STDIN:
         raise ConfigError("--adapter -: profiles are written into a file; give its name")
-    entry = find_one(registry, args.adapter).entry if args.adapter is not None else None
+    entry: Entry | None = None
+    if args.adapter is not None:
+        entry = find_one(registry, args.adapter).entry
+    if args.adapter is None and (beside := registry.beside(args.model)) is not None:
+        say(f"note: {beside.note}", stream=sys.stderr)
+        entry = beside
     if entry is not None and entry.kind == "hub" and not args.dry_run:
         raise ConfigError(
             f"--adapter {args.adapter}: profiles are written into a file of yours; save "
