@@ -1,19 +1,54 @@
-"""What importing the package and validating the adapters cost, as processes of their own."""
+"""What importing the package and the commands that need no torch cost, as processes of their own.
+
+``python -m benchmarks.startup`` prints the processor time of each command, beside that of ruff and
+check-jsonschema on the same folders. They take turns, so that what else the machine does meets all.
+"""
 
 from __future__ import annotations
 
+import argparse
+import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from benchmarks.measure import Seconds, Spread, milliseconds, progress
 from benchmarks.table import Row, is_met, skipped
 
 ROOT = Path(__file__).resolve().parent.parent
+#: The commands that need no torch, as people call them.
+COMMANDS: Final = (
+    "--help",
+    "--print-completion bash",
+    "validate adapters/",
+    "validate adapters/flux.yaml",
+    "validate --format sarif adapters/",
+    "validate --explain CY205",
+    "list",
+    "show flux",
+    "explain flux",
+    "schema",
+    "doctor",
+    "doctor --pipeline FluxPipeline",
+    "run --help",
+    "check --help",
+    "tune --help",
+)
+#: Others on the same files, where they are installed.
+OTHERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ruff check --no-cache cachedit_yaml/": ("ruff", "check", "--no-cache", "cachedit_yaml/"),
+    "check-jsonschema adapters/*.yaml": (
+        "check-jsonschema", "--schemafile", "schemas/adapter.v1.schema.json",
+        *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("adapters/*.yaml")
+                if path.name != "defaults.yaml"),
+    ),
+}  # fmt: skip
 
 
 def startup(count: int) -> list[Row]:
@@ -83,3 +118,36 @@ def _row(
             "whole process, wall": vars(Spread.of([item.wall for item in whole])),
         },
     )
+
+
+def main() -> None:
+    """Print the processor time of every command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    commands = {"python -c pass": [sys.executable, "-c", "pass"]}
+    commands |= {
+        f"cachedit-yaml {words}": [sys.executable, "-m", "cachedit_yaml", *words.split()]
+        for words in COMMANDS
+    }
+    for name, (program, *words) in OTHERS.items():
+        found = shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(
+            program
+        )
+        if found is not None:
+            commands[name] = [found, *words]
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(rounds + 1):
+        for name, command in commands.items():
+            seconds = _time(command).cpu
+            if number:  # the first writes bytecode
+                taken[name].append(seconds)
+    print(f"{'processor time of a fresh process, seconds':<48} median  worst")
+    for name, values in taken.items():
+        print(f"{name:<48} {Spread.of(values).median:6.2f} {max(values):6.2f}")
+    ours = max((Spread.of(taken[n]).median, n) for n in taken if n.startswith("cachedit-yaml"))
+    print(f"slowest of ours: {ours[1]}, {ours[0]:.2f} s; Python {platform.python_version()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import cachedit_yaml
-from cachedit_yaml.cli.diagnosis import TORCH
+from cachedit_yaml.cli.diagnosis import LIBRARIES
 from cachedit_yaml.engines import engines
 from tests import processes
 
@@ -100,7 +100,8 @@ def test_the_table_of_versions_says_what_doctor_says() -> None:
     section = page.split("## Supported versions")[1].split("##")[0]
     rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", section, re.MULTILINE)
     said = {name: (supported, tested) for name, supported, tested in rows}
-    known = {item.title: (item.supported, item.tested) for item in engines()} | {"torch": TORCH}
+    known = {item.title: (item.supported, item.tested) for item in engines()}
+    known |= {name: known[:2] for name, known in LIBRARIES.items()}
     for name, (supported, tested) in known.items():
         assert said[name][1] == ", ".join(tested), name
         lower = re.match(r">=([\d.]+?)(?:\.0)?(,<.*)?$", supported)

@@ -64,6 +64,18 @@ def test_the_figure_is_drawn_from_the_output_that_is_kept() -> None:
     assert draw(kept.replace("47.6", "47.7")) != draw(kept)
 
 
+def test_what_the_commands_take_is_the_output_that_is_kept() -> None:
+    kept = (ROOT / "benchmarks" / "results" / "startup-cpu.txt").read_text(encoding="utf-8")
+    rows = re.findall(r"^(\S.*?) +([\d.]+) +([\d.]+)$", kept, re.MULTILINE)
+    made = {name: median for name, median, _ in rows}
+    ours = [median for name, median in made.items() if name.startswith("cachedit-yaml ")]
+    assert len(ours) > 12
+    page = (ROOT / "docs" / "validate.md").read_text(encoding="utf-8").partition("## How fast")[2]
+    said = re.findall(r"([\d.]+) s\b", page.split("\n\n")[0])
+    others = [made["check-jsonschema adapters/*.yaml"]]
+    assert said == [max(ours), *others, made["ruff check --no-cache cachedit_yaml/"]]
+
+
 def test_the_tutorial_is_a_valid_adapter_of_six_lines() -> None:
     (tutorial,) = yaml_examples(README)
     assert len(tutorial.strip().splitlines()) == 7  # one is for the editor

@@ -18,7 +18,7 @@ from cachedit_yaml.cli.arguments import (
     add_model,
 )
 from cachedit_yaml.cli.facts import some
-from cachedit_yaml.cli.named import find_all, specs
+from cachedit_yaml.cli.named import find_all, find_chosen, specs
 from cachedit_yaml.cli.output import count, print_json, quiet_libraries, say, table
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry.live import match_live
@@ -208,8 +208,12 @@ def _check_real(
     from cachedit_yaml.probe.live import check
     from cachedit_yaml.probe.recipe import PLAIN
 
+    spec = chosen[0] if args.targets else None
+    if spec is None and (beside := find_chosen(registry, None, args.pipeline)) is not None:
+        say(f"note: {beside.note}", stream=sys.stderr)
+        spec = beside.spec
     pipeline = load_pipeline(args.pipeline, args.device, option="--pipeline")
-    spec = chosen[0] if args.targets else match_live(registry, pipeline).spec
+    spec = spec or match_live(registry, pipeline).spec
     more = values_of(args.arg, "--arg")
     wishes = Wishes(prompts=args.prompt, labels=args.label, steps=args.steps, more=more)
     call = build_call(pipeline, wishes)

@@ -28,8 +28,12 @@ from cachedit_yaml.registry.matching import Match, class_names
 from cachedit_yaml.registry.registry import Entry, Registry
 from cachedit_yaml.rules import classes
 
-#: What is supported of torch, and the versions that the tests run with.
-TORCH: Final = (">=2.7.1", ("2.13.0",))
+#: What is supported of other libraries, the versions that the tests run with, and whether caching
+#: needs them.
+LIBRARIES: Final = {
+    "torch": (">=2.7.1", ("2.13.0",), True),
+    "transformers": (">=4.55.2", ("5.14.1", "5.23.0"), False),
+}
 PLUGIN: Final = "cachedit_yaml"
 
 
@@ -38,7 +42,8 @@ class Package:
     """One installed package.
 
     Attributes:
-        state: ``tested``, ``not tested``, ``not supported`` or ``not installed``.
+        state: ``tested``, ``newer than tested``, ``not tested``, ``not supported`` or
+            ``not installed``.
     """
 
     name: str
@@ -144,8 +149,9 @@ def diagnose(
 
 
 def installed() -> Iterator[Package]:
-    """torch and every engine, against what is supported and tested."""
-    yield package("torch", *TORCH, needed=True)
+    """torch, transformers and every engine, against what is supported and tested."""
+    for name, known in LIBRARIES.items():
+        yield package(name, *known)
     for item in sorted(engines(), key=lambda item: not item.needed):
         yield package(item.distribution, item.supported, item.tested, item.needed)
 
@@ -161,6 +167,8 @@ def package(name: str, supported: str, tested: Sequence[str], needed: bool) -> P
         problem = f"{name} {version} is not supported; it takes {supported}"
         return Package(name, str(version), "not supported", problem)
     state = "tested" if str(shown) in tested else "not tested"
+    if tested and shown > max(map(Version, tested)):
+        state = "newer than tested"
     return Package(name, str(version), state)
 
 

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 def render(found: Diagnosis) -> str:
     """The diagnosis for people."""
     parts = [f"cachedit-yaml {found.itself}, Python {found.python}"]
-    lines = [f"{x.name:<10} {x.version or '-':<12} {x.state}" for x in found.packages]
+    lines = [f"{x.name:<12} {x.version or '-':<12} {x.state}" for x in found.packages]
     parts.append(_part("packages", lines))
     parts.append(_part("adapters", [f"{number} {where}" for where, number in found.adapters]))
     choice = found.choice

@@ -101,10 +101,12 @@ def _new_file(path: Path, tuning: Tuning, registry: Registry) -> str:
     spec = tuning.adapter
     base = spec.name
     try:
-        registry.resolve(base, path)
+        found: Path | None = registry.resolve(base, path)
     except AdapterNotFoundError:
-        if spec.source is not None:
-            base = Path(os.path.relpath(spec.source, os.path.abspath(path.parent))).as_posix()
+        found = None
+    # One in a model's folder may have the name of another.
+    if spec.source is not None and (found is None or not os.path.samefile(found, spec.source)):
+        base = Path(os.path.relpath(spec.source, os.path.abspath(path.parent))).as_posix()
     head = {"schema": 1, "extends": base, "description": spec.description or spec.name}
     return (
         f"# Made by cachedit-yaml tune; profiles that were measured on {tuning.model}.\n"

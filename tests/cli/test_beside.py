@@ -85,6 +85,25 @@ def test_run_and_explain(model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "lies in the model's folder" in capsys.readouterr().out
 
 
+def test_check_and_tune(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["check", "--pipeline", str(model), "--steps", "6", "--label", "1"]
+    for adapter, name in (([], "beside"), (["dit"], "dit")):
+        assert main([*command, *adapter, "--format", "json"]) == 0
+        captured = capsys.readouterr()
+        assert [item["adapter"] for item in json.loads(captured.out)["results"]] == [name]
+        assert ("lies in the model's folder" in captured.err) == (name == "beside")
+    # The name of a shipped one leads to it no more than any other would.
+    (model / "cachedit.yaml").write_text(OWN.replace("name: beside", "name: dit"))
+    out = tmp_path / "tuned"
+    command = ["tune", "--model", str(model), "--steps", "6", "--budget", "4", "--out", str(out)]
+    assert main([*command, "--label", "1", "--target", "half:blocks=0.7"]) == 0
+    assert "lies in the model's folder" in capsys.readouterr().err
+    assert (model / "cachedit.yaml").read_text() == OWN.replace("name: beside", "name: dit")
+    spec = cachedit_yaml.load_adapter(out / "dit.yaml")
+    assert spec.cache.residual_diff_threshold == 0.99  # of the model's folder
+    assert "half" in spec.profiles
+
+
 def test_what_is_wrong_is_said_before_anything_is_loaded(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

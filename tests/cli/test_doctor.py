@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
-from cachedit_yaml.cli import main
-from cachedit_yaml.cli.diagnosis import TORCH, look_at_plugin
+from cachedit_yaml.cli import diagnosis, main
+from cachedit_yaml.cli.diagnosis import LIBRARIES, look_at_plugin
 from cachedit_yaml.engines import engines, find_engine
 from tests import processes
 
@@ -67,9 +68,32 @@ def test_the_versions_are_those_that_the_tests_pin() -> None:
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert len(engines()) == 4
     known = {item.distribution: (item.supported, item.tested) for item in engines()}
-    for name, (supported, tested) in {"torch": TORCH, **known}.items():
+    known |= {name: (supported, tested) for name, (supported, tested, _) in LIBRARIES.items()}
+    for name, (supported, tested) in known.items():
         assert set(tested) == pins.get(name, set()), name
         assert not supported or f'"{name}{supported}"' in declared
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [
+        ("1.5.3", "tested"),
+        ("1.5.3+cpu", "tested"),
+        ("1.5.4", "newer than tested"),
+        ("1.5.2", "not tested"),
+        ("1.6.0", "not supported"),
+        (None, "not installed"),
+    ],
+)
+def test_what_is_said_of_a_version(
+    version: str | None, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = None if version is None else Version(version)
+    monkeypatch.setattr(diagnosis, "installed_version", lambda name: found)
+    said = {item.name: item for item in diagnosis.installed()}
+    assert said["cache-dit"].state == state
+    assert (said["cache-dit"].problem is not None) == (state in ("not supported", "not installed"))
+    assert list(said) == ["torch", "transformers", "diffusers", "cache-dit", "vllm-omni", "sglang"]
 
 
 @pytest.mark.libraries

@@ -31,7 +31,7 @@ UNREAD = {"llada-image": "LLaDAImageTransformer2DModel.layers", "wan": "WanVACET
 
 def test_every_shipped_adapter_fits() -> None:
     found = deep.shipped("sglang")
-    assert len(found) == 27
+    assert len(found) == 28
     assert deep.unread(found) == UNREAD
 
 
