@@ -66,7 +66,7 @@ def around(module: ModuleType, name: str, hook: Callable[..., Any]) -> None:
     wrapper = wrap(module, name, hook)
     package = module.__name__.partition(".")[0]
     for held_by in [item for key, item in list(sys.modules.items()) if _is_in(key, package)]:
-        for key, value in list(vars(held_by).items()):
+        for key, value in list(getattr(held_by, "__dict__", {}).items()):
             if value is inner:
                 setattr(held_by, key, wrapper)
 

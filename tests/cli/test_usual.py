@@ -45,18 +45,6 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 MODEL = ["--model", "saved", "--adapter", "mine/clip.yaml", "--import", "clip_model"]
 RUN = ["run", *MODEL, "--steps", "4", "--out", "out"]
-    "run",
-    "--model",
-    "saved",
-    "--adapter",
-    "mine/clip.yaml",
-    "--import",
-    "clip_model",
-    "--steps",
-    "4",
-    "--out",
-    "out",
-]
 
 
 @pytest.mark.parametrize("name", ["clip.yaml", "with_probe.yaml"])
