@@ -34,7 +34,7 @@ class Unnamed:
                 (module, key, inner)
                 for path, module in list(sys.modules.items())
                 if path == "cache_dit" or path.startswith("cache_dit.")
-                for key, value in list(vars(module).items())
+                for key, value in list(getattr(module, "__dict__", {}).items())
                 if value is inner
             ]
             around(cache_interface, name, hook)
