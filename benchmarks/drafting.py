@@ -13,13 +13,14 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
+import yaml
 
 import cachedit_yaml
 from cachedit_yaml.compiler.plan import ListPlan, Plan
@@ -44,6 +45,7 @@ class Outcome:
         differences: one sentence each.
         proof: ``proved``, ``failed`` or ``-``.
         seconds: processor time of drafting beyond the run itself.
+        better: which of the two is, where they differ.
         theirs: what cache-dit's own detection finds, given the right pattern: the ``same`` lists,
             ``some`` of them, ``others``, or it ``refuses``; ``-`` where it was not asked.
     """
@@ -55,6 +57,13 @@ class Outcome:
     proof: str = "-"
     seconds: float = 0.0
     theirs: str = "-"
+    better: str = ""
+
+
+#: Which of the two is better, where they differ: what somebody has found out.
+_BETTER: Mapping[str, str] = yaml.safe_load(
+    Path(__file__).with_name("better.yaml").read_text(encoding="utf-8")
+)
 
 
 def outcome(spec: AdapterSpec, recipe: Recipe, *, proof: bool = True) -> Outcome:
@@ -188,18 +197,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(found, Died):
             spec, recipe, _ = found.item
             found = Outcome(spec.name, recipe.pipeline, "no draft", (found.why,))
+        if found.result in ("differs", "no draft"):
+            key = f"{given.engine}/{found.adapter}"
+            make = f"{key} [{found.pipeline.partition(' [')[2]}"
+            found = replace(found, better=_BETTER.get(make, _BETTER.get(key, "not looked at")))
         results.append(found)
-        print(
-            f"{found.adapter}: {found.pipeline}: {found.result}, {found.proof}",
-            *found.differences,
-            sep="\n    ",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(*_lines(found), sep="\n    ", file=sys.stderr, flush=True)
     if given.json is not None:
         given.json.write_text(json.dumps([asdict(item) for item in results], indent=1))
     print(summary(results))
+    for found in results:
+        if found.result not in ("same", "untried"):
+            print(*_lines(found), sep="\n    ")
     return 0
+
+
+def _lines(found: Outcome) -> list[str]:
+    """What came of one pipeline, with what differs and which of the two is better."""
+    first = f"{found.adapter}: {found.pipeline}: {found.result}, {found.proof}"
+    better = [f"better: {found.better}"] if found.better else []
+    return [first, *found.differences, *better]
 
 
 def _one(item: tuple[AdapterSpec, Recipe, bool]) -> Outcome:

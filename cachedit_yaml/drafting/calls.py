@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cachedit_yaml.compiler.signature import parameters_of, plain_forward
+from cachedit_yaml.drafting.steps import NAMES
 from cachedit_yaml.runtime.outputs import entries
 from cachedit_yaml.runtime.timesteps import moment
 
@@ -101,9 +102,17 @@ class Reader:
         return args, {**kwargs, name: value} if name in kwargs else dict(kwargs)
 
 
-def moment_of(value: Any) -> Any:
+def moment_of(name: str, value: Any) -> Any:
+    """The timestep that an argument may be; None for what is none.
+
+    Args:
+        name: the argument; what is called as timesteps are may have one for each frame or token.
+        value: what it carries.
+    """
     if isinstance(value, torch.Tensor) and (
-        value.ndim > _DIMENSIONS or value.numel() > _ELEMENTS or value.dtype == torch.bool
+        (value.ndim > _DIMENSIONS and name not in NAMES)
+        or value.numel() > _ELEMENTS
+        or value.dtype == torch.bool
     ):
         return None
     return moment(value)

@@ -135,7 +135,7 @@ class Watch:
         for name, value in reader.named(args, kwargs).items():
             if value is None or isinstance(value, (str, bool, int, float)):
                 frame.literals[name] = value
-            if not isinstance(value, bool) and (found := moment_of(value)) is not None:
+            if not isinstance(value, bool) and (found := moment_of(name, value)) is not None:
                 frame.moments[name] = found
         frames: list[Forward] = self._frames.__dict__.setdefault("stack", [])
         owner = module()

@@ -28,7 +28,7 @@ from cachedit_yaml.runtime.patching import Around
 _STEPS: Final = 3
 #: What kernels that add up in another order may make of the same numbers, in units of the last
 #: place of the largest one.
-_ULPS: Final = 64
+_ULPS: Final = 16
 
 RANDOM: Final = (
     "{where}: two computed calls with the same arguments differ, because it draws random numbers "
