@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from typing import Any, Final
 
 from cachedit_yaml.cli.arguments import add_adapters, add_engine, add_format
 from cachedit_yaml.cli.facts import measured_settings, some
 from cachedit_yaml.cli.named import find_all
 from cachedit_yaml.cli.output import count, print_diagnostics, print_json, say, table
-from cachedit_yaml.language.spec import AdapterSpec, Transformer
+from cachedit_yaml.compiler.matching import layouts_of
+from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.registry import Entry, Registry
 from cachedit_yaml.yaml.diagnostics import format_path, plain
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     add_adapters(parser)
     add_engine(parser, help="only those that serve this engine, as it sees them")
-    add_format(parser, "the list", "names", "markdown")
+    add_format(parser, "the list", "names")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,8 +54,6 @@ def run(args: argparse.Namespace) -> int:
     broken = [entry for entry in entries if entry.checked_spec is None]
     if args.format == "json":
         print_json([_as_dict(entry, args.engine) for entry in entries])
-    elif args.format == "markdown":
-        say(*markdown(entries))
     else:
         rows = [_row(entry, args.engine) for entry in entries]
         if sys.stdout.isatty():
@@ -68,31 +66,14 @@ def run(args: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def markdown(entries: Sequence[Entry]) -> list[str]:
-    """The adapters as a Markdown table."""
-    lines = ["| Adapter | Engines | Models | Pipelines |", "|---|---|---|---|"]
-    for entry in entries:
-        if (spec := entry.checked_spec) is not None:
-            shown = spec.description or ", ".join(spec.models) or "-"
-            number = "refused" if spec.refuse else str(len(spec.pipelines))
-            engines = ", ".join(entry.engines)
-            lines.append(f"| {entry.name} | {engines} | {shown} | {number} |")
-    return lines
-
-
 def list_names(spec: AdapterSpec) -> list[tuple[str, str]]:
     """Name and pattern of each block list, those of variants included, each once."""
     found: dict[tuple[str, str], None] = {}
     for name, transformer in spec.transformers.items():
-        for blocks in _layouts(transformer):
+        for blocks in layouts_of(transformer):
             for block, content in blocks.items():
                 found[(f"{name}.{block}", content.pattern)] = None
     return list(found)
-
-
-def _layouts(transformer: Transformer) -> list[Any]:
-    layouts = [variant.blocks for variant in transformer.variants or ()]
-    return [*layouts, transformer.blocks] if transformer.blocks else layouts
 
 
 def _row(entry: Entry, engine: str | None) -> tuple[str, ...]:

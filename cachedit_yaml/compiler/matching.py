@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cachedit_yaml.language.patterns import fits_one, names_of
-from cachedit_yaml.language.spec import AdapterSpec, Transformer
+from cachedit_yaml.language.spec import AdapterSpec, BlockList, Transformer
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +17,12 @@ def classes_of(declared: Transformer) -> tuple[str, ...]:
     own = declared.transformer_class or ()
     variants = [name for item in declared.variants or () for name in item.transformer_class or ()]
     return (*own, *variants)
+
+
+def layouts_of(declared: Transformer) -> list[Mapping[str, BlockList]]:
+    """The block lists of each layout that a transformer is declared with, its variants' first."""
+    layouts = [item.blocks for item in declared.variants or ()]
+    return [*layouts, declared.blocks] if declared.blocks else layouts
 
 
 def class_matches(module: torch.nn.Module, names: Sequence[str]) -> bool:

@@ -30,10 +30,10 @@ def font(size: int) -> Any:
     return ImageFont.load_default(size=size)
 
 
-def bold(draw: ImageDraw, place: Point, text: str, size: int, anchor: str = "lm") -> None:
+def bold(draw: ImageDraw, place: Point, text: str, size: int) -> None:
     """Write heavier text: the font has one weight only."""
     for shift in (0, size / 28):
-        draw.text((place[0] + shift, place[1]), text, INK, font(size), anchor=anchor)
+        draw.text((place[0] + shift, place[1]), text, INK, font(size), anchor="lm")
 
 
 def enlarge(picture: Image, side: int, radius: int) -> Image:

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from cachedit_yaml.compiler.matching import classes_of, split_names
+from cachedit_yaml.compiler.matching import classes_of, layouts_of, split_names
 from cachedit_yaml.compiler.paths import MISSING, follow
 from cachedit_yaml.compiler.wrappers import see_through, unwrap
 from cachedit_yaml.engines import find_engine
@@ -170,9 +170,8 @@ def _lacking(declared: Transformer, module: Any) -> str | None:
 
     Of a class alone the lists are believed, but for those whose place depends on the model's make.
     """
-    layouts = [item.blocks for item in declared.variants or ()] + [declared.blocks or {}]
     lacking: list[list[str]] = []
-    for blocks in filter(None, layouts):
+    for blocks in layouts_of(declared):
         needed = [name for name, item in blocks.items() if not item.optional]
         if module is None:
             lacking.append([x for x in needed if any(map(str.isdecimal, x.split(".")))])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Literal, TypeAlias
 
+from cachedit_yaml.compiler.matching import classes_of
 from cachedit_yaml.errors import AdapterConflictError, AdapterError
 from cachedit_yaml.language.keys import HOME
 from cachedit_yaml.language.patterns import fits, names_of
@@ -258,9 +259,7 @@ def layout(spec: AdapterSpec, names: Collection[str]) -> list[object]:
     """How an adapter caches the transformers of some classes, but for its settings."""
     found: list[object] = [spec.refuse, spec.guidance]
     for item in spec.transformers.values():
-        classes = {*(item.transformer_class or ())}
-        classes |= {x for variant in item.variants or () for x in variant.transformer_class or ()}
-        if not classes.isdisjoint(names):
+        if not {*classes_of(item)}.isdisjoint(names):
             blocks = (item.blocks or {}).items()
             bare = {name: dataclasses.replace(content, params=None) for name, content in blocks}
             part = (bare, item.variants, item.denoising, item.timestep)

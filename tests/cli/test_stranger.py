@@ -51,7 +51,6 @@ COMMANDS = {
     "list": ["list"],
     "list-json": ["list", "--format", "json"],
     "list-names": ["list", "--format", "names"],
-    "list-markdown": ["list", "--format", "markdown"],
 }
 
 
