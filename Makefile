@@ -58,6 +58,8 @@ $(TOOLS)/.ready: pyproject.toml .ci/constraints.txt
 	@touch $@
 
 $(SITE)/.ready: pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "the site needs Python 3.11 or newer; set PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Setting up $(SITE) ..."
 	@test -x $(SITE)/bin/python || $(PYTHON) -m venv $(SITE)
 	@$(SITE)/bin/python -m pip install $(PIP_QUIET) -c .ci/constraints.txt -e . zensical markdown-it-py 'pytest>=8'

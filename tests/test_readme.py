@@ -24,7 +24,8 @@ def yaml_examples(text: str) -> list[str]:
 
 def test_the_table_counts_the_classes_of_each_engine() -> None:
     table = README.split("<!-- engines -->")[1].split("<!-- /engines -->")[0]
-    said = {row[0]: row[1:] for row in re.findall(r"\| ([\w-]+) \| (\d+) \| (\d+) \|", table)}
+    rows = re.findall(r"\| \[([\w-]+)\]\S+ \| (\d+) \| (\d+) \|", table)
+    said = {row[0]: row[1:] for row in rows}
     shipped = [entry for entry in Registry.load(environ={}).adapters() if entry.kind == "shipped"]
     for engine in ("diffusers", "vllm_omni", "sglang"):
         classes: dict[bool, set[str]] = {False: set(), True: set()}

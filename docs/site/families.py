@@ -18,6 +18,8 @@ from docs.site.pages import MEASURED, ROOT
 
 #: Pictures of measured profiles, by the adapter's name.
 PICTURES: Final = {"dit-demo": "/docs/demo.png"}
+#: Where an engine starts with no cache back end at all (docs/engines.md, under vLLM-Omni).
+IN_HAND: Final = {("vllm_omni", "boogu-image"), ("vllm_omni", "anima")}
 #: What is longer is left to the file.
 _LONG: Final = 60
 _TAKES: Final = {
@@ -80,7 +82,7 @@ def overview(entries: Sequence[Entry], proofs: Proofs) -> str:
         f"{shipped} adapters ship, one for each family. A page says which classes its adapter "
         "serves in which engine, with what settings, and what was proved. "
         "[Every class in one table](/docs/models.md).\n",
-        "| Family | | diffusers | vLLM-Omni | SGLang |",
+        "| Family | Serves | diffusers | vLLM-Omni | SGLang |",
         "|---|---|---|---|---|",
     ]
     for entry in entries:
@@ -103,8 +105,8 @@ def _count(entry: Entry, engine: str, proofs: Proofs) -> str:
         return "refused"
     exact = sum(_proof(proofs, engine, name).exact == "yes" for name in spec.pipelines)
     if exact == len(spec.pipelines):
-        return f"{exact}, exact"
-    return f"{len(spec.pipelines)}, {exact} exact"
+        return f"{exact} exact"
+    return f"{len(spec.pipelines)} ({exact} exact)"
 
 
 def _proof(proofs: Proofs, engine: str, name: str) -> Proof:
@@ -148,6 +150,10 @@ def _use(engine: str, spec: AdapterSpec) -> Iterator[str]:
     if spec.refuse:
         yield f"**{title}**: refused. {spec.refuse[0].upper()}{spec.refuse[1:]}.\n"
         return
+    if (engine, spec.name) in IN_HAND:
+        yield f"**{title}** starts with no cache back end for it; where a program has the pipeline "
+        yield "in hand, `cachedit_yaml.enable(pipeline)` serves ([more](/docs/engines.md)).\n"
+        return
     model = (spec.models or ("./my-model",))[0]
     snippets = {
         "diffusers": f'```python\nhandle = cachedit_yaml.enable(pipe, profile="fast")  # a '
@@ -177,7 +183,8 @@ def _classes(engine: str, spec: AdapterSpec, proofs: Proofs) -> Iterator[str]:
         notes += [f"- {name}: {proof.note}"] if proof.note else []
     yield ""
     if notes:
-        yield "\n".join(notes) + "\n"
+        yield f'<details markdown="1">\n<summary>Remarks on {len(notes)} of them</summary>\n'
+        yield "\n".join(notes) + "\n\n</details>\n"
 
 
 def _all_settings(specs: Mapping[str, AdapterSpec]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from cachedit_yaml.rules.catalogue import RULES
 from docs.site.__main__ import OUT, adapters, build, configure
-from docs.site.families import engines_of, path_of, read_proofs
+from docs.site.families import IN_HAND, engines_of, path_of, read_proofs
 from docs.site.pages import PARTS, ROOT, place
 from tests.website.html import PARTS as ELEMENTS
 from tests.website.html import Page, read, read_file
@@ -123,6 +123,15 @@ def test_there_is_a_page_for_every_adapter_with_all_its_classes(pages: dict[str,
     )
     # The class of the demo's adapter is that of another one too.
     assert exact == int(said) + 1
+
+
+def test_what_an_engine_never_caches_is_not_shown_as_a_command(pages: dict[str, Page]) -> None:
+    told = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    assert "vLLM-Omni allows Boogu-Image and Anima no cache at all" in told
+    for engine, name in IN_HAND:
+        assert engine == "vllm_omni"
+        assert "--cache-backend" not in pages[address(f"adapters/{name}.yaml")].text
+    assert "--cache-backend" in pages[address("adapters/flux.yaml")].text
 
 
 @pytest.mark.parametrize("name", MARKDOWN)
