@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
         "--model",
-        choices=MODELS,
+        choices=list(MODELS),
         default="dit",
         help="which of the two models; default: dit",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -62,8 +62,8 @@ def samples_of(output: Any) -> Samples:
         value = getattr(output, name, None)
         if value is not None:
             return _named(list(_samples(value)), kind)
-    values = output if isinstance(output, (tuple, list)) else getattr(output, "values", tuple)()
-    for value in values:
+    values = output.values() if isinstance(output, Mapping) else output
+    for value in values if isinstance(values, (tuple, list, ValuesView)) else (output,):
         found = list(_samples(value))
         if found:
             return _named(found, "numbers")

@@ -77,7 +77,7 @@ class CacheSettings:
     force_reduce_calibrator_vram: bool | Unset = UNSET
     scm: StepMask | Unset | None = UNSET
     calibrator: Calibrator | Unset | None = UNSET
-    batch: Literal["per_sample", "worst", "mean"] | Unset | None = UNSET
+    batch: Literal["per_sample", "worst", "mean"] | Unset = UNSET
 
     def given(self) -> Iterator[tuple[str, Any]]:
         """Yield name and value of each setting that this layer mentions."""

@@ -16,7 +16,7 @@ _CLASS: Final = re.compile(rb"^class (\w+)", re.MULTILINE)
 def source_folders() -> tuple[Path, ...]:
     """The folders that ``CACHEDIT_YAML_SOURCES`` names."""
     named = os.environ.get("CACHEDIT_YAML_SOURCES", "")
-    return tuple(Path(item).expanduser() for item in named.split(os.pathsep) if item)
+    return tuple(Path(os.path.expanduser(item)) for item in named.split(os.pathsep) if item)
 
 
 def find_package(name: str, folders: Sequence[Path] = ()) -> Path | None:
@@ -28,7 +28,7 @@ def find_package(name: str, folders: Sequence[Path] = ()) -> Path | None:
         return None
     for folder in folders:
         for path in (folder / name, folder / "python" / name, folder):
-            if path.name == name and (path / "__init__.py").is_file():
+            if path.name == name and os.path.isfile(path / "__init__.py"):
                 return path
     try:
         spec = importlib.util.find_spec(name)
