@@ -17,6 +17,7 @@ import torch
 
 import cachedit_yaml
 from cachedit_yaml.generating.demo import showcase
+from cachedit_yaml.runtime.handle import Handle
 
 WAYS: Final = ("per_sample", "worst", "mean")
 SIZES: Final = (1, 2, 4, 8, 16)
@@ -44,30 +45,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.batch", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--steps", type=int, default=showcase.STEPS)
+    parser.add_argument("--adapter", default="dit")
     parser.add_argument("--profile", default="fast")
     parser.add_argument("--seed", type=int, default=SEED)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     pipeline = showcase.load_model()
+    pipeline.set_progress_bar_config(disable=True)
     size = max(given.sizes)
     labels = [*pipeline.labels.values()][:size]
     labels = [labels[index % len(labels)] for index in range(size)]
     plain = [pictures(pipeline, labels, given, [index])[0] for index in range(size)]
-    alone = [run(pipeline, labels, given, [index], plain, "per_sample") for index in range(size)]
-    print(f"profile {given.profile}, {given.steps} steps, guidance {showcase.GUIDANCE}")
+    alone = run(pipeline, labels, given, [[index] for index in range(size)], plain, "per_sample")
+    print(
+        f"adapter {given.adapter}, profile {given.profile}, {given.steps} steps, guidance "
+        f"{showcase.GUIDANCE} in one batch, {size} pictures"
+    )
     print(
         f"{'':28}{'blocks':>9}{'PSNR mean':>11}{'worst':>8}{'other steps':>13}{'below alone':>13}"
     )
+    print(_line("alone", alone, alone), flush=True)
     for count in given.sizes:
         batches = [[*range(start, start + count)] for start in range(0, size, count)]
-        for way in ("alone", *WAYS) if count > 1 else ("alone",):
-            if way == "alone":
-                made = alone
-            else:
-                made = [run(pipeline, labels, given, batch, plain, way) for batch in batches]
-            print(
-                _line(f"batches of {count}, {way}" if count > 1 else way, made, alone), flush=True
-            )
+        for way in WAYS if count > 1 else ():
+            made = run(pipeline, labels, given, batches, plain, way)
+            print(_line(f"batches of {count}, {way}", made, alone), flush=True)
 
 
 def _line(name: str, made: list[Made], alone: list[Made]) -> str:
@@ -84,18 +86,35 @@ def _line(name: str, made: list[Made], alone: list[Made]) -> str:
 
 
 def run(
-    pipeline: Any, labels: list[int], given: Any, batch: list[int], plain: list[Any], way: str
-) -> Made:
-    """Make some pictures in one batch, cached."""
+    pipeline: Any,
+    labels: list[int],
+    given: Any,
+    batches: list[list[int]],
+    plain: list[Any],
+    way: str,
+) -> list[Made]:
+    """Make pictures in batches, cached."""
     with cachedit_yaml.enable(
-        pipeline, showcase.ADAPTER, profile=given.profile, cache_config={"batch": way}
+        pipeline, given.adapter, profile=given.profile, cache_config={"batch": way}
     ) as handle:
-        made = pictures(pipeline, labels, given, batch)
-        (row,) = handle.stats().branches
+        if way == "per_sample" and len(batches[0]) > 1:
+            pictures(pipeline, labels, given, batches[0])  # proves that rows can be run apart
+        return [_made(pipeline, labels, given, batch, plain, handle) for batch in batches]
+
+
+def _made(
+    pipeline: Any,
+    labels: list[int],
+    given: Any,
+    batch: list[int],
+    plain: list[Any],
+    handle: Handle,
+) -> Made:
+    made = pictures(pipeline, labels, given, batch)
+    (row,) = handle.stats().branches
     rows = row.samples or (row,) * len(batch)
-    steps = [item.cached_steps for item in rows]
     psnr = [_psnr(plain[index], one) for index, one in zip(batch, made, strict=True)]
-    return Made(psnr, steps, row.computed_fraction)
+    return Made(psnr, [item.cached_steps for item in rows], row.computed_fraction)
 
 
 def pictures(pipeline: Any, labels: list[int], given: Any, batch: list[int]) -> np.ndarray:
