@@ -151,8 +151,12 @@ bench: $(VENV)/.ready ## Measure the overhead beside cache-dit's own
 bench-init: $(VENV)/.ready ## Draft the adapter of every probe's pipeline, beside the one that ships
 	$(BIN)/python -m benchmarks.drafting --jobs $(shell nproc)
 
-bench-quality: $(VENV)/.ready ## Measure what the demo's profiles and diffusers' caches cost, and how near they come
-	$(BIN)/python -m benchmarks.frontier
+bench-quality: $(VENV)/.ready ## Measure what profiles and the caches of others cost on the demo's models, and how near they come; hours
+	$(BIN)/python -m benchmarks.frontier --model dit
+	$(BIN)/python -m benchmarks.frontier --model dit --steps 20
+	$(BIN)/python -m benchmarks.frontier --model flux
+	$(BIN)/python -m benchmarks.frontier --model flux --steps 20
+	$(BIN)/python -m benchmarks.pages
 
 wheel: $(VENV)/.ready ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir dist .

@@ -72,7 +72,7 @@ def contenders(
         if path.is_file():
             spec = cachedit_yaml.load_adapter(path)
             for profile in spec.profiles or ():
-                if profile.startswith("b"):
+                if profile[1:].isdigit():  # not those of the adapter below
                     yield f"tuned {kind}", profile, ours(spec, profile=profile)
     if model.name == "flux":
         yield from deciding(ours)
@@ -95,19 +95,29 @@ def contenders(
 def defaults(model: Model, pipeline: Any) -> Iterator[tuple[str, str, Switch]]:
     """Settings that defaults may have, by warm-up, cached steps in a row and order."""
     spec = cachedit_yaml.load_adapter(named(PLAIN[model.name], model))
-    for most, order, warmup in itertools.product((3, 6), (0, 1), (1, 4, 8)):
+
+    def line(kind: str, name: str, order: int, **settings: Any) -> tuple[str, str, Switch]:
+        forecast = {"type": "taylorseer", "taylorseer_order": order} if order else "none"
+        config = {**settings, "calibrator": forecast}
+        return kind, name, lambda: enabled(pipeline, spec, {"cache_config": config})
+
+    grid = [*itertools.product((3, 6), (0, 1), (1, 4, 8)), (6, 2, 1)]
+    for most, order, warmup in grid:
+        kind = f"at most {most}, order {order}, warm-up {warmup}"
         for threshold in (0.09, 0.15, 0.25):
-            settings = {
-                "max_warmup_steps": warmup,
-                "residual_diff_threshold": threshold,
-                "max_continuous_cached_steps": most,
-                "calibrator": {"type": "taylorseer", "taylorseer_order": 1} if order else "none",
-            }
-            yield (
-                f"at most {most}, order {order}, warm-up {warmup}",
+            yield line(
+                kind,
                 f"threshold {threshold}",
-                lambda settings=settings: enabled(pipeline, spec, {"cache_config": settings}),
+                order,
+                max_warmup_steps=warmup,
+                residual_diff_threshold=threshold,
+                max_continuous_cached_steps=most,
             )
+    for warmup in (1, 4, 8):
+        kind = f"scm preset, order 1, warm-up {warmup}"
+        for preset in ("medium", "fast", "ultra"):
+            scm = {"preset": preset, "policy": "static"}
+            yield line(kind, preset, 1, max_warmup_steps=warmup, scm=scm)
 
 
 def named(adapter: Any, model: Model) -> Any:

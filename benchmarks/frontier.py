@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--defaults", action="store_true", help="settings that defaults may have, in place of all"
     )
+    parser.add_argument("--kept", action="store_true", help="run nothing: what is in --work")
     parser.add_argument("--only", default="", help="kinds that begin so")
     parser.add_argument("--work", type=Path, default=Path("out/frontier"))
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -55,14 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size = BATCH
     # What peers fit, they fit on what `tune` was given, with other seeds.
     fit = {**model.call(pipeline, SEEN[:4]), "num_inference_steps": given.steps}
-    found = (
-        defaults(model, pipeline)
-        if given.defaults
-        else contenders(
+    found: Iterable[tuple[str, str, peers.Switch]] = ()
+    if given.defaults:
+        found = defaults(model, pipeline)
+    elif not given.kept:
+        found = contenders(
             model, pipeline, given.steps, lambda: call_pipeline(pipeline, fit, (1, 2, 3, 4))
         )
-    )
-    lines = [line for line in found if line[0].startswith(given.only)]
+    lines = [line for line in found if line[0].startswith(given.only) and not given.kept]
     parts = []
     for number in range(given.pictures // size):
         # Half of the classes that `tune` was not given, half of those that it was.
@@ -71,11 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         labels = classes[first : first + size]
         call = {**model.call(pipeline, labels), "num_inference_steps": given.steps}
         seeds = [SEED + size * number + place for place in range(size)]
-        part = Part(given.work / f"{name}-{number}.json")
-        parts.append(part)
-        left = [line for line in lines if line[:2] not in part.rows]
-        if left:
-            part.run(pipeline, call, seeds, left)
+        parts.append(Part(given.work / f"{name}-{number}.json", pipeline, call, seeds))
+    for line in spread(lines):
+        for part in parts:
+            part.run(*line)
     rows = joined(parts)
     command = f"$ python -m benchmarks.frontier --model {given.model} --steps {given.steps}"
     if given.defaults:
@@ -102,42 +102,43 @@ class Part:
             over that of the uncached pictures.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, pipeline: Any, call: Mapping[str, Any], seeds: Sequence[int]
+    ) -> None:
         self._path = path
+        self._pipeline = pipeline
+        self._call = call
+        self._seeds = seeds
+        self._plain: tuple[list[Any], float] | None = None
         self.rows: dict[tuple[str, str], dict[str, Any]] = {}
         if path.is_file():
             for entry in json.loads(path.read_text(encoding="utf-8")):
                 self.rows[entry.pop("kind"), entry.pop("settings")] = entry
 
-    def run(
-        self,
-        pipeline: Any,
-        call: Mapping[str, Any],
-        seeds: Sequence[int],
-        lines: Iterable[tuple[str, str, peers.Switch]],
-    ) -> None:
-        """Make the pictures, uncached and with each line."""
+    def _make(self) -> tuple[list[Any], float]:
+        begun = time.process_time()
+        made = samples_of(call_pipeline(self._pipeline, self._call, self._seeds)[0])
+        return made, time.process_time() - begun
 
-        def make() -> tuple[list[Any], float]:
-            begun = time.process_time()
-            made = samples_of(call_pipeline(pipeline, call, seeds)[0])
-            return made, time.process_time() - begun
-
-        reference, plain = make()
-        print(f"{self._path.stem}: uncached {plain:.1f} s", flush=True)
-        for kind, settings, switch in lines:
-            with peers.counted(pipeline.transformer) as count, switch() as begin:
-                begin()
-                made, seconds = make()
-            near = likeness(reference, made)
-            self.rows[kind, settings] = {
-                "blocks": count.fraction,
-                "each": near.each,
-                "ssim": near.ssim,
-                "time": seconds / plain,
-            }
-            self._save()
-            print(f"{kind} {settings}: {count.fraction:.1%} {near.mean:.1f} dB", flush=True)
+    def run(self, kind: str, settings: str, switch: peers.Switch) -> None:
+        """Make the pictures with one line, where that was not done before."""
+        if (kind, settings) in self.rows:
+            return
+        self._plain = self._plain or self._make()
+        reference, plain = self._plain
+        with peers.counted(self._pipeline.transformer) as count, switch() as begin:
+            begin()
+            made, seconds = self._make()
+        near = likeness(reference, made)
+        self.rows[kind, settings] = {
+            "blocks": count.fraction,
+            "each": near.each,
+            "ssim": near.ssim,
+            "time": seconds / plain,
+        }
+        self._save()
+        name = self._path.stem
+        print(f"{name} {kind} {settings}: {count.fraction:.1%} {near.mean:.1f} dB", flush=True)
 
     def _save(self) -> None:
         entries = [
@@ -148,9 +149,20 @@ class Part:
         self._path.write_text(json.dumps(entries) + "\n", encoding="utf-8")
 
 
+def spread(lines: Sequence[tuple[str, str, peers.Switch]]) -> list[tuple[str, str, peers.Switch]]:
+    """Some of each kind first, those between them later, so that what is there says something."""
+    seen: dict[str, int] = {}
+    places = []
+    for line in lines:
+        place = seen[line[0]] = seen.get(line[0], -1) + 1
+        places.append(int(f"{place % 4:02b}"[::-1], 2) * 100 + place)
+    return [line for _, line in sorted(zip(places, lines, strict=True), key=lambda pair: pair[0])]
+
+
 def joined(parts: Sequence[Part]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows that all parts have, over all of their pictures."""
+    """The rows that all parts have, over all of their pictures, by kind and share of blocks."""
     found = {}
+    kinds = list(dict.fromkeys(kind for kind, _ in parts[0].rows))
     for key in parts[0].rows:
         rows = [part.rows[key] for part in parts if key in part.rows]
         if len(rows) < len(parts):
@@ -165,7 +177,8 @@ def joined(parts: Sequence[Part]) -> dict[tuple[str, str], dict[str, Any]]:
             "ssim": sum(row["ssim"] for row in rows) / len(rows),
             "time": sum(row["time"] for row in rows) / len(rows),
         }
-    return found
+    by_cost = sorted(found, key=lambda key: (kinds.index(key[0]), found[key]["blocks"]))
+    return {key: found[key] for key in by_cost}
 
 
 if __name__ == "__main__":

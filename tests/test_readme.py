@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import cachedit_yaml
+from benchmarks import pages
 from cachedit_yaml.engines import find_engine
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.load import load_adapter
@@ -38,25 +39,11 @@ def test_the_table_counts_the_classes_of_each_engine() -> None:
     assert f"{len(shipped)} adapters" in README
 
 
-def figures(text: str) -> list[list[str]]:
-    """The rows of tables about quality, without units: settings, share of blocks, then decibels."""
-    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) % \| (.+) \|$", text, re.MULTILINE)
-    return [[name, blocks, *re.findall(r"[\d.]+", rest)] for name, blocks, rest in rows]
-
-
-def test_the_tables_of_quality_are_the_output_that_is_kept() -> None:
-    kept = (ROOT / "benchmarks" / "results" / "quality-cpu.txt").read_text(encoding="utf-8")
-    line = r"^(\S.*?) +([\d.]+)% +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$"
-    made = {
-        name: [blocks, pooled, mean, worst, f"{float(time):.0%}"[:-1]]
-        for name, blocks, pooled, mean, worst, _, time in re.findall(line, kept, re.MULTILINE)
-    }
-    whole = figures((ROOT / "docs" / "tune.md").read_text(encoding="utf-8"))
-    assert {name: row for name, *row in whole} == made
-    short = figures(README)
-    assert len(short) == 6
-    for name, *row in short:
-        assert row == made[name][:3], name
+@pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: path.name)
+def test_the_tables_of_quality_are_the_output_that_is_kept(path: Path) -> None:
+    said = path.read_text(encoding="utf-8")
+    assert "<!-- /" in said
+    assert pages.render(said) == said
 
 
 def test_the_figure_is_drawn_from_the_output_that_is_kept() -> None:

@@ -31,6 +31,7 @@ VAE_SHARE = 0.3
 def save(out: Path, pipe: Any) -> None:
     """Save a pipeline in float16, replacing ``out`` in one move."""
     import torch
+    from safetensors.torch import load_file, save_file
 
     # Contiguous: the autoencoder is trained with its channels last.
     for part in pipe.components.values():
@@ -40,16 +41,20 @@ def save(out: Path, pipe: Any) -> None:
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     pipe.save_pretrained(new, safe_serialization=True)
-    for path in new.rglob("*.safetensors"):
-        path.chmod(0o644)
     for path in new.rglob("config.json"):  # drop where an earlier run's part was loaded from
         entries = json.loads(path.read_text())
         entries.pop("_name_or_path", None)
         path.write_text(json.dumps(entries, indent=2) + "\n")
-    # transformers 5 has another name for it, which older ones do not know.
+    # transformers 5 has other names, which it reads as well, and older ones do not know.
     for path in (*new.rglob("tokenizer_config.json"), new / "model_index.json"):
         text = path.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast")
         path.write_text(text.rstrip() + "\n")
+    for path in new.glob("text_encoder/model.safetensors"):
+        found = load_file(path)
+        named = {f"text_model.{name.removeprefix('text_model.')}": x for name, x in found.items()}
+        save_file(named, path, {"format": "pt"})
+    for path in new.rglob("*.safetensors"):
+        path.chmod(0o644)
     for name in ("README.md", "NOTICE"):
         if (out / name).is_file():
             shutil.copy2(out / name, new / name)
