@@ -8,21 +8,26 @@ head on each of them, outputs that are joined, losses that add up) shows.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
 
 import torch
 
 from cachedit_yaml.api import start
-from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
+from cachedit_yaml.compiler.plan import Plan, TransformerPlan
 from cachedit_yaml.drafting.marks import tensors_in
-from cachedit_yaml.runtime.blocks import ListRunner
+from cachedit_yaml.probe.rounded import Rounded
 from cachedit_yaml.runtime.branches import Parameters, counts_as_denoising
+from cachedit_yaml.runtime.outputs import entries
 from cachedit_yaml.runtime.patching import Around
+
+#: The way to a tensor in an output, and the tensors by it.
+Path: TypeAlias = tuple[str, ...]
+Tensors: TypeAlias = dict[Path, torch.Tensor]
 
 #: Steps of a generation of repeated calls: one that computes, and those that hit.
 _STEPS: Final = 3
@@ -104,14 +109,18 @@ class Replay:
         try:
             output = again.call()
             self.tried.add(plan.path)
-            self._compare(plan, again, _tensors(output))
+            self._compare(plan, again, _copies(output))
             return output
         finally:
             self._busy = False
 
-    def _compare(self, plan: TransformerPlan, again: _Again, first: list[torch.Tensor]) -> None:
-        with _Rounded(plan) as rounded:
+    def _compare(self, plan: TransformerPlan, again: _Again, first: Tensors) -> None:
+        with Rounded(plan) as rounded:
             second = again.tensors()
+            # What blocks hand on as a state is said to be no content, also where it is returned.
+            states = {id(item) for item in rounded.states}
+            again.unread = [path for path, item in _leaves(again.output) if id(item) in states]
+            first, second = again.read(first), again.read(second)
             if _error(second, first):
                 once, twice = again.tensors(seed=0), again.tensors(seed=0)
                 if not _error(once, twice):
@@ -144,12 +153,19 @@ class Replay:
 
 
 class _Again:
-    """One call of a module that can be made again: what it writes over is put back."""
+    """One call of a module that can be made again: what it writes over is put back.
+
+    Attributes:
+        output: what it returned last.
+        unread: places in it that nobody compares.
+    """
 
     def __init__(
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         self._module, self._args, self._kwargs = module, args, kwargs
+        self.output: Any = None
+        self.unread: list[Path] = []
         self._before = [(item, item.clone()) for item in tensors_in([args, kwargs])]
 
     def call(self) -> Any:
@@ -158,9 +174,10 @@ class _Again:
             if not _equal(tensor, before):
                 tensor.copy_(before)
         args, kwargs = _copied((self._args, self._kwargs))
-        return self._module.forward(*args, **kwargs)
+        self.output = self._module.forward(*args, **kwargs)
+        return self.output
 
-    def tensors(self, seed: int | None = None) -> list[torch.Tensor]:
+    def tensors(self, seed: int | None = None) -> Tensors:
         """Make it; copies of everything that it returns, since some write over that.
 
         Args:
@@ -168,109 +185,15 @@ class _Again:
         """
         if seed is not None:
             torch.manual_seed(seed)
-        return _tensors(self.call())
+        return self.read(_copies(self.call()))
 
-
-@dataclass
-class _Rounding:
-    """What one list does in the calls of one forward.
-
-    Attributes:
-        plan: the list.
-        first: index of the first block that a hit skips.
-        end: index after the last one.
-        last: blocks after which the loop leaves the middle, in their order.
-        entered: hidden states and encoder hidden states before the middle blocks.
-        before: index of the last block that ran.
-        turn: rounds through the list in this forward.
-        beside: what the last block returned in the second place.
-    """
-
-    plan: ListPlan
-    runner: ListRunner
-    first: int
-    end: int
-    last: dict[int, int] = field(default_factory=dict)
-    entered: tuple[torch.Tensor, Any] | None = None
-    before: int = -1
-    turn: int = 0
-    beside: Any = None
-
-
-class _Rounded:
-    """Forwards that compute everything, with the rounding that storing a difference brings.
-
-    On a hit the last of the skipped blocks returns ``in + (out - in)`` for ``out``.
-
-    Attributes:
-        on: whether the calls to come are rounded; the first one shows which blocks the loop runs.
-    """
-
-    def __init__(self, plan: TransformerPlan) -> None:
-        self.on = False
-        self._lists = [self._of(item) for item in plan.lists]
-        self._patches = []
-        for item in self._lists:
-            for index, block in enumerate(item.plan.blocks):
-                name = "forward" if block._compiled_call_impl is None else "_compiled_call_impl"
-                told = functools.partial(self._block, item, index)
-                self._patches.append(Around(block, name, told))
-        self._module = Around(plan.module, "forward", self._forward)
-
-    @staticmethod
-    def _of(plan: ListPlan) -> _Rounding:
-        settings = plan.layers.resolve(None)
-        return _Rounding(plan, ListRunner(plan), settings.fn, len(plan.blocks) - settings.bn)
-
-    def __enter__(self) -> _Rounded:
-        for patch in (*self._patches, self._module):
-            patch.install()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for patch in (self._module, *reversed(self._patches)):
-            patch.remove()
-
-    def _forward(self, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        for item in self._lists:
-            item.before, item.turn, item.entered = len(item.plan.blocks), -1, None
-        return inner(*args, **kwargs)
-
-    def _block(
-        self, item: _Rounding, index: int, inner: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        if index <= item.before:
-            item.turn, item.entered = item.turn + 1, None
-        item.before = index
-        if not item.first <= index < item.end:
-            output = inner(*args, **kwargs)
-            if index < item.first:
-                item.beside = item.runner.split(output)[1]
-            return output
-        binding = item.plan.binding
-        if item.entered is None:
-            encoder = binding.encoder.get(args, kwargs) if binding.encoder else item.beside
-            hidden = binding.hidden.get(args, kwargs).clone()
-            item.entered = hidden, encoder.clone() if _is_tensor(encoder) else None
-        output = inner(*args, **kwargs)
-        if not self.on:
-            item.last[item.turn] = index
-        elif item.last.get(item.turn) == index:
-            return self._rounded(item, output)
-        return output
-
-    @staticmethod
-    def _rounded(item: _Rounding, output: Any) -> Any:
-        assert item.entered is not None
-        runner, (before, beside) = item.runner, item.entered
-        hidden, encoder = runner.split(output)
-        if hidden.shape != before.shape:
-            return output
-        adds = item.plan.pattern.returns_encoder and not item.plan.binding.passes
-        if adds and _is_tensor(encoder) and _is_tensor(beside) and encoder.shape == beside.shape:
-            encoder = beside + (encoder.contiguous() - beside)
-        kept = None if runner.entries is None else runner.entries.rest(output)
-        return runner.join(before + (hidden.contiguous() - before), encoder, kept)
+    def read(self, tensors: Tensors) -> Tensors:
+        """Those of them that are compared."""
+        return {
+            path: item
+            for path, item in tensors.items()
+            if not any(path[: len(left)] == left for left in self.unread)
+        }
 
 
 def _copied(value: Any) -> Any:
@@ -282,12 +205,17 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
+def _copies(output: Any) -> Tensors:
+    return {path: item.detach().clone() for path, item in _leaves(output)}
 
 
-def _tensors(output: Any) -> list[torch.Tensor]:
-    return [item.detach().clone() for item in tensors_in(output)]
+def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, torch.Tensor]]:
+    """The tensors in an output, each with the way to it."""
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif isinstance(value, (Mapping, list, tuple)) or dataclasses.is_dataclass(value):
+        for name, item in entries(value).items():
+            yield from _leaves(item, (*path, name))
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -295,12 +223,13 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     return same or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
-def _error(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+def _error(found: Tensors, expected: Tensors) -> float:
     """The largest difference of two outputs, by the largest number of the tensor that it is in."""
-    if [item.shape for item in found] != [item.shape for item in expected]:
+    if {path: x.shape for path, x in found.items()} != {p: x.shape for p, x in expected.items()}:
         return float("inf")
     errors = [0.0]
-    for one, other in itertools.starmap(_double, zip(found, expected, strict=True)):
+    for path, item in found.items():
+        one, other = _double(item, expected[path])
         if not torch.equal(one, other):
             scale = max(float(other.abs().max()), torch.finfo(torch.float64).tiny)
             errors.append(float((one - other).abs().max()) / scale)
@@ -312,7 +241,7 @@ def _double(*tensors: torch.Tensor) -> list[torch.Tensor]:
     return [item.double().nan_to_num() for item in real]
 
 
-def _epsilon(tensors: list[torch.Tensor]) -> float:
+def _epsilon(tensors: Tensors) -> float:
     """The roughest number format of an output."""
-    kinds = (item.dtype for item in tensors if item.is_floating_point())
+    kinds = (item.dtype for item in tensors.values() if item.is_floating_point())
     return max((torch.finfo(kind).eps for kind in kinds), default=0.0)

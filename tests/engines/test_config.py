@@ -149,9 +149,10 @@ def test_a_model_that_the_engine_does_not_know(
             pass
         # Drafted from its first request, where somebody asks for that.
         with engine.cached({"adapter": "auto", "profile": "fast"}, residual_diff_threshold=0.0):
-            for _ in range(3):
+            for turn in range(3):
                 assert (engine.generate(num_inference_steps=12) == plain).all()
                 assert torch.equal(engine.latents[0], latents)
+                assert bool(engine.cached_steps()) == (turn > 0)
             assert engine.handle.plan.spec.name == "OutsidePipeline"
             assert engine.handle.plan.profile == "fast"
             assert {row.blocks for row in engine.handle.stats().branches} == {"stack"}

@@ -34,9 +34,9 @@ class Target(torch.nn.Module):
         if self.handle.enabled:
             if name == "_is_cached":
                 return True
-            if name == "_context_kwargs":
-                return self.handle.stats()
             try:
+                if name == "_context_kwargs":
+                    return self.handle.stats()
                 found = self._statistics()
             except CacheRuntimeError:  # watched, and not cached yet
                 found = {}
