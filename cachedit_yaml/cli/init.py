@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.cli.arguments import add_call, add_format, add_import
-from cachedit_yaml.cli.output import check_file, print_json, quiet_libraries, say
+from cachedit_yaml.cli.output import check_file, print_json, quiet_libraries, say, write_file
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry.registry import Registry
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.output is not None:
         check_file("--output", args.output)
-        if os.path.exists(args.output) and not args.force:
+        if os.path.lexists(args.output) and not args.force:
             raise ConfigError(f"--output: {args.output} exists; --force writes over it")
     quiet_libraries()
     from cachedit_yaml.drafting.draft import infer
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     holds = proof is not None and all(item.name == "native" for item in proof.failed)
     text = draft.yaml if holds or proof is None else f"# NOT PROVED, see below.\n{draft.yaml}"
     if args.output is not None:
-        args.output.write_text(text, encoding="utf-8")
+        write_file("--output", args.output, text)
     if args.format == "json":
         print_json(_as_dict(draft, proof, holds))
     else:

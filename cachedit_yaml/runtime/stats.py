@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cachedit_yaml.runtime.record import BranchRecord
+from cachedit_yaml.yaml.diagnostics import plain
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Stats:
                 f"{how}{spread}"
             )
         lines += [f"  warning: {text}" for text in self.warnings]
-        return "\n".join(lines)
+        return "\n".join(map(plain, lines))
 
 
 def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
