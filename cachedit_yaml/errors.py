@@ -18,12 +18,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cachedit_yaml.yaml.diagnostics import plain
+
 if TYPE_CHECKING:
     from cachedit_yaml.yaml.diagnostics import Diagnostic
 
 
 class CacheditYamlError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package. What it quotes is text: see :func:`plain`."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("\n".join(map(plain, message.split("\n"))))
 
 
 class AdapterError(CacheditYamlError):

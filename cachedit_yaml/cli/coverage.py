@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ from cachedit_yaml.cli.output import print_json, quiet_libraries, say, table
 from cachedit_yaml.engines import engines, find_engine
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry.registry import Registry
+from cachedit_yaml.yaml.encoding import from_json
 
 if TYPE_CHECKING:
     from cachedit_yaml.probe.coverage import Row
@@ -91,7 +91,7 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
         ConfigError: the file holds none.
     """
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        rows = from_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error  # without the number of the error
         raise ConfigError(f"--merge {file}: {why}") from None

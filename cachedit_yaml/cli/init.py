@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.cli.arguments import Typed, add_call, add_format, add_import
-from cachedit_yaml.cli.output import check_file, print_json, quiet_libraries, say
+from cachedit_yaml.cli.output import check_file, print_json, quiet_libraries, say, write_file
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.registry.registry import Registry
-from cachedit_yaml.rules.fix import leads_out, write_whole
+from cachedit_yaml.yaml.reader import leads_out
 
 if TYPE_CHECKING:
     from cachedit_yaml.drafting.draft import Draft
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.output is not None:
         check_file(args.output_typed, args.output)
-        if os.path.exists(args.output) and not args.force:
+        if os.path.lexists(args.output) and not args.force:
             raise ConfigError(f"{args.output_typed}: {args.output} exists; --force writes over it")
         if leads_out(args.output):
             raise ConfigError(
@@ -97,11 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if proof is not None:
         text = "".join(f"# NOT PROVED: {_line(claim)}\n" for claim in proof.broken) + text
     if args.output is not None:
-        try:
-            write_whole(args.output, text.encode())
-        except OSError as error:
-            why = error.strerror or error
-            raise ConfigError(f"{args.output_typed}: cannot write {args.output}: {why}") from None
+        write_file(args.output_typed, args.output, text)
     if args.format == "json":
         print_json(_as_dict(draft, proof, holds))
     else:

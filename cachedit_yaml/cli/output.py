@@ -15,7 +15,9 @@ from typing import Any, Final, TextIO
 from cachedit_yaml.cli.rendering import render_in
 from cachedit_yaml.engines import engines
 from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.rules.fix import write_whole
 from cachedit_yaml.yaml.diagnostics import Diagnostic, plain
+from cachedit_yaml.yaml.reader import leads_out
 from cachedit_yaml.yaml.reading import MAX_BYTES
 
 #: Candidates alone: what of it cannot be seen is asked of each.
@@ -122,8 +124,8 @@ def flow(value: Any) -> str:
 
 
 def _text(path: str) -> str:
-    if not os.path.isfile(path):
-        return ""  # a named pipe would make this wait
+    if not os.path.isfile(path) or leads_out(path):
+        return ""  # a named pipe would make this wait, and a link may lead to a secret
     try:
         with open(path, encoding="utf-8", errors="replace") as handle:
             return handle.read(MAX_BYTES)
@@ -163,6 +165,23 @@ def _cannot_be(path: Path) -> str | None:
     except (OSError, ValueError) as error:  # a name that is too long, a character that none has
         return getattr(error, "strerror", None) or str(error)
     return None
+
+
+def write_file(option: str, path: Path, text: str) -> None:
+    """Write a file whole or not at all, and through no link out of its folder.
+
+    What is no regular file, such as ``/dev/stdout``, is written as it is.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        if path.is_relative_to("/dev") or (os.path.exists(path) and not os.path.isfile(path)):
+            path.write_text(text, encoding="utf-8", newline="\n")
+        else:
+            write_whole(path, text.encode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{option}: cannot write {path}: {error.strerror or error}") from None
 
 
 def make_folder(option: str, folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from cachedit_yaml.generating.calling import Wishes, build_call, values_of
 from cachedit_yaml.registry.live import match_live
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import ENVIRONMENT_VARIABLE
+from cachedit_yaml.yaml.encoding import from_json
 
 if TYPE_CHECKING:
     from cachedit_yaml.registry.entry import Entry
@@ -204,7 +204,7 @@ def _rows(args: argparse.Namespace) -> list[Mapping[str, Any]]:
                 rows.append({"prompt": line.strip()})
                 continue
             try:
-                rows.append({"arguments": json.loads(line)})
+                rows.append({"arguments": from_json(line)})
             except ValueError as error:
                 raise ConfigError(f"{args.prompts}:{number}: no JSON: {error}") from None
     if not rows:

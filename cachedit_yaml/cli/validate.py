@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Final, TextIO
 
 from cachedit_yaml.cli.arguments import add_adapters, add_import
 from cachedit_yaml.cli.named import STDIN
-from cachedit_yaml.cli.output import check_file, quiet_libraries, say
+from cachedit_yaml.cli.output import check_file, quiet_libraries, say, write_file
 from cachedit_yaml.cli.validation.formats import human
 from cachedit_yaml.cli.validation.report import Report
 from cachedit_yaml.cli.validation.run import validate, validate_and_fix
@@ -90,8 +91,9 @@ def run(args: argparse.Namespace) -> int:
     if not report.files:
         raise ConfigError("no adapter files found; name some, or a folder")
     if args.output is not None:
-        with open(args.output, "w", encoding="utf-8", newline="\n") as stream:
-            _write(report, args.format or "human", stream)
+        stream = io.StringIO()
+        _write(report, args.format or "human", stream)
+        write_file("--output", args.output, stream.getvalue())
         print(human.summary(report))
     else:
         _write(report, args.format, sys.stdout)

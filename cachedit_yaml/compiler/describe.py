@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cachedit_yaml.language.cache_spec import OWN
+from cachedit_yaml.yaml.diagnostics import plain
 
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.plan import Plan
@@ -33,7 +34,7 @@ def describe(plan: Plan, num_inference_steps: int | None) -> str:
     lines.append(f"guidance: {guidance[plan.separate_cfg]}")
     lines += [f"sets pipeline.{name} = {value!r}" for name, value in plan.flags.items()]
     lines += [f"note: {note}" for note in plan.notes]
-    return "\n".join(lines)
+    return "\n".join(map(plain, lines))
 
 
 def _settings(resolved: Resolved, follows: bool) -> list[str]:

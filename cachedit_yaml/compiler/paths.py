@@ -31,17 +31,26 @@ def follow(root: Any, path: str) -> Any:
         if part.startswith("_"):
             return MISSING
         try:
-            current = _step(current, part)
+            found = _step(current, part)
+            _ = found.__class__  # everybody asks for it, and it may be a property too
         except AttributeError:
             return MISSING
         except Exception as error:  # a property runs code of the pipeline's
             raise CompileError(
-                f"{path}: {part!r} of a {type(current).__name__} cannot be read: "
-                f"{type(error).__name__}: {error}"
+                f"{path}: {part!r} of a {type(current).__name__} cannot be read: {said(error)}"
             ) from error
+        current = found
         if current is MISSING:
             break
     return current
+
+
+def said(error: Exception) -> str:
+    """An error of others' code, with its kind; it may not even be able to say what it is."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def _step(current: Any, part: str) -> Any:
@@ -123,6 +132,6 @@ def condition_holds(condition: str, *, pipeline: Any, transformer: Any) -> bool 
         holds = bool(value)
     except Exception as error:  # a tensor, say
         raise CompileError(
-            f"{condition!r} is a {type(value).__name__}, neither true nor false: {error}"
+            f"{condition!r} is a {type(value).__name__}, neither true nor false: {said(error)}"
         ) from error
     return holds != negated

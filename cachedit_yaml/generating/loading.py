@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 from cachedit_yaml.compiler.own import find_own
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError
+from cachedit_yaml.yaml.encoding import from_json
 
 
 class UsageError(ConfigError):
@@ -119,7 +119,7 @@ def check_folder(folder: Path, option: str = "--model") -> dict[str, Any]:
             hint = "; it looks like a single model, and this needs the whole pipeline"
         raise UsageError(f"{option} {folder} is no diffusers pipeline: no model_index.json{hint}")
     try:
-        content = json.loads(index.read_text(encoding="utf-8"))
+        content = from_json(index.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{index} is not valid JSON: {one_line(error)}") from None
     if not isinstance(content, dict) or not isinstance(content.get("_class_name"), str):

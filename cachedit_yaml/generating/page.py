@@ -10,10 +10,10 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.generating import drawing, svg
+from cachedit_yaml.generating.svg import escape
 from cachedit_yaml.generating.timeline import differences
 
 if TYPE_CHECKING:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.generating.timeline import differences, ticks
+from cachedit_yaml.yaml.diagnostics import plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +25,11 @@ _LABELS: Final = 220
 _ROW, _LANE, _CHART = 9, 110, 62
 #: Labels are so long at most.
 _LETTERS: Final = 28
+
+
+def escape(text: str) -> str:
+    """A text as one line of HTML in which every character can be seen."""
+    return html.escape(plain(text))
 
 
 @dataclass(frozen=True)

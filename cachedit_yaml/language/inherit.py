@@ -5,6 +5,7 @@ What they come to together is :mod:`cachedit_yaml.language.views`.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from cachedit_yaml.errors import AdapterConflictError, AdapterNotFoundError
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
-from cachedit_yaml.yaml.reader import read_file
+from cachedit_yaml.yaml.reader import leads_out, read_file
 
 #: From the name of an adapter, and the file that extends it, to the file that holds it.
 Resolver: TypeAlias = Callable[[str, Path | None], Path]
@@ -82,6 +83,10 @@ def _base(
     beside = current.path is not None and path.parent == current.path.parent
     name = str(Path(current.name).with_name(path.name)) if beside else str(path)
     base, found = read_file(path, name)
+    own = current.path is None or not leads_out(path, current.path.parent)
+    if not own and "schema" not in (base.data or {}) and os.path.isfile(path):
+        # Nothing is said of what a stranger points to elsewhere, lest a log shows a secret.
+        return wrong(f"cannot extend {wanted!r}: there is no adapter")
     if base.data is None:
         reason = found[0].message if found else "nothing in it"
         _, mine = wrong(f"cannot extend {wanted!r}: {reason}")

@@ -145,7 +145,8 @@ class Weights:
 
     def __init__(self, **shapes: Sequence[int]) -> None:
         self._shapes = {name.replace("__", "."): shape for name, shape in shapes.items()}
-        budget().spend("parameters", sum(map(math.prod, self._shapes.values())))
+        for shape in self._shapes.values():
+            budget().spend("parameters", math.prod(shape) if min(shape, default=0) >= 0 else -1)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write it into a folder."""

@@ -32,7 +32,8 @@ _INPUTS: Final = ("diffusers.pipelines.", "diffusers.modular_pipelines.")
 _PLACES: Final = re.compile(
     r"^_|pretrained|trust_remote_code|auto_map|attn_implementation|use_kernels|quantization"
     r"|(^|_)(backbone|checkpoint|repo|repo_id|hub|url|path|paths|dir|directory|folder|files?"
-    r"|filename|revision|subfolder|gguf|backend|device_map)$|^(hf_|(use_)?auth_)?token$"
+    r"|filename|revision|subfolder|gguf|backend|device_map)$|^(hf_|(use_)?auth_)?token$",
+    re.IGNORECASE,
 )
 
 

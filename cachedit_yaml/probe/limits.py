@@ -90,7 +90,10 @@ class Budget:
 
         Raises:
             LimitError: there is less left.
+            ProbeError: it is less than nothing, which would give room to others.
         """
+        if amount < 0:
+            raise ProbeError(f"{name}: {amount:,} of them cannot be made")
         self._spent[name] += amount
         self.bound(name, self._spent[name], f"{self._spent[name]:,} in all")
 

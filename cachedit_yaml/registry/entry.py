@@ -17,11 +17,37 @@ from cachedit_yaml.language.structure import assemble, check
 from cachedit_yaml.registry.search_path import PROBES, Source, display_path
 from cachedit_yaml.rules.adapter import Adapter
 from cachedit_yaml.rules.findings import adapter_error
-from cachedit_yaml.yaml.reader import read_file, read_text
+from cachedit_yaml.yaml.diagnostics import Diagnostic, Span
+from cachedit_yaml.yaml.document import Document
+from cachedit_yaml.yaml.reader import leads_out, read_file, read_text
 from cachedit_yaml.yaml.reading import MAX_BYTES
 
 #: Whether a text may have the key `name`; most adapters leave it out.
 _SAYS_NAME: Final = re.compile(r"""(?:^|[{,])\s*["']?name["']?\s*:|\\""", re.MULTILINE)
+
+
+def read_own(path: Path, shown: str) -> tuple[Document, list[Diagnostic]]:
+    """Read a file of a folder, as :func:`read_file`.
+
+    Of what a link out of the folder leads to nothing is said, and no line of it shown, unless it
+    says that it is an adapter: a stranger's folder may hold links to what is nobody's business.
+    """
+    document, found = read_file(path, shown)
+    if "schema" in (document.data or {}) or not leads_out(path) or _in_cache(path):
+        return document, found
+    problem = Diagnostic(
+        "unreadable",
+        "the file is a link out of its folder, to what is no adapter",
+        span=Span(shown, 1, 1, 1, 2),
+    )
+    return Document(shown, path=path, sources={shown: ""}), [problem]
+
+
+def _in_cache(path: Path) -> bool:
+    """Whether a file is one of a snapshot in the cache of huggingface_hub."""
+    snapshots = os.path.dirname(os.path.realpath(path.parent))
+    blobs = os.path.join(os.path.dirname(snapshots), "blobs")
+    return os.path.dirname(os.path.realpath(path)) == blobs
 
 
 class Entry(Adapter):
@@ -37,7 +63,7 @@ class Entry(Adapter):
         self.source = source
         self.path = path
         self.shown = display_path(path)
-        super().__init__(partial(read_file, path, self.shown), resolve=resolve)
+        super().__init__(partial(read_own, path, self.shown), resolve=resolve)
 
     def __repr__(self) -> str:
         return f"Entry({self.name!r}, {self.source.kind}, {self.shown!r})"
@@ -102,7 +128,7 @@ class Entry(Adapter):
         path = self.path.with_name(PROBES) / f"{self.path.stem}.yaml"
         if not os.path.isfile(path):
             return None
-        document, found = read_file(path, display_path(path))
+        document, found = read_own(path, display_path(path))
         if document.data is not None:
             found = found + check(load("probe"), document.data, document)
             if not found:

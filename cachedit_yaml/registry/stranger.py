@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from cachedit_yaml.language.inherit import Resolver
-from cachedit_yaml.registry.entry import Entry
+from cachedit_yaml.registry.entry import Entry, read_own
 from cachedit_yaml.registry.hub import DEFAULT_FILE, Fetched
 from cachedit_yaml.registry.names import is_path
 from cachedit_yaml.registry.search_path import Source, display_path
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
-from cachedit_yaml.yaml.reader import read_file
 
 _INDEX: Final = "model_index.json"
 
@@ -73,7 +72,7 @@ def note_beside(path: Path | None) -> str | None:
 
 
 def _read(path: Path, shown: str) -> tuple[Document, list[Diagnostic]]:
-    document, found = read_file(path, shown)
+    document, found = read_own(path, shown)
     wanted = (document.data or {}).get("extends")
     if isinstance(wanted, str) and (is_path(wanted) or "\\" in wanted):
         document.data = None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from cachedit_yaml.yaml.diagnostics import Diagnostic, Edit
+from cachedit_yaml.yaml.reader import leads_out
 
 _BREAK: Final = re.compile("\r\n|\r|\n")
 _BOM: Final = b"\xef\xbb\xbf"
@@ -60,15 +61,6 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
     return text
 
 
-def leads_out(path: Path) -> bool:
-    """Whether a file is a link to one that lies neither beside it nor below.
-
-    Whoever sends files may send links too, and nothing but what was sent is to be changed.
-    """
-    folder = os.path.realpath(path.parent)
-    return os.path.commonpath([folder, os.path.realpath(path)]) != folder
-
-
 def fix_file(path: Path, name: str, diagnostics: Iterable[Diagnostic]) -> int:
     """Mend one file in place, whole or not at all.
 
@@ -101,7 +93,9 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     # The file behind a link is mended, and the link stays one.
     target = Path(os.path.realpath(path))
-    if leads_out(path):
+    # A path from here on may lead through the link of a folder, too.
+    below = not path.is_absolute() and ".." not in path.parts
+    if leads_out(path) or (below and leads_out(path, os.curdir)):
         raise PermissionError(errno.EPERM, "it is a link out of its folder")
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:32]}.")
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +21,8 @@ _COMMENT: Final = re.compile(
     r"(?:^|(?<=\s))#\s*cachedit-yaml:\s*(ignore(?:-file)?)\s*\[([^\]]*)\][\s:-]*(.*)$"
 )
 _MARK: Final = "cachedit-yaml:"
+#: Nobody reads more.
+_MOST: Final = 1000
 _MOST_HINTS: Final = 50
 
 
@@ -52,15 +54,20 @@ def apply_ignores(
         return diagnostics
     found: list[Diagnostic] = []
     ignores = list(_ignores(document, found))
+    by_place: dict[tuple[str, int | None], list[_Ignore]] = {}
+    for ignore in ignores:
+        by_place.setdefault((ignore.rule.name, ignore.line), []).append(ignore)
     left: list[Diagnostic] = []
     for item in diagnostics:
-        silencing = [ignore for ignore in ignores if _silences(ignore, item, document.name)]
+        here = item.span if item.span is not None and item.span.path == document.name else None
+        places = ((item.code, None), (item.code, here.line)) if here is not None else ()
+        silencing = [ignore for place in places for ignore in by_place.get(place, ())]
         for ignore in silencing:
             ignore.used = True
         if not silencing:
             left.append(item)
     for ignore in ignores:
-        if not ignore.used and ignore.rule.level in levels:
+        if len(found) < _MOST and not ignore.used and ignore.rule.level in levels:
             found.append(
                 finding(
                     "unused-ignore",
@@ -77,7 +84,7 @@ def apply_ignores(
             (False, 0, 0) if span is None else (span.path != document.name, span.line, span.column)
         )
 
-    return sorted(left + found, key=place)
+    return sorted(left + found[:_MOST], key=place)
 
 
 @functools.cache
@@ -85,20 +92,15 @@ def _names() -> tuple[str, ...]:
     return (*RULES, *(rule.id for rule in RULES.values()))
 
 
-def _silences(ignore: _Ignore, item: Diagnostic, name: str) -> bool:
-    if item.code != ignore.rule.name or item.span is None or item.span.path != name:
-        return False
-    return ignore.line is None or item.span.line == ignore.line
-
-
 def _ignores(document: Document, found: list[Diagnostic]) -> Iterator[_Ignore]:
     lines = document.lines
     following = _following(lines)
+    texts = _texts(document)
     for row, line in enumerate(lines, 1):
         if _MARK not in line:
             continue
         match = _COMMENT.search(line)
-        if match is None or _inside_a_value(document, row, match.start()):
+        if match is None or _inside(texts.get(row, ()), row, match.start()):
             continue
         span = Span(document.name, row, match.start() + 1, row, len(line.rstrip()) + 1)
         if not match[3].strip():
@@ -174,14 +176,21 @@ def _removal(span: Span, lines: list[str], codes: int) -> Edit | None:
     )
 
 
-def _inside_a_value(document: Document, row: int, column: int) -> bool:
+def _texts(document: Document) -> Mapping[int, list[Span]]:
+    """The values that are texts, by their lines."""
+    found: dict[int, list[Span]] = {}
+    for path, (_, value) in document.positions.items():
+        if value.path == document.name and isinstance(_at(document.data, path), str):
+            for row in range(value.line, value.end_line + 1):
+                found.setdefault(row, []).append(value)
+    return found
+
+
+def _inside(texts: Iterable[Span], row: int, column: int) -> bool:
     """Whether a place lies within a text, where '#' begins no comment."""
     here = (row, column + 1)
     return any(
-        (value.line, value.column) <= here < (value.end_line, value.end_column)
-        and isinstance(_at(document.data, path), str)
-        for path, (_, value) in document.positions.items()
-        if value.path == document.name and value.line <= row <= value.end_line
+        (value.line, value.column) <= here < (value.end_line, value.end_column) for value in texts
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from cachedit_yaml.compiler.paths import said
 from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError
 from cachedit_yaml.runtime.advice import advice_of
@@ -87,8 +88,13 @@ class Handle:
                     patch.install()
                 self._clock.install()
                 for name, value in self.plan.flags.items():
-                    self._flags[name] = vars(self.plan.pipeline).get(name, _ABSENT)
-                    setattr(self.plan.pipeline, name, value)
+                    before = vars(self.plan.pipeline).get(name, _ABSENT)
+                    try:
+                        setattr(self.plan.pipeline, name, value)
+                    except Exception as error:  # a property without a setter, say
+                        what = f"set: pipeline.{name} cannot be set: {said(error)}"
+                        raise CacheRuntimeError(what) from error
+                    self._flags[name] = before
             except BaseException:
                 self._undo()
                 raise

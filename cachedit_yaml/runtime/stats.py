@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cachedit_yaml.runtime.record import BranchRecord
+from cachedit_yaml.yaml.diagnostics import plain
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class Stats:
                 each = ", ".join(str(len(own.cached_steps)) for own in item.samples)
                 lines.append(f"    by sample: {each}")
         lines += [f"  warning: {text}" for text in self.warnings]
-        return "\n".join(lines)
+        return "\n".join(map(plain, lines))
 
 
 def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Final
+from typing import Any, Final
 
 from cachedit_yaml.yaml.diagnostics import Diagnostic, Span
 
@@ -22,6 +23,18 @@ _BOMS: Final = (
 _MOST_HIDDEN: Final = 5
 _BRACKET: Final = re.compile(r"[\[\]{}]")
 _MOST_BRACKETS: Final = 500
+
+
+def from_json(text: str) -> Any:
+    """Plain data of a JSON text.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def decode(content: bytes, name: str) -> tuple[str, Diagnostic | None]:

@@ -51,6 +51,19 @@ def read_file(
     return read_text(content, shown, path)
 
 
+def leads_out(path: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> bool:
+    """Whether a file lies, behind all links, outside of its folder.
+
+    Whoever sends files may send links too: to files that are nobody else's business.
+
+    Args:
+        path: the file.
+        folder: default: the one that the path names.
+    """
+    folder = os.path.realpath(os.path.dirname(path) if folder is None else folder)
+    return os.path.commonpath([folder, os.path.realpath(path)]) != folder
+
+
 def read_text(
     source: str | bytes, name: str = "<text>", path: Path | None = None
 ) -> tuple[Document, list[Diagnostic]]:

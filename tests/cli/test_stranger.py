@@ -6,9 +6,11 @@ import ast
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cachedit_yaml import enable
 from cachedit_yaml.cli import main
 from cachedit_yaml.errors import CacheditYamlError
 from cachedit_yaml.registry.registry import Registry
@@ -133,6 +135,36 @@ def test_errors_that_python_raises() -> None:
         assert_harmless(str(caught.value))
 
 
+@pytest.mark.libraries
+def test_errors_and_texts_of_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `enable` raises, and what a handle says: names and texts of a file are in it."""
+    import torch
+
+    class Block(torch.nn.Module):
+        def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+            return hidden_states
+
+    transformer = torch.nn.Module()
+    transformer.b = torch.nn.ModuleList(Block() for _ in range(3))
+    pipe = SimpleNamespace(transformer=transformer)
+    monkeypatch.chdir(tmp_path)
+    name = Path("\n::error ::x\x1b[31m\u202e##[a].yaml" if os.name != "nt" else "a.yaml")
+    refused = f"schema: 1\npipelines: [AbcPipeline]\nrefuse: {QUOTED}\n"
+    for text in (
+        refused,
+        HEAD.replace("transformer:", "gone:"),
+        HEAD + "requires: {torch: '>=99'}\n",
+    ):
+        name.write_text(text, encoding="utf-8")
+        with pytest.raises(CacheditYamlError) as caught:
+            enable(pipe, name)
+        assert_harmless(str(caught.value))
+    name.write_text(HEAD + "cache: {max_warmup_steps: 2}\n", encoding="utf-8")
+    with enable(pipe, name) as handle:
+        assert_harmless(handle.explain())
+        assert_harmless(str(handle.stats()))
+
+
 def test_plain() -> None:
     assert plain("Größe 模型 \\n it's") == "Größe 模型 \\n it's"
     assert plain(plain(EVIL)) == plain(EVIL)
@@ -200,3 +232,93 @@ def test_long_names_cost_no_search() -> None:
             main(["show", "x" * length])
         calls.append(work.calls)
     assert min(calls[2:]) < 1.5 * min(calls[:2])
+
+
+# --- links ---
+
+#: What may lie elsewhere, and is nobody's business. Each holds the word.
+SECRETS = (
+    "TOKEN=hunter2\n", "hub:\n  token: hunter2\n", "hunter2", "a: 'hunter2\n", "- hunter2\n",
+    "machine x login y password hunter2\n", "[core]\n\turl = hunter2\n", "hunter2: {a: 1}\n",
+    "pipelines: hunter2\n", "extends: hunter2\n", "cache_backend: hunter2\ncache_config: {}\n",
+)  # fmt: skip
+READING = (
+    ["validate"], ["validate", "--format", "json"], ["validate", "--format", "sarif"],
+    ["validate", "--fix"], ["show"], ["explain"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_nothing_is_shown_of_what_a_link_or_extends_leads_to(
+    secret: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "secret.yml").write_text(secret, encoding="utf-8")
+    folder = tmp_path / "adapters"
+    for place in (folder, folder / "probes"):
+        place.mkdir()
+        (place / "link.yaml").symlink_to(tmp_path / "home" / "secret.yml")
+    (folder / "base.yaml").write_text(HEAD + "extends: ../home/secret.yml\n", encoding="utf-8")
+    for command in READING:
+        for name in ("link.yaml", "base.yaml", "."):
+            assert main([*command, str(folder / name)]) != 0
+    main(["--adapters", str(folder), "list"])
+    main(["--adapters", str(folder), "doctor", "--pipeline", "AbcPipeline"])
+    out, err = capsys.readouterr()
+    assert "link.yaml:1:1: error[unreadable]: the file is a link out of its folder" in out
+    assert "there is no adapter" in out
+    assert "hunter2" not in out + err
+
+
+def test_an_adapter_behind_a_link_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "a.yaml").write_text(HEAD, encoding="utf-8")
+    (tmp_path / "mine" / "a.yaml").symlink_to("../a.yaml")
+    (tmp_path / "mine" / "b.yaml").write_text(
+        HEAD.replace("Abc", "Xyz") + "extends: ../a.yaml\n", encoding="utf-8"
+    )
+    assert main(["validate", str(tmp_path / "mine")]) == 0
+    # As huggingface_hub keeps what it has downloaded.
+    snapshot = tmp_path / "models--a--b" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--a--b" / "blobs").mkdir()
+    (tmp_path / "models--a--b" / "blobs" / "1").write_text("schema 1\n", encoding="utf-8")
+    (snapshot / "cachedit.yaml").symlink_to("../../blobs/1")
+    assert main(["validate", str(snapshot)]) == 1
+    assert "cachedit.yaml:1:1: error[not-yaml]: the file holds text" in capsys.readouterr().out
+
+
+def test_what_is_written_follows_no_link_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "old").write_text("mine", encoding="utf-8")
+    os.symlink("../old", "report.json")
+    os.symlink("../new", "new.json")
+    for name in ("report.json", "new.json"):
+        assert main(["validate", "flux", "--format", "json", "--output", name]) == 2
+        assert "it is a link out of its folder" in capsys.readouterr().err
+    assert (tmp_path / "old").read_text(encoding="utf-8") == "mine"
+    assert not (tmp_path / "new").exists()
+    os.symlink("inside.json", "link.json")
+    assert main(["validate", "flux", "--format", "json", "--output", "link.json"]) == 0
+    assert json.loads(Path("inside.json").read_text(encoding="utf-8"))["version"] == 1
+    if os.path.exists("/dev/stdout"):
+        assert main(["validate", "flux", "--format", "json", "--output", "/dev/null"]) == 0
+
+
+@pytest.mark.libraries
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"_class_name": ' + "[" * 200_000, "[", "[1]"])
+def test_json_of_any_depth(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model_index.json").write_text(text, encoding="utf-8")
+    path = str(tmp_path / "model_index.json")
+    for command in (
+        ["explain", "--model", str(tmp_path)],
+        ["run", "--model", str(tmp_path), "--prompt", "a"],
+        ["coverage", "--no-proof", "--merge", path],
+    ):
+        assert main(command) == 2
+        assert "error: " in capsys.readouterr().err

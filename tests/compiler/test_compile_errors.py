@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from cachedit_yaml import (
+    CacheRuntimeError,
     CompileError,
     ConfigError,
     RefusedError,
     compile_adapter,
+    disable,
+    enable,
     load_adapter,
 )
 from cachedit_yaml.compiler.signature import PATTERNS, bind
@@ -435,6 +438,44 @@ def test_a_property_that_raises(made: Any, error: type[Exception]) -> None:
     found = problems(made(error.__name__), pipe)
     expected = f"'{error.__name__}' of a Raising cannot be read: {error.__name__}: "
     assert any(expected in text and "says so" in text for text in found), found
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even that")
+
+
+class Masked:
+    @property
+    def __class__(self) -> Any:
+        raise ValueError("nobody knows")
+
+
+def test_what_cannot_even_be_named() -> None:
+    class Odd(SmallPipeline):
+        masked = Masked()
+
+        @property
+        def mute(self) -> Any:
+            raise MuteError
+
+    for path, error in (("mute", "MuteError"), ("masked", "ValueError: nobody knows")):
+        for made in (at(path), adapter("Pattern_3", cache=CACHE, scheduler=path)):
+            found = problems(made, Odd(Double()))
+            assert any(f"{path!r} of a Odd cannot be read: {error}" in text for text in found)
+
+
+def test_a_flag_that_cannot_be_set() -> None:
+    class Odd(SmallPipeline):
+        _cache_dit_fixed = property(lambda self: False)
+
+    pipe = Odd(Double())
+    made = adapter("Pattern_3", cache=CACHE, set={"_cache_dit_x": 1, "_cache_dit_fixed": True})
+    before = dict(vars(pipe))
+    with pytest.raises(CacheRuntimeError, match="_cache_dit_fixed cannot be set: Attr"):
+        enable(pipe, made)
+    assert vars(pipe) == before
+    assert not disable(pipe)
 
 
 @pytest.mark.parametrize("path", ["transformer.blocks.9", "transformer.blocks." + "9" * 23])

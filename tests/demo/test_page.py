@@ -14,9 +14,10 @@ from cachedit_yaml.generating.sheet import Row
 from cachedit_yaml.generating.svg import Point, draw_frontier, draw_timeline
 from cachedit_yaml.generating.timeline import Panel, Shape
 from cachedit_yaml.runtime.stats import BranchStats
+from cachedit_yaml.yaml.diagnostics import plain
 from tests.demo.pages import read
 
-EVIL = "</title></svg></style><script>alert(1)</script>\"' onload='x' & \N{SNOWMAN}"
+EVIL = "</title></svg></style><script>alert(1)</script>\"' onload='x' & \N{SNOWMAN}\x1b[31m\u202e"
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -56,10 +57,12 @@ def test_text_of_others_is_escaped() -> None:
     text = render(report)
     page = read(text)
     assert "<script>alert" not in text
+    assert "\u202e" not in text
+    assert "\x1b" not in text
     assert page.elements.count("script") == 1
     assert page.elements.count("title") == 1 + 1 + 3  # the page, the point, the steps
-    assert page.rows == [[EVIL]]
-    assert page.text.count(EVIL) >= 11
+    assert page.rows == [[plain(EVIL)]]
+    assert page.text.count(plain(EVIL)) >= 11
     # In the label of a list, a long name is cut before it is escaped.
     assert EVIL[:25] + "..." in page.text
 

@@ -92,6 +92,7 @@ def test_what_is_no_input(name: str) -> None:
         ("FlowMatchEulerDiscreteScheduler", {"pretrained_model_name_or_path": "a"}),
         ("CLIPTextModel", {"cache_dir": "here"}),
         ("CLIPTextModel", {"_name_or_path": "a"}),
+        ("CLIPTextModel", {"Cache_Dir": "here"}),
         ("CLIPTextModel", {"trust_remote_code": True}),
         ("CLIPTextModel", {"auto_map": {"AutoModel": "a.b"}}),
         ("CLIPTextModel", {"attn_implementation": "kernels-community/flash"}),
@@ -180,6 +181,12 @@ def test_limits_hold_for_all_that_is_made_together() -> None:
     half = {"randn": [2**11, 2**12]}
     with pytest.raises(LimitError, match="limit elements"):
         Maker({}, 4).make({"a": half, "b": half, "c": half}, ("x",))
+
+
+def test_nothing_gives_room_back() -> None:
+    for shape in ([-(2**20), 2**20], [-1, -1]):
+        with pytest.raises(ProbeError, match="cannot be made"):
+            build_part(Part(part="weights", config={"a": shape}), "vae")
 
 
 def test_only_the_command_line_raises_a_limit(

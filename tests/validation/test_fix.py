@@ -80,6 +80,19 @@ def test_no_link_leads_out_of_the_folder(here: Path, capsys: pytest.CaptureFixtu
     assert "near.yaml:3:1: error[unknown-key]" in out
 
 
+def test_no_path_through_a_linked_folder_leads_out(
+    here: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "a.yaml"
+    outside.write_text(WRONG, encoding="utf-8")
+    (here / "sub").symlink_to(outside.parent)
+    for named in ("sub/a.yaml", "*/a.yaml", "./sub"):
+        assert main(["validate", "--fix", named]) == 3
+        assert "not mended: it is a link out of its folder" in capsys.readouterr().err
+    assert outside.read_text(encoding="utf-8") == WRONG
+    assert main(["validate", "--fix", str(here / "sub" / "a.yaml")]) == 0  # named as a whole
+
+
 def test_line_breaks_mark_mode_and_links_stay(here: Path) -> None:
     path = here / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + WRONG.replace("\n", "\r\n").encode())

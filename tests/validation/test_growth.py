@@ -17,6 +17,7 @@ from cachedit_yaml.language.schemas import KINDS, load
 from cachedit_yaml.language.spec import StepMask
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.adapter import Adapter
+from cachedit_yaml.rules.ignores import apply_ignores
 from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.yaml.reader import read_text
 from tests.work import counted
@@ -115,6 +116,19 @@ def test_more_are_refused_and_cost_no_more(name: str, work_of: Callable[[str], i
         found = Adapter.of(*read_text(text, "a.yaml")).diagnostics
         assert any("expected at most" in f"{item.advice}" for item in found), found
         assert work_of(text) < 150_000 + 400 * times * most
+
+
+def test_comments_that_silence_cost_what_they_are_many(work_of: Callable[[str], int]) -> None:
+    def made(n: int) -> str:
+        values = "profiles: {p: {lists: " + several("b{}: 1".format, n, "{}") + "}}\n"
+        return HEAD + PLAIN + values + "# cachedit-yaml: ignore[CY205] x\n# text\n" * n
+
+    work_of(made(2000))
+    half, whole = work_of(made(1000)), work_of(made(2000))
+    assert whole < 2.5 * half, (half, whole)
+    found = Adapter.of(*read_text(made(5000), "a.yaml"))
+    left = apply_ignores([], found.document, {"meaning"})
+    assert len(left) == 1000
 
 
 def unbounded(schema: Any, path: str = "") -> Iterator[str]:

@@ -14,7 +14,7 @@ from cachedit_yaml.engines.cache_dit.files import split_sections
 from cachedit_yaml.engines.configs import check_config, recognise
 from cachedit_yaml.engines.protocol import Engine
 from cachedit_yaml.language.keys import HOME
-from cachedit_yaml.registry.entry import Entry
+from cachedit_yaml.registry.entry import Entry, read_own
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.registry.search_path import (
     SUFFIXES,
@@ -35,7 +35,7 @@ from cachedit_yaml.rules.fix import fix_file
 from cachedit_yaml.rules.ignores import apply_ignores
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from cachedit_yaml.yaml.document import Document
-from cachedit_yaml.yaml.reader import read_file, read_text
+from cachedit_yaml.yaml.reader import read_text
 
 if TYPE_CHECKING:
     from cachedit_yaml.rules.sources.code import Code
@@ -221,7 +221,7 @@ class _Run:
     def beside(self, path: Path) -> None:
         """Check a file of probes, or of defaults."""
         kind, name = kind_of(path), display_path(path)
-        document, reading = read_file(path, name)
+        document, reading = read_own(path, name)
         found = check_beside(kind, document, reading)
         if kind == "probe":
             beside = [path.parent.with_name(path.stem + suffix) for suffix in SUFFIXES]

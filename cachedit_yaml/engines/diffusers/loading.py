@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cachedit_yaml.api import AUTO, AdapterSource, ExecutionName, enable, load_adapter, read_config
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError, RefusedError
 from cachedit_yaml.rules.load import settings_from
+from cachedit_yaml.yaml.encoding import from_json
 
 if TYPE_CHECKING:
     from cachedit_yaml.language.spec import AdapterSpec
@@ -131,7 +131,7 @@ def _by_class(where: str, cls: Any) -> AdapterSpec | None:
 
     if cls is None:
         try:
-            index = json.loads(Path(where, "model_index.json").read_text(encoding="utf-8"))
+            index = from_json(Path(where, "model_index.json").read_text(encoding="utf-8"))
             name = index["_class_name"]
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -7,7 +7,6 @@ given on purpose, which wins over an adapter.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from cachedit_yaml.engines.late import GIVEN, wrap
 from cachedit_yaml.errors import ConfigError
+from cachedit_yaml.yaml.encoding import from_json
 
 #: Where the engine looks for a backend that no argument names.
 _VARIABLES: Final = ("DIFFUSION_CACHE_BACKEND", "DIFFUSION_CACHE_ADAPTER")
@@ -93,7 +93,7 @@ def check_text(backend: object, config: object) -> None:
     if not isinstance(config, str) or str(backend).lower() != "cache_dit":
         return
     try:
-        value = json.loads(config)
+        value = from_json(config)
     except ValueError as error:
         raise ConfigError(
             f"cache_config is no JSON: {error}; given was {config!r}, and wanted is text such as "
