@@ -16,8 +16,8 @@ from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.registry.entry import Entry
 from docs.site.pages import MEASURED, ROOT
 
-#: Pictures of measured profiles, by the adapter's name.
-PICTURES: Final = {"dit-demo": "/docs/demo.png"}
+#: Pictures of measured profiles, by the adapter's name; otherwise docs/NAME.png, if there is one.
+PICTURES: Final = {"dit-demo": "docs/demo.png"}
 #: Where an engine starts with no cache back end at all (docs/engines.md, under vLLM-Omni).
 IN_HAND: Final = {("vllm_omni", "boogu-image"), ("vllm_omni", "anima")}
 #: What is longer is left to the file.
@@ -287,5 +287,6 @@ def _measured(entry: Entry, spec: AdapterSpec) -> Iterator[str]:
         for _, item in found
     }
     yield f"\nOn {'; '.join(said)}. How: [tune](/docs/tune.md).\n"
-    if entry.name in PICTURES:
-        yield f"![Uncached, and with each profile]({PICTURES[entry.name]})\n"
+    picture = PICTURES.get(entry.name, f"docs/{entry.name}.png")
+    if (ROOT / picture).is_file():
+        yield f"![Uncached, and with each profile](/{picture})\n"

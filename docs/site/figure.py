@@ -6,40 +6,47 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
 from docs.site.pages import ROOT
 
-KEPT: Final = ROOT / "benchmarks" / "results" / "quality-cpu.txt"
-FIGURE: Final = ROOT / "docs" / "frontier.svg"
-#: Beginning of a row's name, class in the style, what the legend says.
-_SERIES: Final = (
-    ("dit-demo.yaml", "a", "profiles that tune found"),
-    ("dit.yaml", "b", "profiles of dit.yaml"),
-    ("defaults", "c", "defaults.yaml, untuned"),
-    ("FirstBlockCache", "d", "diffusers' FirstBlockCache"),
-    ("MagCache", "e", "diffusers' MagCache"),
+#: What ``make bench-quality`` printed: the first of these that is kept.
+KEPT: Final = next(
+    path
+    for name in ("quality-cpu", "quality-dit-50")
+    if (path := ROOT / "benchmarks" / "results" / f"{name}.txt").is_file()
 )
+FIGURE: Final = ROOT / "docs" / "frontier.svg"
+#: Kinds of settings that have another name in the legend; they come first.
+_LABELS: Final = {
+    "dit-demo": "profiles that tune found",
+    "dit": "profiles of dit.yaml",
+    "defaults": "defaults.yaml, untuned",
+    "FirstBlockCache": "diffusers' FirstBlockCache",
+    "MagCache": "diffusers' MagCache",
+}
+_HUES: Final = "abcdefgh"
 _STYLE: Final = """\
 svg { font: 15px system-ui, sans-serif; --ink: #1f2328; --rule: #d8dee4; --paper: #fff;
-  --a: #0969da; --b: #1a7f37; --c: #8250df; --d: #bc4c00; --e: #9a6700 }
+  --a: #0969da; --b: #1a7f37; --c: #8250df; --d: #bc4c00; --e: #9a6700; --f: #cf222e;
+  --g: #bf3989; --h: #57606a }
 @media (prefers-color-scheme: dark) { svg { --ink: #d1d7e0; --rule: #3d444d; --paper: #0d1117;
-  --a: #4493f8; --b: #3fb950; --c: #ab7df8; --d: #f0883e; --e: #d29922 } }
+  --a: #4493f8; --b: #3fb950; --c: #ab7df8; --d: #f0883e; --e: #d29922;
+  --f: #f85149; --g: #db61a2; --h: #9198a1 } }
 text { fill: var(--ink) } .rule { stroke: var(--rule) } .paper { fill: var(--paper) }
 .a { --hue: var(--a) } .b { --hue: var(--b) } .c { --hue: var(--c) } .d { --hue: var(--d) }
-.e { --hue: var(--e) } circle { fill: var(--hue) } path { stroke: var(--hue); fill: none }
+.e { --hue: var(--e) } .f { --hue: var(--f) } .g { --hue: var(--g) } .h { --hue: var(--h) }
+circle { fill: var(--hue) } path { stroke: var(--hue); fill: none }
 .worst { opacity: .4 }"""
 _LEFT, _TOP, _RIGHT, _BOTTOM = 52, 16, 664, 330
 
 
-def _x(blocks: float) -> float:
-    return _LEFT + (_RIGHT - _LEFT) * (blocks - 15) / 40
-
-
-def _y(decibel: float) -> float:
-    return _BOTTOM - (_BOTTOM - _TOP) * (decibel - 20) / 40
+def rows(kept: str) -> list[tuple[str, float, float, float]]:
+    """Settings, per cent of the blocks, mean PSNR and that of the worst picture, in dB."""
+    found = re.findall(r"^(\S.*?) +([\d.]+)% +[\d.]+ +([\d.]+) +([\d.]+) ", kept, re.MULTILINE)
+    return [(name, float(blocks), float(mean), float(worst)) for name, blocks, mean, worst in found]
 
 
 def draw(kept: str) -> str:
@@ -48,37 +55,52 @@ def draw(kept: str) -> str:
     Args:
         kept: what ``python -m benchmarks.frontier`` printed.
     """
-    return "\n".join(_parts(kept)) + "\n"
+    return "\n".join(_parts(rows(kept))) + "\n"
 
 
-def _parts(kept: str) -> Iterator[str]:
-    found = re.findall(r"^(\S.*?) +([\d.]+)% +[\d.]+ +([\d.]+) +([\d.]+) ", kept, re.MULTILINE)
-    rows = [(name, float(blocks), float(mean), float(worst)) for name, blocks, mean, worst in found]
+def _kind(name: str) -> str:
+    return name.partition(":")[0].removesuffix(".yaml") if ":" in name else name.split(" ")[0]
+
+
+def _parts(found: Sequence[tuple[str, float, float, float]]) -> Iterator[str]:
+    kinds = dict.fromkeys([*_LABELS, *(_kind(row[0]) for row in found)])
+    series = {kind: sorted(row[1:] for row in found if _kind(row[0]) == kind) for kind in kinds}
+    series = {kind: points for kind, points in series.items() if points}
+    left, right = (min(row[1] for row in found) // 5 * 5, -(-max(row[1] for row in found) // 5) * 5)
+    low, high = (min(row[3] for row in found) // 5 * 5, -(-max(row[2] for row in found) // 5) * 5)
+
+    def x_of(blocks: float) -> float:
+        return _LEFT + (_RIGHT - _LEFT) * (blocks - left) / (right - left)
+
+    def y_of(decibel: float) -> float:
+        return _BOTTOM - (_BOTTOM - _TOP) * (decibel - low) / (high - low)
+
     said = "; ".join(
-        f"{name}: {blocks} % of the blocks, {mean} dB" for name, blocks, mean, _ in rows
+        f"{name}: {blocks} % of the blocks, {mean} dB" for name, blocks, mean, _ in found
     )
-    yield '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 468" role="img">'
+    tall = _BOTTOM + 90 + 24 * ((len(series) - 1) // 2)
+    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 {tall}" role="img">'
     yield f"<title>Cost against quality: {escape(said)}</title>\n<style>{_STYLE}</style>"
-    yield '<rect class="paper" width="680" height="468" rx="6"/>'
-    for decibel in range(20, 61, 10):
-        y = _y(decibel)
+    yield f'<rect class="paper" width="680" height="{tall}" rx="6"/>'
+    for decibel in range(int(low), int(high) + 1, 5):
+        y = y_of(decibel)
         yield f'<line class="rule" x1="{_LEFT}" y1="{y:.0f}" x2="{_RIGHT}" y2="{y:.0f}"/>'
         yield f'<text x="{_LEFT - 8}" y="{y + 5:.0f}" text-anchor="end">{decibel}</text>'
-    for share in range(20, 56, 10):
-        yield f'<text x="{_x(share):.0f}" y="{_BOTTOM + 20}" text-anchor="middle">{share} %</text>'
-    middle = (_LEFT + _RIGHT) / 2
-    yield f'<text x="{middle:.0f}" y="{_BOTTOM + 44}" text-anchor="middle">'
+    for share in range(int(-(-left // 10)) * 10, int(right) + 1, 10):
+        place = f'x="{x_of(share):.0f}" y="{_BOTTOM + 20}"'
+        yield f'<text {place} text-anchor="middle">{share} %</text>'
+    yield f'<text x="{(_LEFT + _RIGHT) / 2:.0f}" y="{_BOTTOM + 44}" text-anchor="middle">'
     yield "blocks computed; dots: mean PSNR in dB, lines down: the worst picture</text>"
-    for index, (start, kind, label) in enumerate(_SERIES):
-        points = sorted(row[1:] for row in rows if row[0].startswith(start))
-        line = " L".join(f"{_x(blocks):.1f} {_y(mean):.1f}" for blocks, mean, _ in points)
-        yield f'<g class="{kind}"><path d="M{line}" stroke-width="1.5"/>'
+    for index, (kind, points) in enumerate(series.items()):
+        line = " L".join(f"{x_of(blocks):.1f} {y_of(mean):.1f}" for blocks, mean, _ in points)
+        yield f'<g class="{_HUES[index % len(_HUES)]}"><path d="M{line}" stroke-width="1.5"/>'
         for blocks, mean, worst in points:
-            x, y = _x(blocks), _y(mean)
-            yield f'<path class="worst" d="M{x:.1f} {y:.1f} V{_y(worst):.1f}" stroke-width="3"/>'
+            x, y = x_of(blocks), y_of(mean)
+            yield f'<path class="worst" d="M{x:.1f} {y:.1f} V{y_of(worst):.1f}" stroke-width="3"/>'
             yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
         x, y = _LEFT + 300 * (index % 2), _BOTTOM + 74 + 24 * (index // 2)
-        yield f'<circle cx="{x}" cy="{y - 5}" r="5"/><text x="{x + 12}" y="{y}">{label}</text></g>'
+        label = f'<text x="{x + 12}" y="{y}">{escape(_LABELS.get(kind, kind))}</text>'
+        yield f'<circle cx="{x}" cy="{y - 5}" r="5"/>{label}</g>'
     yield "</svg>"
 
 

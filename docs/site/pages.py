@@ -74,14 +74,14 @@ def place(name: str) -> str:
     if name == "README.md":
         return "index.md"
     if path.suffix in _PICTURES:
-        return f"pictures/{path.name}"
+        return f"pictures/{name}"
     if path.parent.as_posix() == "docs" and path.suffix in (".md", ".ipynb"):
         return f"{path.stem}.md"
     if name in MEASURED or (path.parent.as_posix() == "adapters" and path.name != "defaults.yaml"):
         return f"families/{path.stem}.md"
     if path.suffix == ".md":
         return f"project/{path.stem.lower()}.md"
-    return f"files/{name}.md"
+    return f"files/{name}.md"  # a folder too
 
 
 class Stage:
@@ -110,6 +110,8 @@ class Stage:
             source = ROOT / name
             if source.suffix in _PICTURES:
                 self._file(target).write_bytes(source.read_bytes())
+            elif source.is_dir():
+                self.write(target, _listed(source), f"{name}/")
             else:
                 text = source.read_text(encoding="utf-8")
                 if source.suffix == ".ipynb":
@@ -133,7 +135,7 @@ class Stage:
             if not name or re.match(r"[a-z][a-z0-9+.-]*:", link):
                 return f"[{words}]({link})"
             wanted = posixpath.normpath(posixpath.join("/", posixpath.dirname(source), name))[1:]
-            if not (ROOT / wanted).is_file():
+            if not (ROOT / wanted).exists():
                 return f"[{words}]({link})"  # made here, or broken: the build says so
             found = posixpath.relpath(self.add(wanted), posixpath.dirname(target) or ".")
             if posixpath.basename(words) == posixpath.basename(wanted):
@@ -185,6 +187,13 @@ def _lines(text: str, lead: Callable[[str, str], str]) -> Iterator[str]:
             line = line.replace("\\<", "&lt;")
         yield line
         before = line
+
+
+def _listed(folder: Path) -> str:
+    """What can be read in a folder, as links."""
+    known = {".md", ".txt", ".yaml", ".json", ".py", *_PICTURES}
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in known)
+    return "\n".join([f"# {folder.name}", *(f"- [{name}]({name})" for name in names)])
 
 
 def _shown(name: str, text: str) -> str:
