@@ -69,9 +69,18 @@ class _Counting(TorchDispatchMode):
 @contextmanager
 def counted() -> Iterator[Count]:
     """Count what runs inside."""
-    count = Count()
-    with _Counting(count):
-        yield count
+    count, inner = Count(), torch.Tensor.tolist
+
+    def tolist(tensor: torch.Tensor) -> Any:
+        count.waits += 1  # it reads the memory, without an operation
+        return inner(tensor)
+
+    torch.Tensor.tolist = tolist
+    try:
+        with _Counting(count):
+            yield count
+    finally:
+        torch.Tensor.tolist = inner
 
 
 def rows() -> list[Row]:

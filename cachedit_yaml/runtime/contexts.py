@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ class BranchState:
             entered the list; None where it does not.
         signature: shape, dtype and device of what is stored, of the hidden states and of the
             encoder hidden states; None while nothing is.
+        ends: whether no list comes behind this one that takes the same decision.
         layout: which rows of this forward belong to which sample; None where nobody tells.
         samples: the limits of each sample of a batch; None while all of them are alike.
         record: the statistics.
@@ -52,6 +53,7 @@ class BranchState:
         "_refreshed",
         "called",
         "context",
+        "ends",
         "has_encoder",
         "kept",
         "last_middle",
@@ -81,6 +83,7 @@ class BranchState:
         self._refreshed = False
         self.unfit: str | None = None
         self.leader: BranchState | None = None
+        self.ends = True
         self.layout: Layout | None = None
         self.offset = 0
         self.last_step = -1
@@ -313,14 +316,32 @@ class BranchState:
                 manager.set_Bn_encoder_buffer(stored[1], prefix=self.prefix_bn)
             self.signature = signature_of(hidden_in, encoder_in if self.has_encoder else None)
         # A block between may yield NaN while the first ones do not: the next difference shows it.
-        # Under a static mask nothing is read.
+        # Of lists that decide together the last one tells of all that ran into it. Under a static
+        # mask nothing is read.
         judge = self.leader or self
         compared = None if self.static else judge.manager.get_Fn_buffer(judge.prefix_fn)
         if compared is not None and judge.apart(compared.shape):
             taint_rows(compared, stored, None if split is None else split.index(compared))
+        elif compared is not None and judge.watch(compared, self._telling(stored)):
+            pass
         elif not taint(compared, stored):
             self.record.diffs[self.last_step] = math.nan
             self.forget()
+
+    def _telling(self, stored: list[torch.Tensor]) -> list[torch.Tensor]:
+        """What of a list shows whatever in it is no number.
+
+        A block hands on to the next one, within a list and to lists that take the same decision; in
+        the encoder hidden states of the last one alone it harms only blocks behind it.
+        """
+        if not self.ends:
+            return []
+        return stored if self.resolved.bn else stored[:1]
+
+    def watch(self, compared: torch.Tensor, stored: Sequence[torch.Tensor]) -> bool:
+        """Read with the next difference whether what is stored holds numbers."""
+        self.manager.use(self.context)
+        return self.manager.watch(self.prefix_fn, compared, stored)
 
     def _merge(self, stored: list[torch.Tensor], split: Split) -> None:
         """Keep the rows of some samples, and let those of the others stay."""

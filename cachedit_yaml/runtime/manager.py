@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import struct
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,10 +47,16 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
         ranks = self.ranks
         measured = 0.0 < threshold < 1.0 and t1.shape == t2.shape
         if measured and not parallelized and not self.get_important_condition_threshold() > 0.0:
-            # cache-dit's own numbers; what it was compared with last time is not measured again.
-            relative = ((t1 - t2).abs().mean() / self._size_of(t1, prefix)).item()
+            # cache-dit's own numbers, of which the last is divided here: what else is to be known
+            # is read with them, and that costs the kernel that dividing would.
+            apart, size = self._apart(t1, t2, prefix)
+            watched = self._means_of_watched(prefix)
+            difference, magnitude, *means = torch.stack([apart, size, *watched]).tolist()
+            relative = divided(difference, magnitude, t1.dtype)
+            if not all(map(math.isfinite, means)):
+                relative = math.nan
             self.add_residual_diff(relative)
-            return bool(relative < threshold)
+            return relative < threshold
         if not parallelized or ranks is None or ranks.group is None or not measured:
             # Without a measurement, nobody is asked.
             return bool(
@@ -95,19 +104,73 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
             apart, sizes = average(torch.stack([apart, sizes]), ranks)
         return apart / sizes
 
-    def _size_of(self, tensor: torch.Tensor, prefix: str) -> torch.Tensor:
-        """Mean magnitude of what is stored under a prefix."""
+    def _apart(
+        self, t1: torch.Tensor, t2: torch.Tensor, prefix: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean magnitudes of what parts two residuals, and of the one stored under a prefix."""
         size: torch.Tensor | None = self.get_buffer(f"{prefix}_size")
-        if size is None:
-            size = tensor.abs().mean()
-            self.set_buffer(f"{prefix}_size", size)
-        return size
+        if size is not None:  # measured the last time
+            return (t1 - t2).abs().mean(), size
+        apart, size = (item.mean() for item in torch._foreach_abs([t1 - t2, t1]))  # one kernel
+        self.set_buffer(f"{prefix}_size", size)
+        return apart, size
+
+    def watch(self, prefix: str, compared: torch.Tensor, stored: Sequence[torch.Tensor]) -> bool:
+        """Let the next difference be none where something stored is no number.
+
+        Args:
+            prefix: of what the next residual is compared with.
+            compared: that.
+            stored: tensors whose means are read with the difference, once.
+
+        Returns:
+            Whether they can be: not with another type, on another device or among ranks.
+        """
+        if self.ranks is not None or self.get_important_condition_threshold() > 0.0:
+            return False
+        kind = compared.dtype, compared.device
+        if any((tensor.dtype, tensor.device) != kind for tensor in stored):
+            return False
+        if stored:
+            self.set_buffer(f"{prefix}_watched", (*self._watched(prefix), *stored))
+        return True
+
+    def _watched(self, prefix: str) -> tuple[torch.Tensor, ...]:
+        return self.get_buffer(f"{prefix}_watched") or ()
+
+    def _means_of_watched(self, prefix: str) -> tuple[torch.Tensor, ...]:
+        means = tuple(item.mean() for item in self._watched(prefix))
+        self.remove_buffer(f"{prefix}_watched")  # numbers, or there is nothing left to hit
+        return means
 
     def remember(self, residual: torch.Tensor, prefix: str) -> None:
         """Store what later steps are compared with."""
-        self.remove_buffer(f"{prefix}_size")
-        self.remove_buffer(f"{prefix}_sizes")
+        for what in ("size", "sizes", "watched"):
+            self.remove_buffer(f"{prefix}_{what}")
         self.set_Fn_buffer(residual, prefix=prefix)
+
+
+def divided(one: float, other: float, dtype: torch.dtype) -> float:
+    """One number by another, rounded as tensors of a type would be."""
+    if other == 0.0 or not (math.isfinite(one) and math.isfinite(other)):
+        quotient: float = (
+            torch.tensor(one, dtype=dtype) / torch.tensor(other, dtype=dtype)
+        ).tolist()
+        return quotient
+    value = one / other
+    if dtype is torch.float64:
+        return value
+    try:
+        (value,) = struct.unpack("f", struct.pack("f", value))
+        if dtype is torch.float16:
+            (value,) = struct.unpack("e", struct.pack("e", value))
+    except OverflowError:
+        return math.inf
+    if dtype is torch.bfloat16:  # the upper half of a float32, to the nearest, ties to even
+        (bits,) = struct.unpack("I", struct.pack("f", value))
+        bits += 0x7FFF + (bits >> 16 & 1)
+        (value,) = struct.unpack("f", struct.pack("I", bits & 0xFFFF0000))
+    return value
 
 
 def free(context: CachedContext) -> None:

@@ -92,6 +92,7 @@ class ListPass:
         self.end = len(self.runner.hooks) - resolved.bn
         self.hit = self.decided = self.stored = False
         self.split: Split | None = None
+        self.branch.ends = self.runner is self.runner.group[-1]
         together = len(self.runner.group) > 1
         if self.fn >= self.end and not (together and self.runner.leader is None):
             self.branch.unfit = deciding.NOTHING_TO_SKIP
