@@ -109,7 +109,7 @@ def draw_timeline(panel: Panel) -> str:
         lane = max(min(shape.blocks * _ROW, _LANE), 50)
         place = "" if branch.transformer == "transformer" else f"in {branch.transformer}, "
         lines = [branch.blocks, place + branch.branch]
-        lines.append(f"{len(branch.cached_steps)} of {len(branch.executed_steps)} steps cached")
+        lines.append(branch.steps_cached)
         for line, text in enumerate(lines):
             short = text if len(text) <= _LETTERS else text[: _LETTERS - 3] + "..."
             parts.append(_text(0, y + 13 + 16 * line, short, "start", "axis" if line else "name"))
@@ -134,21 +134,28 @@ def _lane(branch: BranchStats, shape: Shape, steps: int, top: float, height: flo
     column, row = (_WIDTH - _LABELS) / steps, height / shape.blocks
     cached, parts = set(branch.cached_steps), []
     for step in branch.executed_steps:
-        runs = [("computed", 0, shape.blocks)]
+        runs = [("computed", 0, shape.blocks, 0.0)]
         told = f"step {step + 1}: computed"
-        if step in cached:
+        share = 1.0 if step in cached else branch.partly_cached.get(step, 0.0)
+        if share:
             end = shape.blocks - shape.last
-            runs = [("computed", 0, shape.first), ("cached", shape.first, end)]
-            runs.append(("computed", end, shape.blocks))
+            # Of the width of the step, as much as of the samples was computed.
+            runs = [
+                ("computed", 0, shape.first, 0.0),
+                ("cached", shape.first, end, 0.0),
+                ("computed", shape.first, end, share),
+                ("computed", end, shape.blocks, 0.0),
+            ]
             told = f"step {step + 1}: served from the cache"
+            told += f" for {share:.0%} of the samples" if share < 1 else ""
         if branch.residual_diffs.get(step, -1) >= 0:
             told += f", difference {branch.residual_diffs[step]:.4f}"
         x, width = _LABELS + step * column, column - (1.5 if column > 6 else 0)
         bars = "".join(
-            f'<rect class="{kind}" x="{x:.2f}" y="{top + first * row:.2f}" '
-            f'width="{width:.2f}" height="{(end - first) * row:.2f}"/>'
-            for kind, first, end in runs
-            if end > first
+            f'<rect class="{kind}" x="{x + width * left:.2f}" y="{top + first * row:.2f}" '
+            f'width="{width * (1 - left):.2f}" height="{(end - first) * row:.2f}"/>'
+            for kind, first, end, left in runs
+            if end > first and left < 1
         )
         parts.append(f"<g><title>{told}</title>{bars}</g>")
     return parts

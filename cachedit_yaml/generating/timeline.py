@@ -162,7 +162,7 @@ def _labels(
         lines.insert(1, f"in {drawing.shorten(branch.transformer, _LEFT - 40, 20)}")
     if not alone:
         lines.append(f"branch {branch.branch}")
-    lines.append(f"{len(branch.cached_steps)} of {len(branch.executed_steps)} steps cached")
+    lines.append(branch.steps_cached)
     if branch.follows is not None:
         lines.append(f"follows {drawing.shorten(branch.follows, _LEFT - 100, 20)}")
     elif shape.in_a_row >= 0:
@@ -191,9 +191,13 @@ def _draw_lane(
             continue
         for block in range(shape.blocks):
             always = block < shape.first or block >= shape.blocks - shape.last
-            color = CACHED if step in cached and not always else COMPUTED
+            share = 1.0 if step in cached else branch.partly_cached.get(step, 0.0)
+            share = 0.0 if always else share
             x, y = left + step * column, top + block * row
-            draw.rectangle((x, y, x + column - 1 - across, y + row - 1 - down), color)
+            width = column - 1 - across
+            draw.rectangle((x, y, x + width, y + row - 1 - down), CACHED if share else COMPUTED)
+            if 0 < share < 1:  # of the width, as much as of the samples was computed
+                draw.rectangle((x + width * share, y, x + width, y + row - 1 - down), COMPUTED)
 
 
 def _draw_chart(

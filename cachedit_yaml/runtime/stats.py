@@ -71,6 +71,12 @@ class BranchStats:
         return self._hits / len(self.executed_steps) if self.executed_steps else 0.0
 
     @property
+    def steps_cached(self) -> str:
+        """How many of its steps were served from the cache, for people."""
+        partly = f", {len(self.partly_cached)} more in part" if self.partly_cached else ""
+        return f"{len(self.cached_steps)} of {len(self.executed_steps)} steps cached{partly}"
+
+    @property
     def _hits(self) -> float:
         return len(self.cached_steps) + sum(self.partly_cached.values())
 
@@ -172,8 +178,7 @@ class Stats:
             how = f"follows {item.follows}" if item.follows else f"threshold {item.threshold:g}"
             lines.append(
                 f"  {item.transformer}.{item.blocks} [{item.branch}]: "
-                f"{len(item.cached_steps)} of {len(item.executed_steps)} steps cached, "
-                f"{how}{spread}"
+                f"{item.steps_cached}, {how}{spread}"
             )
             if item.partly_cached:
                 each = ", ".join(str(len(own.cached_steps)) for own in item.samples)
@@ -191,11 +196,12 @@ def warnings_about(branches: tuple[BranchStats, ...]) -> list[str]:
         if item.unfit is not None:
             found.append(f"{where} cannot hit: {item.unfit}")
             continue
-        found += [
-            f"{where}: its {len(item.together)} steps were computed for all samples of the batch "
-            f"where one of them needed it: {why}"
-            for why in dict.fromkeys(item.together.values())
-        ]
+        for why in dict.fromkeys(item.together.values()):
+            times = sum(other == why for other in item.together.values())
+            found.append(
+                f"{where}: {times} times all samples of a batch were computed because one of them "
+                f"had to be: {why}"
+            )
         never = [
             index for index, own in enumerate(item.samples) if own.residual_diffs
             and not own.cached_steps

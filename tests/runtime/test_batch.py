@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.launches import counted
 from cachedit_yaml.errors import CompileError
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.stats import BranchStats, Stats
@@ -113,6 +114,21 @@ def test_a_batch_with_one_miss_costs_one_row() -> None:
         assert row.partly_cached == dict.fromkeys(range(1, STEPS), 0.75)
         assert "by sample: 7, 7, 0, 7" in str(handle.stats())
         assert handle.stats().as_dict()["branches"][0]["samples"][2]["cached_steps"] == ()
+
+
+def test_one_sample_costs_nothing_and_several_one_wait() -> None:
+    """Kernels and host synchronisations, counted."""
+    model, counts = small().double(), {}
+    for samples in ([0], [0, 1], [0, 1, 3, 4]):
+        for batch in ("mean", "per_sample"):
+            with start(model, adapter(), **SETTINGS, batch=batch) as handle:
+                forwards(model, handle, samples)
+                with counted() as count:
+                    forwards(model, handle, samples)
+            counts[len(samples), batch] = count
+    assert counts[1, "mean"] == counts[1, "per_sample"]
+    assert counts[1, "mean"].waits == counts[2, "per_sample"].waits == STEPS - 1
+    assert counts[4, "per_sample"].waits == STEPS - 1
 
 
 def test_worst_and_mean() -> None:

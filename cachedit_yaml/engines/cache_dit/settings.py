@@ -52,6 +52,11 @@ def _settings(plan: Plan, block_adapter: Any, given: dict[str, Any]) -> dict[str
         modifiers.append([])
         for item in transformer.lists:
             resolved = Layers((*item.layers.layers, layer)).resolve(steps)
+            if resolved.values["batch"] not in (None, "mean"):
+                logger.warning(
+                    "%s: batch is %r, and cache-dit decides by the mean of a batch; use "
+                    "cachedit_yaml.enable(pipe)", item.where, resolved.values["batch"],
+                )  # fmt: skip
             mask = None
             if resolved.scm is not None and (steps is None or len(plan.transformers) > 1):
                 logger.warning(
