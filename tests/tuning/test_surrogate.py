@@ -125,14 +125,14 @@ def test_limits_and_lists() -> None:
 
 
 def test_what_the_trace_errs_on_is_learned() -> None:
-    """Order 2 has to promise four times as much, until one was run; then that decides."""
+    """Order 2 has to promise more, until one was run; then that decides."""
 
     def made(order: int, error: float) -> Candidate:
         settings = {"Fn_compute_blocks": 1, "x": error, "calibrator": calibrator(order)}
         return Candidate(settings, 0.3, error)
 
     target = Target("a", "blocks", 0.33)
-    one, two, far = made(1, 1.0), made(2, 0.5), made(2, 0.2)
+    one, two, far = made(1, 1.0), made(2, 0.9), made(2, 0.5)
     assert promising(target, [one, two], []) is one
     assert promising(target, [one, two, far], []) is far
 
