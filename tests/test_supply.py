@@ -23,6 +23,10 @@ def trusts(tree: ast.AST) -> Iterator[str]:
             names = [item.name for item in node.names]
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             yield from (name for name in names if name.partition(".")[0] in PICKLES)
+            if isinstance(node, ast.ImportFrom) and node.module in ("torch", "yaml", "torch.hub"):
+                yield from (item.name for item in node.names if "load" in item.name)
+        elif isinstance(node, ast.Constant) and node.value in ("__import__", "__reduce__"):
+            yield str(node.value)
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             if called in ("torch.load", "torch.hub.load", "yaml.load", "yaml.unsafe_load", "eval"):
@@ -48,7 +52,8 @@ def test_no_pickle_is_loaded_anywhere() -> None:
     [
         "import pickle", "from pickle import loads", "import joblib.x", "torch.load(path)",
         "np.load(path, allow_pickle=True)", "f(trust_remote_code=True)", "g(weights_only=False)",
-        "diffusers.DiffusionPipeline.from_pretrained(folder)",
+        "diffusers.DiffusionPipeline.from_pretrained(folder)", "from torch import load",
+        "getattr(builtins, '__import__')",
     ],
 )  # fmt: skip
 def test_the_scan_finds_one(code: str) -> None:
