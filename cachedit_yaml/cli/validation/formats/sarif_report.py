@@ -55,7 +55,10 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "name": rule.name,
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": rule.why},
-        "help": {"text": f"{rule.fix} See {rule.address}."},
+        "help": {
+            "text": f"{rule.fix} See {rule.address}, or what `cachedit-yaml validate --explain "
+            f"{rule.id}` prints."
+        },
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
     }
 
