@@ -190,7 +190,7 @@ class _Run:
 
         self.code = self.code or Code(source_folders())
         found: list[Diagnostic] = []
-        if adapter.home:
+        if adapter.engines[0] in HOME:
             # Whole models of released sizes, which nothing is allocated for.
             with spending(Limits(layers=2**17, parameters=2**62)), counted():
                 found += check_deep(adapter.spec_for(), adapter.merged(), config_of)
