@@ -17,7 +17,8 @@ from cachedit_yaml.runtime.stats import BranchStats
 _WARMUP: Final = 3
 #: So many cached steps in a row are a long run.
 _IN_A_ROW: Final = 4
-#: Below this share of computed steps, a forecast of order 2 is worse than one of order 1.
+#: Below this share of computed steps, a forecast of order 2 is worse than one of order 1, where a
+#: threshold chooses them; under a mask the two are about equal.
 _COMPUTED: Final = 0.5
 
 
@@ -47,7 +48,7 @@ def advice_on(branch: BranchStats, settings: Mapping[str, Any]) -> Iterator[str]
     warmup = settings.get("max_warmup_steps") or 0
     order = calibrator.taylorseer_order
     computed = 1 - branch.hit_ratio
-    if order >= 2 and computed < _COMPUTED:
+    if order >= 2 and computed < _COMPUTED and scm is None:
         yield (
             f"{where}: TaylorSeer of order {order} where {computed:.0%} of the steps are computed; "
             "order 1 is nearer to the uncached result where few are"

@@ -67,6 +67,11 @@ def test_what_is_known_to_be_bad_is_said(settings: dict[str, Any], words: str) -
         {
             "max_warmup_steps": 1,
             "calibrator": {"type": "taylorseer", "taylorseer_order": 2},
+            "scm": "ultra",
+        },
+        {
+            "max_warmup_steps": 1,
+            "calibrator": {"type": "taylorseer", "taylorseer_order": 2},
             "max_continuous_cached_steps": 1,
         },
     ],
