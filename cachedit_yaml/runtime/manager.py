@@ -153,24 +153,25 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
 def divided(one: float, other: float, dtype: torch.dtype) -> float:
     """One number by another, rounded as tensors of a type would be."""
     if other == 0.0 or not (math.isfinite(one) and math.isfinite(other)):
-        quotient: float = (
-            torch.tensor(one, dtype=dtype) / torch.tensor(other, dtype=dtype)
-        ).tolist()
-        return quotient
+        return math.nan if one == 0.0 or not math.isfinite(one) else math.inf
     value = one / other
     if dtype is torch.float64:
         return value
     try:
-        (value,) = struct.unpack("f", struct.pack("f", value))
+        value = _as("f", value)
         if dtype is torch.float16:
-            (value,) = struct.unpack("e", struct.pack("e", value))
+            value = _as("e", value)
     except OverflowError:
         return math.inf
     if dtype is torch.bfloat16:  # the upper half of a float32, to the nearest, ties to even
-        (bits,) = struct.unpack("I", struct.pack("f", value))
+        bits = int.from_bytes(struct.pack("<f", value), "little")
         bits += 0x7FFF + (bits >> 16 & 1)
-        (value,) = struct.unpack("f", struct.pack("I", bits & 0xFFFF0000))
+        return float(struct.unpack("<f", (bits & 0xFFFF0000).to_bytes(4, "little"))[0])
     return value
+
+
+def _as(form: str, value: float) -> float:
+    return float(struct.unpack(form, struct.pack(form, value))[0])
 
 
 def free(context: CachedContext) -> None:

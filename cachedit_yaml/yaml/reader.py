@@ -60,8 +60,11 @@ def leads_out(path: str | os.PathLike[str], folder: str | os.PathLike[str] | Non
         path: the file.
         folder: default: the one that the path names.
     """
-    folder = os.path.realpath(os.path.dirname(path) if folder is None else folder)
-    return os.path.commonpath([folder, os.path.realpath(path)]) != folder
+    try:
+        folder = os.path.realpath(os.path.dirname(path) if folder is None else folder)
+        return os.path.commonpath([folder, os.path.realpath(path)]) != folder
+    except ValueError:  # a character that no name has: nothing is there
+        return False
 
 
 def read_text(

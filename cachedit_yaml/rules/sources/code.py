@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -278,7 +279,7 @@ class Code:
             folder.joinpath(*below, "__init__.py"),
             folder.joinpath(*below).with_suffix(".py"),
         ):
-            if path.is_file():
+            if os.path.isfile(path):
                 return Module(name, path, self)
         return None
 
