@@ -40,6 +40,13 @@ class Blocks:
     doubts: tuple[str, ...]
 
 
+#: Why a list is left out that may be fine: only values tell whether what is kept is read.
+KEPT: Final = (
+    "what its blocks return is kept and read later (skip connections, or a model that feeds "
+    "another), and a skipped block returns something else"
+)
+
+
 @dataclass(frozen=True)
 class Unfit:
     """Why a list cannot be cached.
@@ -54,7 +61,12 @@ class Unfit:
 
 
 def judge(
-    path: str, key: str, blocks: Sequence[torch.nn.Module], forwards: Sequence[Forward]
+    path: str,
+    key: str,
+    blocks: Sequence[torch.nn.Module],
+    forwards: Sequence[Forward],
+    *,
+    trusting: bool = False,
 ) -> Blocks | Unfit | None:
     """Look at what a run has shown of one block list.
 
@@ -63,6 +75,7 @@ def judge(
         key: of the list, in the record.
         blocks: the list.
         forwards: the transformer's denoising calls.
+        trusting: what is kept of its outputs is not read, as far as values will show.
 
     Returns:
         The list for an adapter, why it is none, or None where no block of it ran.
@@ -77,7 +90,7 @@ def judge(
     if not whole:
         order = ", ".join(str(call.index) for call in passes[0][:12])
         return Unfit(f"of its {count} blocks these run, in this order: {order}")
-    wrong = _corrupting(passes, later)
+    wrong = _corrupting(passes, later, trusting)
     if wrong is not None:
         return wrong
     flow = flow_of(whole, moving_arguments(key, forwards))
@@ -91,7 +104,9 @@ def _written(passes: Sequence[Sequence[BlockCall]]) -> list[str]:
 
 
 def _corrupting(
-    passes: Sequence[Sequence[BlockCall]], later: Sequence[Sequence[BlockCall]]
+    passes: Sequence[Sequence[BlockCall]],
+    later: Sequence[Sequence[BlockCall]],
+    trusting: bool,
 ) -> Unfit | None:
     """What skipped blocks would leave undone; the first step is always computed."""
     written = _written(later)
@@ -101,12 +116,8 @@ def _corrupting(
             "block would leave undone",
             corrupts=True,
         )
-    if any(item[-1].kept for item in passes):
-        return Unfit(
-            "what its blocks return is kept and read later (skip connections, or a model that "
-            "feeds another), and a skipped block returns something else",
-            corrupts=True,
-        )
+    if any(item[-1].kept for item in passes) and not trusting:
+        return Unfit(KEPT, corrupts=True)
     return None
 
 

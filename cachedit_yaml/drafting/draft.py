@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 import cachedit_yaml
-from cachedit_yaml.drafting.blocks import TOKENS, Blocks, Unfit, judge
+from cachedit_yaml.drafting.blocks import KEPT, TOKENS, Blocks, Unfit, judge
 from cachedit_yaml.drafting.parts import Candidate
 from cachedit_yaml.drafting.record import Run
 from cachedit_yaml.drafting.steps import Denoiser, denoisers, split
@@ -53,6 +53,11 @@ class Draft:
         return self.data.get("refuse")
 
     @property
+    def kept(self) -> bool:
+        """Whether a list was left out because somebody keeps what its blocks return."""
+        return any(KEPT in texts for texts in self.evidence.values())
+
+    @property
     def spec(self) -> AdapterSpec:
         """The adapter.
 
@@ -94,11 +99,23 @@ def infer(target: Any, call: Callable[[], Any]) -> Draft:
             raise ConfigError(
                 f"the call raised {type(error).__name__}: {error}; give one that works"
             ) from error
-    return drafted(target, call, watch)
+    draft = drafted(target, call, watch)
+    if draft.kept and not any(item.stashed for item in watch.run.forwards):
+        # A local list that nobody reads, or a variable: the values on a hit tell.
+        other = drafted(target, call, watch, trusting=True)
+        if other.refused is None and not other.check().broken:
+            return other
+    return draft
 
 
-def drafted(target: Any, call: Callable[[], Any], watch: Watch) -> Draft:
+def drafted(target: Any, call: Callable[[], Any], watch: Watch, *, trusting: bool = False) -> Draft:
     """What a watched call says of a pipeline.
+
+    Args:
+        target: the pipeline or transformer.
+        call: runs it once.
+        watch: what was seen.
+        trusting: what is kept of blocks' outputs is not read, as far as values will show.
 
     Raises:
         DraftError: nothing in it denoises.
@@ -118,7 +135,7 @@ def drafted(target: Any, call: Callable[[], Any], watch: Watch) -> Draft:
     transformers: dict[str, dict[str, Any]] = {}
     kept: list[Denoiser] = []
     for item in found:
-        lists = _lists(item, watch.candidates, evidence, refused)
+        lists = _lists(item, watch.candidates, evidence, refused, trusting=trusting)
         if lists:
             kept.append(item)
             transformers[item.path or "transformer"] = _transformer(item, lists)
@@ -164,6 +181,8 @@ def _lists(
     candidates: Sequence[Candidate],
     evidence: dict[str, tuple[str, ...]],
     refused: list[str],
+    *,
+    trusting: bool,
 ) -> list[Blocks]:
     """The block lists of a transformer, and why others are none."""
     prefix = f"{denoiser.path}." if denoiser.path else ""
@@ -174,7 +193,8 @@ def _lists(
         ):
             continue
         path = item.path.removeprefix(prefix)
-        found = judge(path, item.path, tuple(item.holder), denoiser.forwards)
+        blocks = tuple(item.holder)
+        found = judge(path, item.path, blocks, denoiser.forwards, trusting=trusting)
         if isinstance(found, Unfit):
             evidence[item.path] = (found.why,)
             if item.path.count(".") == prefix.count("."):
@@ -184,10 +204,10 @@ def _lists(
     for path, why in _left_out(denoiser, fitting).items():
         evidence[path] = (f"left out: {why}",)
         del fitting[path]
-    for path, (item, blocks) in fitting.items():
+    for path, (item, one) in fitting.items():
         kinds = ", ".join(dict.fromkeys(type(block).__name__ for block in item.holder))
-        evidence[path] = (f"{len(item.holder)} {kinds}", *blocks.evidence)
-    return [blocks for _, blocks in fitting.values()]
+        evidence[path] = (f"{len(item.holder)} {kinds}", *one.evidence)
+    return [one for _, one in fitting.values()]
 
 
 def _left_out(

@@ -91,6 +91,7 @@ class Forward:
         taken: numbers of the tensors in its arguments.
         given: numbers of the tensors in what it returned.
         calls: the block calls in it, by the path of the list.
+        stashed: somebody still held what a block had returned, beside what it returned itself.
     """
 
     module: str
@@ -102,6 +103,7 @@ class Forward:
     taken: set[int] = field(default_factory=set)
     given: set[int] = field(default_factory=set)
     calls: dict[str, list[BlockCall]] = field(default_factory=dict)
+    stashed: bool = False
 
     @property
     def writes(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 
 from cachedit_yaml.drafting.calls import LastCall, Reader, Turn, moment_of, places_of
-from cachedit_yaml.drafting.marks import Tensors, own_state, sample, versions
+from cachedit_yaml.drafting.marks import Tensors, own_state, sample, tensors_in, versions
 from cachedit_yaml.drafting.parts import Candidate, candidates, schedulers
 from cachedit_yaml.drafting.record import Argument, BlockCall, Forward, Origin, Result, Run
 from cachedit_yaml.drafting.steps import NAMES
@@ -147,6 +147,7 @@ class Watch:
         try:
             output = inner(*args, **kwargs)
             frame.given = self._tensors.inside(output)
+            frame.stashed = self._stashed(path, output)
             if not getattr(self._frames, "blocks", 0):  # or it would keep what a block returned
                 self.last[path] = LastCall(reader, args, kwargs)
             return output
@@ -204,6 +205,13 @@ class Watch:
         for frame in getattr(self._frames, "stack", ()):
             frame.calls.setdefault(blocks.path, []).append(call)
         return output
+
+    def _stashed(self, path: str, output: Any) -> bool:
+        """Whether outputs of a module's blocks live on, and not in what it has returned."""
+        returned = {id(item) for item in tensors_in(output)}
+        made = [items for blocks, items in self._made.items() if blocks.startswith(path)]
+        alive = (reference() for items in made for reference in items)
+        return any(item is not None and id(item) not in returned for item in alive)
 
     def _argument(self, value: torch.Tensor, first: bool) -> Argument:
         mark = sample(value) if first else ()

@@ -379,3 +379,25 @@ class Drifting(Stacked):
         for block in self.blocks:
             x = block(x)
         return x + 0.01 * self.calls
+
+
+class Hoarding(Stacked):
+    """Keeps what its blocks return in a list that nobody reads."""
+
+    def loop(self, x: Any, text: Any) -> Any:
+        seen = []
+        for block in self.blocks:
+            x = block(x)
+            seen.append(x)
+        return x
+
+
+class Stashing(Stacked):
+    """Leaves what its blocks return in an attribute, for whoever comes."""
+
+    def loop(self, x: Any, text: Any) -> Any:
+        self.__dict__["seen"] = seen = []
+        for block in self.blocks:
+            x = block(x)
+            seen.append(x)
+        return x

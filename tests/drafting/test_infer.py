@@ -28,6 +28,7 @@ X = {"hidden_states": "x"}
     [
         (odd.Plain, odd.Block, {"pattern": "Pattern_3", "roles": X}),
         (odd.Plain, odd.InPlace, {"pattern": "Pattern_3", "roles": X}),
+        (odd.Hoarding, odd.Block, {"pattern": "Pattern_3", "roles": X}),
         (odd.Adding, odd.Block, {"pattern": "Pattern_3", "roles": X}),
         (odd.Skips, odd.SkipBlock, {"pattern": "Pattern_3", "roles": X}),
         (
@@ -73,6 +74,7 @@ def test_what_a_block_takes_and_returns(
         (odd.Plain, odd.Counting, "write to its own calls while they denoise"),
         (odd.Plain, odd.Hiding, "write to its own _kept while they denoise"),
         (odd.Collecting, odd.Block, "is kept and read later"),
+        (odd.Stashing, odd.Block, "is kept and read later"),
         (odd.Backwards, odd.Block, "in this order: 3, 2, 1, 0"),
     ],
 )
