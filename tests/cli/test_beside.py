@@ -86,9 +86,9 @@ def test_run_and_explain(model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_check_and_tune(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["check", "--pipeline", str(model), "--steps", "6", "--label", "1"]
+    command = ["--pipeline", str(model), "--steps", "6", "--label", "1", "--format", "json"]
     for adapter, name in (([], "beside"), (["dit"], "dit")):
-        assert main([*command, *adapter, "--format", "json"]) == 0
+        assert main(["check", *adapter, *command]) == 0
         captured = capsys.readouterr()
         assert [item["adapter"] for item in json.loads(captured.out)["results"]] == [name]
         assert ("lies in the model's folder" in captured.err) == (name == "beside")
@@ -96,7 +96,7 @@ def test_check_and_tune(model: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     (model / "cachedit.yaml").write_text(OWN.replace("name: beside", "name: dit"))
     out = tmp_path / "tuned"
     command = ["tune", "--model", str(model), "--steps", "6", "--budget", "4", "--out", str(out)]
-    assert main([*command, "--label", "1", "--target", "half:blocks=0.7"]) == 0
+    assert main([*command, "--label", "1", "--masks", "--target", "half:blocks=0.7"]) == 0
     assert "lies in the model's folder" in capsys.readouterr().err
     assert (model / "cachedit.yaml").read_text() == OWN.replace("name: beside", "name: dit")
     spec = cachedit_yaml.load_adapter(out / "dit.yaml")

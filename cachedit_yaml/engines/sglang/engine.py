@@ -25,7 +25,7 @@ class SGLang(Engine):
     tested = ("0.5.23",)
     loggers = ("sglang",)
     class_index = "multimodal_gen/registry.py"
-    class_sources = ("multimodal_gen",)
+    class_sources = ("multimodal_gen/runtime",)  # beside it are tests, with classes of these names
     plugin = Plugin(("sglang.multimodal_gen.plugins",), "SGLANG_PLUGINS", empty_is_all=True)
     transformers_alone = True
     configs = "an SGLang cache config"
