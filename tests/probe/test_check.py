@@ -81,6 +81,7 @@ def test_a_right_adapter_is_proved() -> None:
         ("hits", "proved"),
         ("values", "proved"),
         ("native", "proved"),
+        ("batch", "proved"),
         ("restored", "proved"),
     ]
     assert str(found) == "PixArtAlphaPipeline, plain"

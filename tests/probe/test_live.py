@@ -48,7 +48,7 @@ def test_ones_own_model() -> None:
     proof = cachedit_yaml.check(pipe, CLIP, call)
     proof.require()
     assert [item.name for item in proof.claims] == [
-        "resolves", "exact", "hits", "values", "native", "restored", "freed",
+        "resolves", "exact", "hits", "values", "native", "batch", "restored", "freed",
     ]  # fmt: skip
     assert str(proof).startswith("clip: ClipPipeline\n  resolves  yes")
     assert torch.equal(torch.get_rng_state(), state)
@@ -62,8 +62,8 @@ class PromptPipeline(SmallPipeline):
         return super().__call__(num_inference_steps, seed=len(prompt))
 
 
-def test_the_recipe_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(cachedit_yaml.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+def test_the_recipe_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(cachedit_yaml.__file__).parents[1] / "docs" / "probe.md").read_text(encoding="utf-8")
     (recipe,) = re.findall(r"```python\n(def test_.*?)```", text, re.DOTALL)
     made = SimpleNamespace(make_small_pipeline=lambda: PromptPipeline(small()))
     names: dict[str, Any] = {"cachedit_yaml": cachedit_yaml, "my_package": made}
