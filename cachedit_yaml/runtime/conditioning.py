@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from cachedit_yaml.runtime.identity import Traces
+from cachedit_yaml.runtime.identity import LATENTS, Traces
 
 #: Branches that a generation remembers: prompts may come back.
 MOST_BRANCHES: Final = 16
@@ -67,14 +67,20 @@ class Branch:
 
 
 class _Values(dict[str, int | None]):
-    """The values of the tensors of a forward, each read when it is asked for."""
+    """The values of the tensors of a forward, each read when it is asked for.
+
+    Not of the latents: a step may leave them as they are, and tells nothing by that.
+    """
 
     def __init__(self, traces: Traces) -> None:
         super().__init__()
         self._traces = traces
+        roots = [name.partition(".")[0] for name in traces]
+        self._latents = next((name for name in LATENTS if name in roots), (roots or [""])[0])
 
     def __missing__(self, name: str) -> int | None:
-        self[name] = found = self._traces[name].values()
+        latents = name.partition(".")[0] == self._latents
+        self[name] = found = None if latents else self._traces[name].values()
         return found
 
 

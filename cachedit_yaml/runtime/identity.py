@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
+#: Names of the argument that carries the latents; else it is the first that can.
+LATENTS: Final = ("hidden_states", "latents", "sample", "x", "img")
 #: Of a list that is longer, the rest tells nothing more.
 _MOST: Final = 64
 #: Of a tensor that is larger, no values are read.

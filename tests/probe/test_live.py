@@ -63,7 +63,8 @@ class PromptPipeline(SmallPipeline):
 
 
 def test_the_recipe_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(cachedit_yaml.__file__).parents[1] / "docs" / "probe.md").read_text(encoding="utf-8")
+    docs = Path(cachedit_yaml.__file__).parents[1] / "docs"
+    text = (docs / "probe.md").read_text(encoding="utf-8")
     (recipe,) = re.findall(r"```python\n(def test_.*?)```", text, re.DOTALL)
     made = SimpleNamespace(make_small_pipeline=lambda: PromptPipeline(small()))
     names: dict[str, Any] = {"cachedit_yaml": cachedit_yaml, "my_package": made}
