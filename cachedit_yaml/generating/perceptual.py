@@ -75,12 +75,14 @@ def _weights() -> Path:
 def _model(weights: Path) -> Any:
     import lpips
     import torch
+    from torchvision.models import AlexNet_Weights
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         # Random first: its own way to the weights would download them.
         model = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    layers = torch.load(weights, map_location="cpu", weights_only=True)
+    # torchvision's own way takes the file that is there.
+    layers = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, map_location="cpu")
     own = model.net.state_dict()
     # features.3.weight of AlexNet is slice2.3.weight here.
     by_place = {name.partition(".")[2]: name for name in own}
