@@ -83,8 +83,7 @@ def _base(
     beside = current.path is not None and path.parent == current.path.parent
     name = str(Path(current.name).with_name(path.name)) if beside else str(path)
     base, found = read_file(path, name)
-    own = current.path is None or not leads_out(path, current.path.parent)
-    if not own and "schema" not in (base.data or {}) and os.path.isfile(path):
+    if "schema" not in (base.data or {}) and _elsewhere(path, current.path):
         # Nothing is said of what a stranger points to elsewhere, lest a log shows a secret.
         return wrong(f"cannot extend {wanted!r}: there is no adapter")
     if base.data is None:
@@ -110,6 +109,11 @@ def _locate(wanted: str, origin: Path | None, resolve: Resolver | None) -> Path:
     if not wanted.endswith((".yaml", ".yml")):
         raise AdapterNotFoundError("a path must end with .yaml or .yml")
     return origin.parent / wanted
+
+
+def _elsewhere(path: Path, origin: Path | None) -> bool:
+    """Whether a file lies outside of the folder of the one that names it."""
+    return origin is not None and os.path.isfile(path) and leads_out(path, origin.parent)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -33,7 +33,9 @@ def read_own(path: Path, shown: str) -> tuple[Document, list[Diagnostic]]:
     says that it is an adapter: a stranger's folder may hold links to what is nobody's business.
     """
     document, found = read_file(path, shown)
-    if "schema" in (document.data or {}) or not leads_out(path) or _in_cache(path):
+    if "schema" in (document.data or {}) or not os.path.isfile(path):
+        return document, found
+    if not leads_out(path) or _in_cache(path):
         return document, found
     problem = Diagnostic(
         "unreadable",
