@@ -2,10 +2,9 @@
 
 Loops call a transformer once for each prompt of a step, and mostly say no name. What tells the
 forwards apart are the tensors that stay the same from step to step, each prompt's embeddings above
-all: the same objects or, on a CPU, the same values, which a loop may make anew. A forward that
-takes others than any branch has taken begins a branch of its own, with a computed step: a prompt
-that joins in, or one that replaces another. Where nothing stays the same, a branch is its place in
-the step.
+all. A forward that takes others than any branch has taken begins a branch of its own, with a
+computed step: a prompt that joins in, or one that replaces another. Where nothing stays the same,
+a branch is its place in the step.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from cachedit_yaml.runtime.identity import LATENTS, Traces
+from cachedit_yaml.runtime.identity import Traces
 
 #: Branches that a generation remembers: prompts may come back.
 MOST_BRANCHES: Final = 16
@@ -27,7 +26,6 @@ class Branch:
         label: what it is called.
         group: the name that was announced; empty without.
         last: the tensors of its last forward.
-        values: what can be told of their values; of those alone that may yet tell something.
         stable: those of them that have stayed the same; None after its first forward.
         tick: the step of its last forward.
     """
@@ -35,53 +33,20 @@ class Branch:
     label: str
     group: str
     last: Traces = field(default_factory=dict)
-    values: dict[str, int | None] = field(default_factory=dict)
     stable: frozenset[str] | None = None
     tick: int = -1
 
-    def held(self, traces: Traces) -> frozenset[str]:
-        """The tensors that are those of its last forward, by their memory."""
+    def same(self, traces: Traces) -> frozenset[str]:
+        """The tensors that are those of its last forward."""
         last = self.last
         return frozenset(name for name, trace in traces.items() if last.get(name) == trace)
 
-    def same(self, traces: Traces, values: _Values) -> frozenset[str]:
-        """The tensors that are those of its last forward, or have the same values."""
-        held = self.held(traces)
-        return held | {
-            name
-            for name, before in self.values.items()
-            if before is not None and name in traces and name not in held and before == values[name]
-        }
-
-    def see(self, traces: Traces, values: _Values, tick: int) -> None:
+    def see(self, traces: Traces, tick: int) -> None:
         """A forward was its own."""
         if self.tick >= 0:
-            self.stable = self.same(traces, values)
-        held = self.held(traces)
-        self.values = {
-            name: self.values[name] if name in held and name in self.values else values[name]
-            for name in (traces if self.stable is None else self.stable)
-        }
+            self.stable = self.same(traces)
         self.last = traces
         self.tick = tick
-
-
-class _Values(dict[str, int | None]):
-    """The values of the tensors of a forward, each read when it is asked for.
-
-    Not of the latents: a step may leave them as they are, and tells nothing by that.
-    """
-
-    def __init__(self, traces: Traces) -> None:
-        super().__init__()
-        self._traces = traces
-        roots = [name.partition(".")[0] for name in traces]
-        self._latents = next((name for name in LATENTS if name in roots), (roots or [""])[0])
-
-    def __missing__(self, name: str) -> int | None:
-        latents = name.partition(".")[0] == self._latents
-        self[name] = found = None if latents else self._traces[name].values()
-        return found
 
 
 class Branches:
@@ -114,8 +79,7 @@ class Branches:
         free = [item for item in self._known if item.group == group and item not in self.ran]
         place = sum(item.group == group for item in self.ran)
         label = _label(name, place)
-        values = _Values(traces)
-        found = self._by_conditioning(free, traces, values) or self._by_place(free, label)
+        found = self._by_conditioning(free, traces) or self._by_place(free, label, traces)
         forgotten = None
         if found is None:
             taken = {item.label for item in self._known}
@@ -123,29 +87,24 @@ class Branches:
             found = Branch(next(item for item in labels if item not in taken), group)
             forgotten = self._make_room()
             self._known.append(found)
-        found.see(traces, values, tick)
+        found.see(traces, tick)
         self.ran.append(found)
         return found.label, forgotten
 
     def likeness(self, traces: Traces) -> int:
         """How many tensors of a forward are those of a branch, of the likest one."""
-        return max((len(item.held(traces)) for item in self._known), default=0)
+        return max((len(item.same(traces)) for item in self._known), default=0)
 
-    def _by_conditioning(
-        self, free: list[Branch], traces: Traces, values: _Values
-    ) -> Branch | None:
+    def _by_conditioning(self, free: list[Branch], traces: Traces) -> Branch | None:
         best, most = None, 0
         for item in free:
-            same = item.same(traces, values)
-            needed = item.stable
-            if needed is None:
-                # Of what is made anew each time, what is the same tells something, and only that.
-                needed = self._telling(item) or same & self._differing(item)
+            same = item.same(traces)
+            needed = item.stable if item.stable is not None else self._telling(item)
             if needed and needed <= same and len(same) > most:
                 best, most = item, len(same)
         return best
 
-    def _by_place(self, free: list[Branch], label: str) -> Branch | None:
+    def _by_place(self, free: list[Branch], label: str, traces: Traces) -> Branch | None:
         """The branch of this place, unless what goes in says that it is another one."""
         for item in free:
             if item.label == label:
@@ -160,10 +119,6 @@ class Branches:
         stay the same there, if somebody holds them still: loops that make them anew for each
         forward leave none.
         """
-        return frozenset(name for name in self._differing(branch) if branch.last[name].lives)
-
-    def _differing(self, branch: Branch) -> frozenset[str]:
-        """The tensors in which a branch differs from the others after its first forward."""
         found = set()
         for other in self._known:
             if other is branch or other.group != branch.group:
@@ -172,12 +127,9 @@ class Branches:
                 continue
             for name in branch.last if other.stable is None else other.stable:
                 own = branch.last.get(name)
-                if own is None or name not in other.last or own == other.last[name]:
-                    continue
-                mine, theirs = branch.values.get(name), other.values.get(name)
-                if mine is None or mine != theirs:
+                if own is not None and name in other.last and own != other.last[name]:
                     found.add(name)
-        return frozenset(found)
+        return frozenset(name for name in found if branch.last[name].lives)
 
     def _make_room(self) -> str | None:
         """Forget the branch that has not run for longest."""

@@ -1,14 +1,12 @@
-"""Which tensors go into a forward, by the memory that they are.
+"""Which tensors go into a forward, by the memory that they are; their values are never read.
 
 A tensor is the same as another where both are the same part of the same storage and nothing was
 written over it in between. A weak reference to the storage keeps its address from being given to
-another one, and keeps no memory. Values are read on a CPU alone, where nobody waits for a device.
+another one, and keeps no memory.
 """
 
 from __future__ import annotations
 
-import ctypes
-import weakref
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -16,12 +14,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-#: Names of the argument that carries the latents; else it is the first that can.
-LATENTS: Final = ("hidden_states", "latents", "sample", "x", "img")
 #: Of a list that is longer, the rest tells nothing more.
 _MOST: Final = 64
-#: Of a tensor that is larger, no values are read.
-_MOST_BYTES: Final = 2**26
 
 
 class Trace(NamedTuple):
@@ -30,37 +24,15 @@ class Trace(NamedTuple):
     Attributes:
         storage: keeps the address of the storage from being used again.
         view: which part of it, and how often it had been written to.
-        source: the tensor, while somebody holds it.
     """
 
     storage: StorageWeakRef
     view: tuple[Any, ...]
-    source: weakref.ref[torch.Tensor]
 
     @property
     def lives(self) -> bool:
         """Whether somebody still holds the memory."""
         return not self.storage.expired()  # type: ignore[no-untyped-call]
-
-    def values(self) -> int | None:
-        """A number that other values have not, read now; None where they cannot be read for free.
-
-        That is on another device than a CPU, and where they do not lie in one piece.
-        """
-        tensor = self.source()
-        if tensor is None or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-            return None  # it is gone, or a wrapper's
-        if tensor.device.type != "cpu":
-            return None
-        try:
-            size = tensor.numel() * tensor.element_size()
-            if size > _MOST_BYTES or not tensor.is_contiguous():
-                return None
-            # No operator runs for this, which a mode that counts them would see.
-            content = ctypes.string_at(tensor.data_ptr(), size) if size else b""
-        except (RuntimeError, NotImplementedError):  # a transform's, which has no memory
-            return None
-        return hash((content, tensor.dtype, tensor.shape))
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -81,7 +53,7 @@ def trace_of(tensor: torch.Tensor) -> Trace | None:
     """What a tensor is; None for those that have no storage (sparse ones, transforms)."""
     try:
         storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
-        return Trace(storage, _view_of(tensor), weakref.ref(tensor))
+        return Trace(storage, _view_of(tensor))
     except (RuntimeError, NotImplementedError):
         return None
 

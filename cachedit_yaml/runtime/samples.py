@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from cachedit_yaml.runtime.forecasts import Forecasts
-from cachedit_yaml.runtime.identity import LATENTS
 from cachedit_yaml.runtime.record import SampleRecord
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from cachedit_yaml.compiler.parallel import Ranks
     from cachedit_yaml.runtime.contexts import BranchState
 
+#: Names of the argument that carries the latents; else it is the first that can.
+_LATENTS: Final = ("hidden_states", "latents", "sample", "x", "img")
 #: How often guidance puts the latents into one batch, at most.
 _MOST_COPIES: Final = 3
 
@@ -100,7 +101,7 @@ def latents_in(arguments: Mapping[str, Any]) -> tuple[int, Any]:
     Returns:
         0 and None where there are none.
     """
-    values = [arguments[name] for name in LATENTS if name in arguments]
+    values = [arguments[name] for name in _LATENTS if name in arguments]
     for value in [*values, *arguments.values()]:
         if isinstance(value, torch.Tensor) and value.ndim > 1:
             return value.shape[0], value

@@ -19,7 +19,6 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, FluxPipeli
 from cachedit_yaml import enable
 from cachedit_yaml.compiler.calibrators import has_calibrator
 from cachedit_yaml.runtime.handle import Handle
-from cachedit_yaml.runtime.identity import traces_of
 from tests import tiny
 from tests.runtime import models, requests_at_once
 from tests.runtime.models import ALWAYS, DIM, MASKED, Small, SmallPipeline, row, small, start
@@ -426,66 +425,8 @@ def test_no_branch_takes_what_another_has_stored(name: str, order: Any) -> None:
         assert served[id(prompt)] == allowed, (name, handle.stats())
 
 
-@pytest.mark.parametrize(
-    "order",
-    [
-        pytest.param(lambda step: [2, 0, 1] if step >= 4 else [0, 1], id="inserted before"),
-        pytest.param(lambda step: [0, 2, 1] if step >= 4 else [0, 1], id="inserted between"),
-        pytest.param(lambda step: [1] if step >= 4 else [0, 1], id="dropped"),
-        pytest.param(lambda step: [1, 0] if step % 2 else [0, 1], id="swapped in order"),
-        pytest.param(lambda step: [2, 1] if step >= 4 else [0, 1], id="replaced"),
-        pytest.param(lambda step: [2, 1] if step in (4, 5) else [0, 1], id="replaced and back"),
-    ],
-)
-def test_values_tell_branches_whose_embeddings_are_made_anew(order: Any) -> None:
-    """No object stays the same; where nobody waits for a device, the same values do as well."""
-    given = prompts(3)
-    model = small(Conditioned)
-    mask = STATIC["scm"]["mask"]  # type: ignore[index]
-    with start_on(Pipeline(model, FlowMatchEulerDiscreteScheduler()), **STATIC) as handle:
-        served: dict[int, list[int]] = {index: [] for index in range(3)}
-        ran: list[int] = []
-        last = model.blocks[3].linear.register_forward_hook(lambda *_: ran.append(1))
-
-        def watched(now: int) -> Iterator[torch.Tensor]:
-            for index in order(now):
-                ran.clear()
-                yield given[index].clone()
-                if not ran:
-                    served[index].append(now)
-
-        loop(model, 10, watched)
-        last.remove()
-        for index in range(3):
-            steps = [now for now in range(10) if index in order(now)]
-            assert served[index] == [now for now in steps[1:] if not mask[now]], handle.stats()
-
-
-def test_reading_values_runs_no_operator() -> None:
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Count(TorchDispatchMode):
-        seen = 0
-
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-        ) -> Any:
-            Count.seen += 1
-            return func(*args, **(kwargs or {}))
-
-    tensors = {"a": torch.randn(2, 3), "b": torch.randn(4, 4).T, "c": torch.empty(2, device="meta")}
-    tensors["d"] = tensors["a"].clone()
-    with Count():
-        found = {name: trace.values() for name, trace in traces_of(tensors).items()}
-    assert Count.seen == 0
-    assert found["a"] == found["d"] is not None
-    assert found["b"] is found["c"] is None  # not in one piece, not on a CPU
-    tensors["d"][0, 0] += 1
-    assert traces_of(tensors)["d"].values() != found["a"]
-
-
 def test_embeddings_made_anew_for_every_forward() -> None:
-    """Of values that stay the same, too, each branch has its own."""
+    """Nothing stays the same object: a branch is its place, as ever."""
     given = prompts(2)
     model = small(Conditioned)
     with start_on(Pipeline(model, FlowMatchEulerDiscreteScheduler()), **ALWAYS) as handle:
