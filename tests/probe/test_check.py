@@ -80,6 +80,7 @@ def test_a_right_adapter_is_proved() -> None:
         ("exact", "proved"),
         ("hits", "proved"),
         ("native", "proved"),
+        ("batch", "proved"),
         ("restored", "proved"),
     ]
     assert str(found) == "PixArtAlphaPipeline, plain"

@@ -48,7 +48,7 @@ def test_ones_own_model() -> None:
     proof = cachedit_yaml.check(pipe, CLIP, call)
     proof.require()
     assert [item.name for item in proof.claims] == [
-        "resolves", "exact", "hits", "native", "restored", "freed",
+        "resolves", "exact", "hits", "native", "batch", "restored", "freed",
     ]  # fmt: skip
     assert str(proof).startswith("clip: ClipPipeline\n  resolves  yes")
     assert torch.equal(torch.get_rng_state(), state)
