@@ -125,6 +125,7 @@ class Batch:
         Returns:
             What is wrong, or None; and the statistics of the batch.
         """
+        self.run(self._still, handle)  # the first one shows what blocks write over
         alone, steps = [], []
         for calls in (self._still, self._moving):
             alone.append(self.run(calls, handle))

@@ -192,11 +192,19 @@ def _on_disk(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def difference(now: Added | None, then: Added | None) -> float:
-    """The relative difference that cache-dit measures, of what the first F blocks added."""
+    """The relative difference of what the first F blocks added, as a sample of a batch decides.
+
+    A row and the one half a batch behind it are taken for guidance's two branches of one sample,
+    which decide by the worse of theirs; of several samples this is the mean.
+    """
     if now is None or then is None:
         return math.inf
     before = then[0].to(now[0].device)
-    return float((before - now[0]).abs().mean() / before.abs().mean())
+    apart, size = (item.abs().flatten(1).mean(1) for item in (before - now[0], before))
+    rows = apart / size
+    if len(rows) % 2 == 0:
+        rows = rows.reshape(2, -1).amax(0)
+    return float(rows.mean())
 
 
 def between(added: dict[int, Added], first: int, end: int, like: dict[int, Added]) -> Added | None:

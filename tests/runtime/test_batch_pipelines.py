@@ -49,12 +49,12 @@ def run(pipe: Any, name: str, case: str, samples: Sequence[int], **settings: Any
 
 
 def between(stats: Stats) -> float:
-    """A threshold between the differences of two samples in one step, with much room."""
+    """A threshold between the differences of two samples in the first step that may hit."""
     found = []
     for row in stats.branches:
-        for step in row.residual_diffs if row.follows is None else ():
-            each = sorted(sample.residual_diffs[step] for sample in row.samples)
-            found += [pair for pair in itertools.pairwise(each) if 0 < sum(pair) < 2]
+        step = min(row.residual_diffs, default=-1) if row.follows is None else -1
+        each = sorted(sample.residual_diffs[step] for sample in row.samples if step >= 0)
+        found += [pair for pair in itertools.pairwise(each) if 0 < sum(pair) < 2]
     low, high = max(found, key=lambda pair: pair[1] / pair[0])
     return (low + high) / 2
 
