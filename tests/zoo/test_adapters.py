@@ -107,7 +107,7 @@ def test_profiles(adapter: str) -> None:
     built = build(spec, made)
     for profile in (None, *spec.profiles):
         with cachedit_yaml.enable(built.target, spec, profile=profile) as handle:
-            if profile != "quality":  # in which only numbers differ from what holds without one
+            if profile != "quality":  # in which only numbers differ from those of balanced
                 steps = 12 if profile == "balanced" else 4
                 assert built.run(steps=steps).isfinite().all()
                 assert handle.stats().num_steps is not None
