@@ -18,6 +18,7 @@ import torch
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.passes import ListPass
 from cachedit_yaml.runtime.residuals import signature_of
+from cachedit_yaml.runtime.samples import Layout
 
 #: How many earlier steps are kept.
 REACH: Final = 20
@@ -168,12 +169,21 @@ def _on_disk(tensor: torch.Tensor) -> torch.Tensor:
     return made.view(tensor.shape).copy_(tensor)
 
 
-def difference(now: Added | None, then: Added | None) -> float:
-    """The relative difference that cache-dit measures, of what the first F blocks added."""
+def difference(now: Added | None, then: Added | None, layout: Layout | None = None) -> float:
+    """The relative difference that decides, of what the first F blocks added.
+
+    Args:
+        now: in this step.
+        then: in an earlier one.
+        layout: the rows of the batch, of which the worst one counts; None for one.
+    """
     if now is None or then is None:
         return math.inf
-    before = then[0].to(now[0].device)
-    return float((before - now[0]).abs().mean() / before.abs().mean())
+    added, before = now[0], then[0].to(now[0].device)
+    by_row = layout is not None and layout.axis(added.shape) == 0
+    rows = layout.count if layout is not None and by_row else 1
+    apart = (before - added).abs().reshape(rows, -1).mean(1)
+    return float((apart / before.abs().reshape(rows, -1).mean(1)).max())
 
 
 def between(added: dict[int, Added], first: int, end: int, like: dict[int, Added]) -> Added | None:

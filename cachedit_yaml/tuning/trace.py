@@ -140,7 +140,10 @@ class TraceRunner(TransformerRunner):
             older = [state.older[-distance] for state in states]
             for fn in {fn for fn, _ in self.variants if fn}:
                 pairs = zip(states, older, strict=True)
-                values = [difference(state.added.get(fn), then.get(fn)) for state, then in pairs]
+                values = [
+                    difference(state.added.get(fn), then.get(fn), state.layout)
+                    for state, then in pairs
+                ]
                 found.differences[fn, distance] = tuple(values)
             for fn, bn in self.variants:
                 for state, then in zip(states, older, strict=True):
