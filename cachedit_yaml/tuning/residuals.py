@@ -18,6 +18,7 @@ import torch
 from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.passes import ListPass
 from cachedit_yaml.runtime.residuals import signature_of
+from cachedit_yaml.runtime.samples import Layout
 
 #: How many earlier steps are kept.
 REACH: Final = 20
@@ -191,20 +192,27 @@ def _on_disk(tensor: torch.Tensor) -> torch.Tensor:
     return made.view(tensor.shape).copy_(tensor)
 
 
-def difference(now: Added | None, then: Added | None) -> float:
+def difference(now: Added | None, then: Added | None, layout: Layout | None = None) -> float:
     """The relative difference of what the first F blocks added, as a sample of a batch decides.
 
     A row and the one half a batch behind it are taken for guidance's two branches of one sample,
     which decide by the worse of theirs; of several samples this is the mean.
+
+    Args:
+        now: in this step.
+        then: in an earlier one.
+        layout: the rows of the batch; None for one.
     """
     if now is None or then is None:
         return math.inf
-    before = then[0].to(now[0].device)
-    apart, size = (item.abs().flatten(1).mean(1) for item in (before - now[0], before))
-    rows = apart / size
-    if len(rows) % 2 == 0:
-        rows = rows.reshape(2, -1).amax(0)
-    return float(rows.mean())
+    added, before = now[0], then[0].to(now[0].device)
+    by_row = layout is not None and layout.axis(added.shape) == 0
+    rows = layout.count if layout is not None and by_row else 1
+    apart = (before - added).abs().reshape(rows, -1).mean(1)
+    found = apart / before.abs().reshape(rows, -1).mean(1)
+    if rows % 2 == 0:
+        found = found.reshape(2, -1).amax(0)
+    return float(found.mean())
 
 
 def between(added: dict[int, Added], first: int, end: int, like: dict[int, Added]) -> Added | None:

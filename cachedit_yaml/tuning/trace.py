@@ -151,7 +151,10 @@ class TraceRunner(TransformerRunner):
             older = [state.older[-distance] for state in states]
             for fn in {fn for fn, _ in self.variants if fn}:
                 pairs = zip(states, older, strict=True)  # of a list that follows, nobody asks
-                values = [difference(state.added.get(fn), then.get(fn)) for state, then in pairs]
+                values = [
+                    difference(state.added.get(fn), then.get(fn), state.layout)
+                    for state, then in pairs
+                ]
                 found.differences[fn, distance] = tuple(values)
             for fn, bn in self.variants:
                 if (fn, bn) in MORE and distance not in {*FEW, reach}:

@@ -196,7 +196,7 @@ def test_no_worse_one_lies_on_the_front() -> None:
         assert one.error > other.error
 
 
-@pytest.mark.parametrize("pipeline", ["DiTPipeline", "FluxPipeline"])
+@pytest.mark.parametrize("pipeline", ["StableDiffusion3Pipeline", "FluxPipeline"])
 def test_steps_hit_as_simulated(pipeline: str) -> None:
     """Limits and thresholds mean to the simulation what they mean to cache-dit."""
     pipe = tiny.build(pipeline)
