@@ -168,7 +168,8 @@ def _place(args: argparse.Namespace, entry: Entry) -> tuple[str, Path]:
     """The file that the profiles go into, and the option that says so."""
     if args.write is not None:
         return "--write", args.write
-    options = {"argument": "--adapter", "environment": ENVIRONMENT_VARIABLE, "model": "--model"}
+    # The folder of a model stays as it is, whoever it is from.
+    options = {"argument": "--adapter", "environment": ENVIRONMENT_VARIABLE}
     if entry.kind in options:
         return options[entry.kind], entry.path
     return "--out", args.out / f"{entry.name}.yaml"

@@ -307,6 +307,7 @@ def test_what_is_written_follows_no_link_out(
     assert (tmp_path / "old").read_text(encoding="utf-8") == "mine"
     assert not (tmp_path / "new").exists()
     os.symlink("inside.json", "link.json")
+    Path("inside.json").write_text("{}", encoding="utf-8")
     assert main(["validate", "flux", "--format", "json", "--output", "link.json"]) == 0
     assert json.loads(Path("inside.json").read_text(encoding="utf-8"))["version"] == 1
     if os.path.exists("/dev/stdout"):

@@ -49,14 +49,15 @@ def run(pipe: Any, name: str, case: str, samples: Sequence[int], **settings: Any
 
 
 def between(stats: Stats) -> float:
-    """A threshold between the differences of two samples in the first step that may hit."""
-    found = []
+    """A threshold between the differences of two samples in one step: the first, if it can be."""
+    found: list[tuple[bool, float, float]] = []
     for row in stats.branches:
-        step = min(row.residual_diffs, default=-1) if row.follows is None else -1
-        each = sorted(sample.residual_diffs[step] for sample in row.samples if step >= 0)
-        found += [pair for pair in itertools.pairwise(each) if 0 < sum(pair) < 2]
-    low, high = max(found, key=lambda pair: pair[1] / pair[0])
-    return (low + high) / 2
+        for step in row.residual_diffs if row.follows is None else ():
+            each = sorted(sample.residual_diffs[step] for sample in row.samples)
+            first = step == min(row.residual_diffs)
+            pairs = [pair for pair in itertools.pairwise(each) if 0 < sum(pair) < 2]
+            found += [(first, high / low, (low + high) / 2) for low, high in pairs]
+    return max(found)[2]
 
 
 @pytest.mark.parametrize(

@@ -700,8 +700,9 @@ def test_dbprune_with_one_stream() -> None:
               Fn_compute_blocks=1)  # fmt: skip
 
 
-def test_class_flag_that_outlives_an_engine() -> None:
+def test_class_flag_that_outlives_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """FakeDiffusionPipeline._is_cached outlives an engine: a later enable fails an assertion."""
+    monkeypatch.setattr(FakeDiffusionPipeline, "_is_cached", False, raising=False)
     for dropped in (False, True):
         handle = start(SmallPipeline(small()), execution="native", **ALWAYS)
         if not dropped:
