@@ -116,19 +116,15 @@ def test_a_batch_with_one_miss_costs_one_row() -> None:
         assert handle.stats().as_dict()["branches"][0]["samples"][2]["cached_steps"] == ()
 
 
-def test_one_sample_costs_nothing_and_several_one_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_sample_costs_nothing_and_several_one_wait() -> None:
     """Kernels and host synchronisations, counted."""
-    model, counts, read = small().double(), {}, []
-    plain = torch.Tensor.tolist
-    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: read.append(self) or plain(self))
+    model, counts = small().double(), {}
     for samples in ([0], [0, 1], [0, 1, 3, 4]):
         for batch in ("mean", "per_sample"):
             with start(model, adapter(), **SETTINGS, batch=batch) as handle:
                 forwards(model, handle, samples)
-                read.clear()
                 with counted() as count:
                     forwards(model, handle, samples)
-            count.waits += len(read)  # which the CPU's does not show
             counts[len(samples), batch] = count
     assert counts[1, "mean"] == counts[1, "per_sample"]
     assert {count.waits for count in counts.values()} == {STEPS - 1}

@@ -324,12 +324,12 @@ def test_where_nothing_can_be_written(
 def test_an_adapter_in_the_models_folder(
     command: list[str], model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is the one that is tuned, and it gets the profiles."""
+    """It is the one that is tuned, and it gets the profiles where that is asked for."""
     path = model / "cachedit.yaml"
     path.write_text("{schema: 1, extends: dit, pipelines: [DiTPipeline]}  # mine\n...\n")
     try:
         more = ["--label", "1", "2", "--budget", "4", "--masks", "--target", "half:blocks=0.5"]
-        assert main([*command, *more]) == 0
+        assert main([*command, *more, "--write", str(path)]) == 0
         captured = capsys.readouterr()
         assert f"wrote {path}" in captured.out
         assert "lies in the model's folder" in captured.err
