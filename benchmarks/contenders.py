@@ -144,8 +144,12 @@ def deciding(ours: Callable[..., Switch]) -> Iterator[tuple[str, str, Switch]]:
 
 @contextmanager
 def enabled(pipeline: Any, adapter: Any, options: Mapping[str, Any]) -> Iterator[Any]:
-    """Ours; a generation begins by itself."""
-    with cachedit_yaml.enable(pipeline, adapter, **options):
+    """Ours; a generation begins by itself.
+
+    The pictures of a batch decide by their mean, as they do with all the others.
+    """
+    config = {**(options.get("cache_config") or {}), "batch": "mean"}
+    with cachedit_yaml.enable(pipeline, adapter, **{**options, "cache_config": config}):
         yield lambda: None
 
 
