@@ -72,7 +72,7 @@ def test_what_is_known_to_be_bad_is_said(settings: dict[str, Any], words: str) -
         {
             "max_warmup_steps": 1,
             "calibrator": {"type": "taylorseer", "taylorseer_order": 2},
-            "max_continuous_cached_steps": 1,
+            "max_cached_steps": 6,
         },
     ],
 )
