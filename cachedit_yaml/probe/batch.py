@@ -132,7 +132,7 @@ class Batch:
             steps.append([row.cached_steps for row in handle.stats().branches])
         together = self.run(self._both, handle)
         rows = list(handle.stats().branches)
-        if any(row.together or row.unfit for row in rows):
+        if any(row.together or row.unfit or as_one(row) for row in rows):
             return None, rows
         for index, row in enumerate(rows):
             each = [item.cached_steps for item in row.samples] or [row.cached_steps] * 2
@@ -143,6 +143,11 @@ class Batch:
         if not _near(together, self._apart(*alone)):
             return "a sample of a batch is not what it is alone", rows
         return None, rows
+
+
+def as_one(row: BranchStats) -> bool:
+    """Whether a list decided for all samples as if they were one, such as a packed sequence."""
+    return not row.samples and row.follows is None
 
 
 def _noise(value: Any, seed: int) -> Any:

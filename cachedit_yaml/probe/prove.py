@@ -26,7 +26,7 @@ from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.attributes import attributes, left_behind
-from cachedit_yaml.probe.batch import SETTINGS, Batch, NoBatchError
+from cachedit_yaml.probe.batch import SETTINGS, Batch, NoBatchError, as_one
 from cachedit_yaml.probe.recipe import Recipe
 from cachedit_yaml.probe.replay import Replay
 from cachedit_yaml.probe.watch import Watch
@@ -331,7 +331,10 @@ class _Trial:
             if wrong is not None:
                 return f"{transformer.path}: {wrong}"
             for row in rows:
-                why = next(iter(row.together.values()), row.unfit) or why
+                packed = "its samples run as one sequence, and decide together"
+                why = next(iter(row.together.values()), row.unfit) or (
+                    packed if as_one(row) else why
+                )
         return Claim("batch", "not allowed", why) if why is not None else None
 
     def _restored(self, before: list[Any], run: bool) -> str | None:
