@@ -47,7 +47,8 @@ def placeholder(module: torch.nn.Module) -> Any:
 
     cache-dit marks the class of this placeholder: a class of its own keeps the mark here.
     """
-    return type("TransformerOnly", (FakeDiffusionPipeline,), {})(module)
+    # cache-dit leaves its flag on the class for good, where others made use of that.
+    return type("TransformerOnly", (FakeDiffusionPipeline,), {"_is_cached": False})(module)
 
 
 def block_adapter(

@@ -708,6 +708,9 @@ def test_class_flag_that_outlives_an_engine(monkeypatch: pytest.MonkeyPatch) -> 
         if not dropped:
             handle.disable()
         del handle
+    FakeDiffusionPipeline._is_cached = True  # somebody else's: of no concern to a transformer alone
+    start(small(), execution="native", **ALWAYS).disable()
+    FakeDiffusionPipeline._is_cached = False
     assert not getattr(FakeDiffusionPipeline, "_is_cached", False)
     model = small()
     blocks = cache_dit.BlockAdapter(

@@ -25,9 +25,13 @@ def _plugins() -> None:
 @pytest.fixture(autouse=True)
 def _worker(_plugins: None) -> None:
     """The groups that its stages ask for; a test that proves adapters ends them."""
+    from cache_dit.caching.block_adapters import FakeDiffusionPipeline
+
     from cachedit_yaml.engines.sglang.probe import start
 
     start()
+    # cache-dit leaves it there when SGLang's own code has enabled it, once for each process.
+    FakeDiffusionPipeline._is_cached = False
 
 
 @pytest.fixture(autouse=True)
