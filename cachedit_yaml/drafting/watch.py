@@ -16,13 +16,13 @@ from cachedit_yaml.drafting.marks import Tensors, own_state, sample, tensors_in,
 from cachedit_yaml.drafting.parts import Candidate, candidates, schedulers
 from cachedit_yaml.drafting.record import Argument, BlockCall, Forward, Origin, Result, Run
 from cachedit_yaml.drafting.steps import NAMES
-from cachedit_yaml.runtime.patching import Around
+from cachedit_yaml.runtime.patching import Around, Patched
 
 #: Calls of blocks that are recorded of a generation whose end nobody tells.
 MOST_CALLS: Final = 1 << 15
 
 
-class Watch:
+class Watch(Patched):
     """Records what runs, for as long as it is entered; then everything is as before.
 
     Args:
@@ -39,6 +39,7 @@ class Watch:
     """
 
     def __init__(self, target: Any) -> None:
+        super().__init__()
         self.run = Run()
         self.last: dict[str, LastCall] = {}
         self.can_tell = False
@@ -49,7 +50,6 @@ class Watch:
         self._numbers = itertools.count()
         self._frames = threading.local()
         self._made: dict[str, list[weakref.ref[torch.Tensor]]] = {}
-        self._patches: list[Around] = []
         self._turns: dict[str, Turn] = {}
         self._blocks = 0
         for path, scheduler in schedulers(target).items():
@@ -70,14 +70,8 @@ class Watch:
     def _around(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
         self._patches.append(Around(owner, name, around))
 
-    def __enter__(self) -> Watch:
-        for patch in self._patches:
-            patch.install()
-        return self
-
     def __exit__(self, *exception: object) -> None:
-        for patch in reversed(self._patches):
-            patch.remove()
+        super().__exit__(*exception)
         self._made.clear()
         self.last.clear()
 

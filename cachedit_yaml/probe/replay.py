@@ -23,7 +23,7 @@ from cachedit_yaml.drafting.marks import tensors_in
 from cachedit_yaml.probe.rounded import Rounded
 from cachedit_yaml.runtime.branches import Parameters, counts_as_denoising
 from cachedit_yaml.runtime.outputs import entries
-from cachedit_yaml.runtime.patching import Around
+from cachedit_yaml.runtime.patching import Around, Patched
 
 #: The way to a tensor in an output, and the tensors by it.
 Path: TypeAlias = tuple[str, ...]
@@ -55,7 +55,7 @@ ADVICE: Final = (
 )
 
 
-class Replay:
+class Replay(Patched):
     """Makes the last denoising call of each transformer again, while it is entered.
 
     Args:
@@ -69,6 +69,7 @@ class Replay:
     """
 
     def __init__(self, plan: Plan, counts: Mapping[str, int]) -> None:
+        super().__init__()
         # Each call is a step, whichever transformer it is.
         self._plan = replace(plan, split=None)
         self._left = Counter(counts)
@@ -76,20 +77,11 @@ class Replay:
         self.wrong: dict[str, str] = {}
         self.untold: dict[str, str] = {}
         self.tried: set[str] = set()
-        self._patches = [
+        self._patches += [
             Around(item.module, "forward", functools.partial(self._forward, item, parameters))
             for item in plan.transformers
             for parameters in [Parameters(item.module.forward)]
         ]
-
-    def __enter__(self) -> Replay:
-        for patch in self._patches:
-            patch.install()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for patch in reversed(self._patches):
-            patch.remove()
 
     def _forward(
         self,

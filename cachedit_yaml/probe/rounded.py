@@ -12,7 +12,7 @@ import torch
 from cachedit_yaml.compiler.plan import ListPlan, TransformerPlan
 from cachedit_yaml.drafting.marks import tensors_in
 from cachedit_yaml.runtime.blocks import ListRunner
-from cachedit_yaml.runtime.patching import Around
+from cachedit_yaml.runtime.patching import Around, Patched
 
 
 @dataclass
@@ -41,7 +41,7 @@ class _Rounding:
     beside: Any = None
 
 
-class Rounded:
+class Rounded(Patched):
     """Forwards that compute everything, with the rounding that storing a difference brings.
 
     On a hit the last of the skipped blocks returns ``in + (out - in)`` for ``out``.
@@ -52,30 +52,21 @@ class Rounded:
     """
 
     def __init__(self, plan: TransformerPlan) -> None:
+        super().__init__()
         self.on = False
         self.states: list[torch.Tensor] = []
         self._lists = [self._of(item) for item in plan.lists]
-        self._patches = []
         for item in self._lists:
             for index, block in enumerate(item.plan.blocks):
                 name = "forward" if block._compiled_call_impl is None else "_compiled_call_impl"
                 told = functools.partial(self._block, item, index)
                 self._patches.append(Around(block, name, told))
-        self._module = Around(plan.module, "forward", self._forward)
+        self._patches.append(Around(plan.module, "forward", self._forward))
 
     @staticmethod
     def _of(plan: ListPlan) -> _Rounding:
         settings = plan.layers.resolve(None)
         return _Rounding(plan, ListRunner(plan), settings.fn, len(plan.blocks) - settings.bn)
-
-    def __enter__(self) -> Rounded:
-        for patch in (*self._patches, self._module):
-            patch.install()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for patch in (self._module, *reversed(self._patches)):
-            patch.remove()
 
     def _forward(self, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         for item in self._lists:

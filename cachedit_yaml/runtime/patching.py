@@ -10,9 +10,10 @@ import copy
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 _ABSENT = object()
+_T = TypeVar("_T", bound="Patched")
 
 
 class Patch:
@@ -126,6 +127,22 @@ class Around(Patch):
         if not self.active:
             return self.inner(*args, **kwargs)
         return self.around(self.call_inner, *args, **kwargs)
+
+
+class Patched:
+    """Keeps its patches installed while it is entered."""
+
+    def __init__(self) -> None:
+        self._patches: list[Patch] = []
+
+    def __enter__(self: _T) -> _T:
+        for patch in self._patches:
+            patch.install()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for patch in reversed(self._patches):
+            patch.remove()
 
 
 def _bound_method(owner: Any, name: str) -> Any:
