@@ -17,14 +17,13 @@ from typing import Any
 
 import torch
 
-from cachedit_yaml.compiler.plan import Plan, TransformerPlan
+from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.runtime.branches import Forward
-from cachedit_yaml.runtime.callers import Caller, caller_of
-from cachedit_yaml.runtime.calls import Calls
+from cachedit_yaml.runtime.callers import Caller
 from cachedit_yaml.runtime.choice import Choice
 from cachedit_yaml.runtime.generation import Generation, share_steps
 from cachedit_yaml.runtime.history import History
-from cachedit_yaml.runtime.requests import current_request
+from cachedit_yaml.runtime.pipelines import Pipelines
 from cachedit_yaml.runtime.run import Run
 from cachedit_yaml.runtime.runs import MIXED, Runs
 from cachedit_yaml.runtime.schedule import Schedule
@@ -44,6 +43,7 @@ class Clock:
         ratio: boundary ratio of the generations to come; None for the pipeline's.
         choice: what is wanted for the generations to come; None for what the plan says.
         driven: the generations whose steps callers count.
+        pipelines: those whose loops are watched.
         history: the last generations, the newest last.
     """
 
@@ -54,40 +54,24 @@ class Clock:
         self.driven = Driven()
         self.history = History()
         self._forwards = {None: 0, False: 1, True: 2}[plan.separate_cfg]
-        self._leaves = [path.rpartition(".")[2] for path in plan.schedulers]
         self._schedulers = Schedulers(lambda item: Runs(item, self._forwards, self._end_step))
+        self.pipelines = Pipelines(plan, self._schedulers)
         self._told = Told()
         self._mixed: Generation | None = None
-        self._calls = Calls(self._end_call)
 
-    def share(
+    def _share(
         self, timesteps: torch.Tensor | None, total: int | None, pipeline: Any = None
     ) -> dict[str, int | None]:
-        """How many of the executed steps each transformer runs.
-
-        Args:
-            timesteps: the executed timesteps ``[n]``, where they are known.
-            total: number of executed steps, or None.
-            pipeline: the one that runs them; None for the one that was enabled.
-        """
+        """:func:`share_steps` with the ratio of a pipeline; None for the one that was enabled."""
         holder = self.plan.pipeline if pipeline is None else pipeline
         ratio = self.plan.ratio_in(holder) if self.ratio is None else self.ratio
         return share_steps(self.plan, timesteps, total, ratio)
 
     # --- whose generation ---
 
-    def install(self) -> None:
-        """Hook the pipeline's scheduler, if there is one."""
-        for path in self.plan.schedulers:
-            scheduler = self.plan.at(path)
-            if scheduler is not None:
-                self._schedulers.runs_of(scheduler)
-                self._calls.watch(self.plan.looping(path))
-
     def remove(self) -> None:
-        """Restore the schedulers and forget every generation."""
-        self._calls.remove()
-        self._schedulers.remove()
+        """Restore the pipelines and forget every generation."""
+        self.pipelines.remove()
         self._told = Told()
         for generation in (*self.history, *self.driven.of(None)):
             generation.end("caching was disabled")
@@ -104,16 +88,6 @@ class Clock:
         for runs in self._schedulers:
             runs.end(request, why)
 
-    def caller(self, transformer: TransformerPlan) -> Caller:
-        """The loop that calls a transformer, and the scheduler that it steps."""
-        if self.plan.pipeline is None:
-            return Caller()
-        caller = caller_of(transformer.module, transformer.scheduler.rpartition(".")[2])
-        self._calls.watch(caller.pipeline)
-        if caller.scheduler is None:
-            return caller._replace(scheduler=self.plan.at(transformer.scheduler))
-        return caller
-
     def refresh(self, total: int | None) -> None:
         """The next forward begins a generation of ``total`` executed steps.
 
@@ -123,7 +97,7 @@ class Clock:
 
     def begin(self, total: int, timesteps: torch.Tensor | None, what: str) -> Stepwise:
         """Begin a generation whose steps the caller counts; see :meth:`Handle.stepwise`."""
-        generation = Generation(total, self.share(timesteps, total), by_scheduler=False)
+        generation = Generation(total, self._share(timesteps, total), by_scheduler=False)
         generation.choice, generation.what = self.choice, what
         self.driven.add(generation)
         self.history.append(generation)
@@ -152,7 +126,7 @@ class Clock:
         """A generation for a forward that may belong to either of two requests."""
         latest = self.history[-1] if self.history else None
         if latest is None or latest is not self._mixed:
-            latest = self._mixed = Generation(None, self.share(None, None), by_scheduler=False)
+            latest = self._mixed = Generation(None, self._share(None, None), by_scheduler=False)
             latest.fail(MIXED)
             self.history.append(latest)
         return latest
@@ -195,7 +169,7 @@ class Clock:
             looped = schedule.looped
             if looped is not None and looped != generation.total:
                 generation.total = looped
-                generation.shares = self.share(None, looped)
+                generation.shares = self._share(None, looped)
             generation.end_step()
             return generation
         return self._by_timestep(runs, run, schedule, forward, begun=begun)
@@ -257,7 +231,7 @@ class Clock:
         if timesteps is not None:
             total = len(timesteps)
         runs.seen = getattr(runs.scheduler, "timesteps", None)
-        shares = self.share(timesteps, total, schedule.pipeline)
+        shares = self._share(timesteps, total, schedule.pipeline)
         generation = Generation(total, shares, by_scheduler)
         generation.choice = self.choice
         if timesteps is not None:
@@ -305,7 +279,7 @@ class Clock:
         if values is not None and (total is None or len(values) < total):
             generation.blind = False
             generation.total = len(values)
-            generation.shares = self.share(values, len(values))
+            generation.shares = self._share(values, len(values))
         generation.end_step()
 
     def fail(self, generation: Generation) -> None:
@@ -313,9 +287,3 @@ class Clock:
         generation.fail("a forward of this generation raised")
         for runs in self._schedulers:
             runs.restart(generation)
-
-    def _end_call(self, pipeline: Any, why: str) -> None:
-        for leaf in self._leaves:
-            scheduler = getattr(pipeline, leaf, None)
-            if self._schedulers.knows(scheduler):
-                self._schedulers.runs_of(scheduler).end(current_request(), why)

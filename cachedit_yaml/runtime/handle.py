@@ -86,7 +86,7 @@ class Handle:
                     self._patches.append(patch)
                     patch.keeps = self
                     patch.install()
-                self._clock.install()
+                self._clock.pipelines.install()
                 for name, value in self.plan.flags.items():
                     before = vars(self.plan.pipeline).get(name, _ABSENT)
                     try:

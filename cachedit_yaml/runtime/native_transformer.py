@@ -115,7 +115,7 @@ class NativeTransformer:
                     self.names.current(),
                     traces_of(self._parameters.named(args, kwargs), without=timestep),
                 ),
-                clock.caller(self.plan),
+                clock.pipelines.caller(self.plan),
             )
             state = generation.transformers.get(self.plan.path)
             early = state is None and clock.may_announce(generation)

@@ -170,7 +170,7 @@ class TransformerRunner:
         with self._lock:
             if not counts_as_denoising(self.plan, self._parameters, args, kwargs):
                 return inner(*args, **kwargs)
-            caller = self.clock.caller(self.plan)
+            caller = self.clock.pipelines.caller(self.plan)
             name = self.names.current() or caller.branch
             arguments = self._parameters.named(args, kwargs)
             traces = traces_of(arguments, without=self.plan.timestep)
