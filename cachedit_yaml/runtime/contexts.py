@@ -19,30 +19,22 @@ from cachedit_yaml.compiler.settings import Resolved
 from cachedit_yaml.runtime.forecasts import Forecasts
 from cachedit_yaml.runtime.manager import ContextManager, free
 from cachedit_yaml.runtime.record import BranchRecord
-from cachedit_yaml.runtime.residuals import signature_of, taint
 from cachedit_yaml.runtime.rows import Split
-from cachedit_yaml.runtime.samples import Layout, Samples, forecasts, forget, taint_rows
+from cachedit_yaml.runtime.samples import Layout, Samples, forget
 
 
-class BranchState:
-    """The cache of one guidance branch of one block list, for one generation.
+class BranchContext:
+    """The context of one guidance branch of one block list, for one generation.
 
     Attributes:
         manager: decides and holds the buffers.
         context: the current cache-dit context.
-        called: bit set of the middle blocks that the last computed step called.
-        last_middle: the last of them, after which a hit applies the cache; -1 before the first.
-        kept: what else the middle blocks' outputs held on the last computed step, by block.
         leader: the branch of another list that decides for this one; None before the first step, or
             where this one decides.
-        has_encoder: encoder hidden states are stored too; the last block may return none.
-        replaced: shape of the encoder hidden states that the loop puts in the place of those that
-            entered the list; None where it does not.
-        signature: shape, dtype and device of what is stored, of the hidden states and of the
-            encoder hidden states; None while nothing is.
-        ends: whether no list comes behind this one that takes the same decision.
         layout: which rows of this forward belong to which sample; None where nobody tells.
         samples: the limits of each sample of a batch; None while all of them are alike.
+        signature: shape, dtype and device of what is stored, of the hidden states and of the
+            encoder hidden states; None while nothing is.
         record: the statistics.
         unfit: why this list cannot hit, whatever its differences are; None while it may.
     """
@@ -51,21 +43,14 @@ class BranchState:
         "_mask",
         "_num_steps",
         "_refreshed",
-        "called",
         "context",
-        "ends",
-        "has_encoder",
-        "kept",
-        "last_middle",
         "last_step",
         "layout",
         "leader",
         "manager",
         "offset",
-        "prefix_bn",
         "prefix_fn",
         "record",
-        "replaced",
         "resolved",
         "samples",
         "signature",
@@ -82,30 +67,21 @@ class BranchState:
         self._num_steps, self._mask = num_steps, mask
         self._refreshed = False
         self.unfit: str | None = None
-        self.leader: BranchState | None = None
-        self.ends = True
+        self.leader: BranchContext | None = None
         self.layout: Layout | None = None
         self.offset = 0
         self.last_step = -1
         self._new_context()
 
     def _new_context(self) -> None:
-        name = str(self.manager.name)
         self.context: CachedContext = self.manager.reset_context(
-            name,
+            str(self.manager.name),
             cache_config=self.resolved.cache_config(self._num_steps, self._mask),
             calibrator_config=copy.deepcopy(self.resolved.calibrator_config()),
         )
         self.manager.use(self.context)
-        residual = self.manager.is_cache_residual()
-        self.prefix_bn = f"{name}_Bn_{'residual' if residual else 'hidden_states'}"
-        self.signature: tuple[Any, ...] | None = None
-        self.called = 0
-        self.kept: dict[int, Any] = {}
-        self.last_middle = -1
-        self.has_encoder = False
-        self.replaced: torch.Size | None = None
         self.samples: Samples | None = None
+        self.signature: tuple[Any, ...] | None = None
 
     def expect(self, num_steps: int | None, mask: list[int] | None) -> None:
         """Another number of steps will be executed than was known when this was made."""
@@ -151,7 +127,7 @@ class BranchState:
         self.record.executed.append(step)
         self.record.places.append(place)
 
-    def can_hit(self, residual: torch.Tensor, ranks: Ranks | None, primary: BranchState) -> bool:
+    def can_hit(self, residual: torch.Tensor, ranks: Ranks | None, primary: BranchContext) -> bool:
         """Ask cache-dit whether this step may be served from the cache.
 
         Args:
@@ -180,6 +156,55 @@ class BranchState:
             return False
         return hit and not self._past_limit()
 
+    def _can_hit_with(self, diff: float, residual: torch.Tensor) -> bool:
+        """Decide by another branch's difference, under this branch's own limits."""
+        similar = diff < float(self.resolved.values["residual_diff_threshold"])
+        # A threshold of 1 always is "similar" to cache-dit: what is left are the limits.
+        allowed = bool(self.manager.can_cache(residual, threshold=1.0, prefix=self.prefix_fn))
+        if allowed and diff > 0:
+            self.context.accumulated_residual_diff += diff
+        return allowed and similar
+
+    def mask_hits(self) -> bool:
+        """Whether a static mask, which looks at no residual, serves this step from the cache."""
+        return self.static and bool(self.manager.can_cache(None)) and not self._past_limit()
+
+    def _past_limit(self) -> bool:
+        """Whether a limit is reached that cache-dit leaves out under a static mask."""
+        config, context = self.context.cache_config, self.context
+        if not self.static:
+            return False
+        most, in_a_row = config.max_cached_steps, config.max_continuous_cached_steps
+        cached, running = len(context.cached_steps), context.continuous_cached_steps
+        return bool(0 <= most <= cached or 0 <= in_a_row <= running)
+
+    @property
+    def static(self) -> bool:
+        """Whether a mask alone decides."""
+        config = self.context.cache_config
+        return (
+            config.steps_computation_mask is not None
+            and config.steps_computation_policy == "static"
+        )
+
+    def hits_with(self, leader: BranchContext, hit: bool) -> bool:
+        """Take the decision of another list.
+
+        Args:
+            leader: its state of the same guidance branch.
+            hit: whether it is served from the cache in this forward.
+        """
+        self.leader = leader
+        if leader.unfit is not None:
+            self.unfit = f"{leader.manager.name}, which it follows, cannot hit"
+        if not math.isfinite(leader.record.diffs.get(self.last_step, 0.0)):
+            # What made it no number may be stored here.
+            if leader.samples is None:
+                self.forget()
+            else:
+                forget(self, leader.samples.broken)
+        return hit
+
     @property
     def batch(self) -> str:
         """How the samples of a batch decide."""
@@ -205,45 +230,10 @@ class BranchState:
             return False
         return self.layout.axis(shape) is not None
 
-    def mask_hits(self) -> bool:
-        """Whether a static mask, which looks at no residual, serves this step from the cache."""
-        return self.static and bool(self.manager.can_cache(None)) and not self._past_limit()
-
-    def hits_with(self, leader: BranchState, hit: bool) -> bool:
-        """Take the decision of another list.
-
-        Args:
-            leader: its state of the same guidance branch.
-            hit: whether it is served from the cache in this forward.
-        """
-        self.leader = leader
-        if leader.unfit is not None:
-            self.unfit = f"{leader.manager.name}, which it follows, cannot hit"
-        if not math.isfinite(leader.record.diffs.get(self.last_step, 0.0)):
-            # What made it no number may be stored here.
-            if leader.samples is None:
-                self.forget()
-            else:
-                forget(self, leader.samples.broken)
-        return hit
-
-    def _can_hit_with(self, diff: float, residual: torch.Tensor) -> bool:
-        """Decide by another branch's difference, under this branch's own limits."""
-        similar = diff < float(self.resolved.values["residual_diff_threshold"])
-        # A threshold of 1 always is "similar" to cache-dit: what is left are the limits.
-        allowed = bool(self.manager.can_cache(residual, threshold=1.0, prefix=self.prefix_fn))
-        if allowed and diff > 0:
-            self.context.accumulated_residual_diff += diff
-        return allowed and similar
-
-    def _past_limit(self) -> bool:
-        """Whether a limit is reached that cache-dit leaves out under a static mask."""
-        config, context = self.context.cache_config, self.context
-        if not self.static:
-            return False
-        most, in_a_row = config.max_cached_steps, config.max_continuous_cached_steps
-        cached, running = len(context.cached_steps), context.continuous_cached_steps
-        return bool(0 <= most <= cached or 0 <= in_a_row <= running)
+    def watch(self, compared: torch.Tensor, stored: Sequence[torch.Tensor]) -> bool:
+        """Read with the next difference whether what is stored holds numbers."""
+        self.manager.use(self.context)
+        return self.manager.watch(self.prefix_fn, compared, stored)
 
     def mark_hit(self) -> None:
         """Record that this step is served from the cache."""
@@ -264,168 +254,6 @@ class BranchState:
             if self.samples is not None:
                 self.samples.contexts[sample].add_cached_step()
 
-    def remember_residual(self, residual: torch.Tensor, split: Split | None = None) -> None:
-        """Keep the residual of the first F blocks for the next step's comparison.
-
-        Args:
-            residual: it, ``[b x ...]``.
-            split: which samples are computed; of the others stays what is stored.
-        """
-        if split is not None:
-            residual = split.put(self.manager.get_Fn_buffer(self.prefix_fn), split.part(residual))
-        self.manager.remember(residual, self.prefix_fn)
-
-    def store(
-        self,
-        hidden_in: torch.Tensor,
-        hidden_out: torch.Tensor,
-        encoder_in: torch.Tensor | None,
-        encoder_out: torch.Tensor | None,
-        split: Split | None = None,
-    ) -> None:
-        """Keep what the middle blocks added, for the steps that hit.
-
-        Args:
-            hidden_in: hidden states before the middle blocks, ``[b x s x d]``.
-            hidden_out: after them, same shape.
-            encoder_in: encoder hidden states before them, or None.
-            encoder_out: after them, or None.
-            split: which samples these are the rows of; None for all.
-        """
-        manager = self.manager
-        manager.use(self.context)
-        self.has_encoder = encoder_in is not None and encoder_out is not None
-        after, before = [hidden_out.contiguous()], [hidden_in]
-        residuals = [manager.is_cache_residual()]
-        if encoder_in is not None and encoder_out is not None:
-            after.append(encoder_out.contiguous())
-            before.append(encoder_in)
-            residuals.append(manager.is_encoder_cache_residual())
-        if all(residuals):
-            stored = list(torch._foreach_sub(after, before))  # one kernel for both
-        else:  # never the output itself: what follows may write over it
-            stored = [
-                new - old if residual else new.clone()
-                for new, old, residual in zip(after, before, residuals, strict=True)
-            ]
-        if split is not None:
-            self._merge(stored, split)
-        else:
-            manager.set_Bn_buffer(stored[0], prefix=self.prefix_bn)
-            if self.has_encoder:
-                manager.set_Bn_encoder_buffer(stored[1], prefix=self.prefix_bn)
-            self.signature = signature_of(hidden_in, encoder_in if self.has_encoder else None)
-        # A block between may yield NaN while the first ones do not: the next difference shows it.
-        # Of lists that decide together the last one tells of all that ran into it. Under a static
-        # mask nothing is read.
-        judge = self.leader or self
-        compared = None if self.static else judge.manager.get_Fn_buffer(judge.prefix_fn)
-        if compared is not None and judge.apart(compared.shape):
-            taint_rows(compared, stored, None if split is None else split.index(compared))
-        elif compared is not None and judge.watch(compared, self._telling(stored)):
-            pass
-        elif not taint(compared, stored):
-            self.record.diffs[self.last_step] = math.nan
-            self.forget()
-
-    def _telling(self, stored: list[torch.Tensor]) -> list[torch.Tensor]:
-        """What of a list shows whatever in it is no number.
-
-        A block hands on to the next one, within a list and to lists that take the same decision; in
-        the encoder hidden states of the last one alone it harms only blocks behind it.
-        """
-        if not self.ends:
-            return []
-        return stored if self.resolved.bn else stored[:1]
-
-    def watch(self, compared: torch.Tensor, stored: Sequence[torch.Tensor]) -> bool:
-        """Read with the next difference whether what is stored holds numbers."""
-        self.manager.use(self.context)
-        return self.manager.watch(self.prefix_fn, compared, stored)
-
-    def _merge(self, stored: list[torch.Tensor], split: Split) -> None:
-        """Keep the rows of some samples, and let those of the others stay."""
-        manager, prefix = self.manager, self.prefix_bn
-        forecasts(self, split.computed)
-        for tensor, calibrator, get, put in zip(
-            stored,
-            self.context.get_calibrators(),
-            (manager.get_Bn_buffer, manager.get_Bn_encoder_buffer),
-            (manager.set_Bn_buffer, manager.set_Bn_encoder_buffer),
-            strict=False,
-        ):
-            put(tensor if calibrator is not None else split.put(get(prefix), tensor), prefix=prefix)
-        forecasts(self)
-
-    @property
-    def static(self) -> bool:
-        """Whether a mask alone decides."""
-        config = self.context.cache_config
-        return (
-            config.steps_computation_mask is not None
-            and config.steps_computation_policy == "static"
-        )
-
-    def forget(self) -> None:
-        """Nothing that is stored is used any more; the next step computes."""
-        self.context.clear_buffers()
-        for calibrator in self.context.get_calibrators():
-            if calibrator is not None:
-                calibrator.reset_cache()
-        self.kept.clear()
-        self.signature = None
-
-    def fits(self, hidden: torch.Tensor, encoder: Any) -> bool:
-        """Whether what is stored can be added to what runs through the list now.
-
-        Args:
-            hidden: hidden states before the middle blocks, ``[b x s x d]``.
-            encoder: encoder hidden states before them; looked at where they are stored too.
-        """
-        return self.signature == signature_of(hidden, encoder if self.has_encoder else None)
-
-    def apply(
-        self, hidden: torch.Tensor, encoder: torch.Tensor | None, split: Split | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Replace the middle blocks: what they added last time, or its forecast.
-
-        Args:
-            hidden: hidden states before the middle blocks, ``[b x s x d]``.
-            encoder: encoder hidden states before them, or None.
-            split: which samples these are the rows of; None for all.
-        """
-        manager, prefix = self.manager, self.prefix_bn
-        manager.use(self.context)
-        encoder = encoder if self.has_encoder else None
-        if split is not None:
-            return self._apply_part(hidden, encoder, split)
-        if encoder is None or not (
-            manager.is_cache_residual() and manager.is_encoder_cache_residual()
-        ):
-            hidden, encoder = manager.apply_cache(
-                hidden, encoder, prefix=prefix, encoder_prefix=prefix
-            )
-            return hidden, encoder
-        stored = [manager.get_Bn_buffer(prefix), manager.get_Bn_encoder_buffer(prefix)]
-        hidden, encoder = torch._foreach_add(stored, [hidden, encoder])  # one kernel for both
-        return hidden.contiguous(), encoder.contiguous()
-
-    def _apply_part(
-        self, hidden: torch.Tensor, encoder: torch.Tensor | None, split: Split
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        manager, prefix = self.manager, self.prefix_bn
-        forecasts(self, split.served)
-        calibrators = self.context.get_calibrators()
-        stored = manager.get_Bn_buffer(prefix)
-        stored = stored if calibrators[0] is not None else split.part(stored, served=True)
-        hidden = stored + hidden if manager.is_cache_residual() else stored
-        if encoder is not None:
-            stored = manager.get_Bn_encoder_buffer(prefix)
-            stored = stored if calibrators[1] is not None else split.part(stored, served=True)
-            encoder = stored + encoder if manager.is_encoder_cache_residual() else stored
-        forecasts(self)
-        return hidden, encoder
-
     def undo_step(self, blocks: int) -> None:
         """This step was run again without the cache: nothing of it may be used.
 
@@ -445,9 +273,15 @@ class BranchState:
         self.record.total_blocks += blocks
         self.forget()
 
+    def forget(self) -> None:
+        """Nothing that is stored is used any more; the next step computes."""
+        self.context.clear_buffers()
+        for calibrator in self.context.get_calibrators():
+            if calibrator is not None:
+                calibrator.reset_cache()
+        self.signature = None
+
     def release(self) -> None:
         """Drop every tensor; the statistics stay, and nothing is stored any more."""
         free(self.context)
-        self.samples = self.layout = None
-        self.kept.clear()
-        self.signature = None
+        self.samples = self.layout = self.signature = None

@@ -17,7 +17,7 @@ import torch
 
 from cachedit_yaml.runtime import deciding, rows
 from cachedit_yaml.runtime.blocks import ListRunner
-from cachedit_yaml.runtime.contexts import BranchState
+from cachedit_yaml.runtime.buffers import BranchState
 from cachedit_yaml.runtime.identity import overwritten, shape_of, version_of
 from cachedit_yaml.runtime.rows import DeviationError, Split
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,3 +39,27 @@ def taint(compared: torch.Tensor | None, stored: list[torch.Tensor]) -> bool:
         for tensor in stored
         if tensor.device != device and tensor.device.type == "cpu"
     )
+
+
+def taint_rows(compared: torch.Tensor, stored: Sequence[torch.Tensor], rows: Any) -> None:
+    """Make rows of a tensor that is read later no numbers where those of others are none.
+
+    Args:
+        compared: the tensor ``[b x ...]``.
+        stored: the others; those with as many rows tell by row, any other one for all rows.
+        rows: which rows of `compared` theirs are, ``[r]``; None for all.
+    """
+    first = compared
+    while first.ndim > 1:
+        first = first[:, 0]
+    count = len(first) if rows is None else len(rows)
+    for tensor in stored:
+        if tensor.ndim and tensor.shape[0] == count:
+            sums = tensor.flatten(1).sum(1, dtype=torch.float32)
+        else:
+            sums = tensor.sum(dtype=torch.float32).expand(count)
+        nothing = (sums * 0).to(first)
+        if rows is None:
+            first.add_(nothing)
+        else:
+            first.index_add_(0, rows.to(first.device), nothing)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cache_dit.caching.cache_contexts.cache_context import CachedContext
 
     from cachedit_yaml.compiler.parallel import Ranks
-    from cachedit_yaml.runtime.contexts import BranchState
+    from cachedit_yaml.runtime.contexts import BranchContext
 
 #: Names of the argument that carries the latents; else it is the first that can.
 _LATENTS: Final = ("hidden_states", "latents", "sample", "x", "img")
@@ -123,7 +123,7 @@ class Samples:
         broken: those whose difference was no number in this step.
     """
 
-    def __init__(self, branch: BranchState, layout: Layout) -> None:
+    def __init__(self, branch: BranchContext, layout: Layout) -> None:
         self.layout = layout
         self.contexts = [_counters(branch.context) for _ in range(layout.samples)]
         self.broken: list[int] = []
@@ -131,7 +131,7 @@ class Samples:
             branch.record.samples = self.records(branch)
 
     @staticmethod
-    def records(branch: BranchState) -> list[SampleRecord]:
+    def records(branch: BranchContext) -> list[SampleRecord]:
         """A record for each, with what all of them have done."""
         record, layout = branch.record, branch.layout
         assert layout is not None
@@ -157,7 +157,7 @@ def _counters(context: CachedContext) -> CachedContext:
 
 
 def decide(
-    branch: BranchState, residual: torch.Tensor, ranks: Ranks | None, primary: BranchState
+    branch: BranchContext, residual: torch.Tensor, ranks: Ranks | None, primary: BranchContext
 ) -> tuple[bool, ...]:
     """Which samples may be served from the cache in this step, each under its own limits.
 
@@ -165,7 +165,7 @@ def decide(
         branch: the branch.
         residual: output of block F-1 minus input of block 0, ``[b x ...]``.
         ranks: those that decide alike.
-        primary: the first branch of this step, as :meth:`BranchState.can_hit` takes it.
+        primary: the first branch of this step, as :meth:`BranchContext.can_hit` takes it.
 
     Returns:
         One answer for each; a single one while all of them are alike.
@@ -210,7 +210,7 @@ def decide(
     return tuple(hits)
 
 
-def _borrowed(branch: BranchState, primary: BranchState) -> list[float] | None:
+def _borrowed(branch: BranchContext, primary: BranchContext) -> list[float] | None:
     """The differences of the first branch of the step, where they are to be taken."""
     if primary is branch or branch.resolved.values["cfg_diff_compute_separate"] is not False:
         return None
@@ -225,7 +225,7 @@ def _borrowed(branch: BranchState, primary: BranchState) -> list[float] | None:
 
 
 def _measured(
-    branch: BranchState,
+    branch: BranchContext,
     layout: Layout,
     stored: torch.Tensor,
     residual: torch.Tensor,
@@ -247,13 +247,13 @@ def _measured(
     return layout.by_sample(read[: layout.count])
 
 
-def forget(branch: BranchState, samples: Sequence[int]) -> None:
+def forget(branch: BranchContext, samples: Sequence[int]) -> None:
     """Of these samples no forecast is made from what is stored; they compute this step."""
     for calibrator in forecasts(branch):
         calibrator.forget(samples)
 
 
-def forecasts(branch: BranchState, samples: Sequence[int] | None = None) -> list[Forecasts]:
+def forecasts(branch: BranchContext, samples: Sequence[int] | None = None) -> list[Forecasts]:
     """The calibrators of a branch, one for each sample from now on.
 
     Args:
@@ -270,27 +270,3 @@ def forecasts(branch: BranchState, samples: Sequence[int] | None = None) -> list
         if found is not None:
             found.samples = samples
     return [item for item in context.get_calibrators() if item is not None]
-
-
-def taint_rows(compared: torch.Tensor, stored: Sequence[torch.Tensor], rows: Any) -> None:
-    """Make rows of a tensor that is read later no numbers where those of others are none.
-
-    Args:
-        compared: the tensor ``[b x ...]``.
-        stored: the others; those with as many rows tell by row, any other one for all rows.
-        rows: which rows of `compared` theirs are, ``[r]``; None for all.
-    """
-    first = compared
-    while first.ndim > 1:
-        first = first[:, 0]
-    count = len(first) if rows is None else len(rows)
-    for tensor in stored:
-        if tensor.ndim and tensor.shape[0] == count:
-            sums = tensor.flatten(1).sum(1, dtype=torch.float32)
-        else:
-            sums = tensor.sum(dtype=torch.float32).expand(count)
-        nothing = (sums * 0).to(first)
-        if rows is None:
-            first.add_(nothing)
-        else:
-            first.index_add_(0, rows.to(first.device), nothing)

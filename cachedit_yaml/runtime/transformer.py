@@ -19,10 +19,10 @@ from cachedit_yaml.runtime.branches import (
     Parameters,
     counts_as_denoising,
 )
+from cachedit_yaml.runtime.buffers import BranchState
 from cachedit_yaml.runtime.changes import changed_blocks
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.conditioning import Branches
-from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.identity import Traces, traces_of
 from cachedit_yaml.runtime.masks import UNTOLD, build_mask

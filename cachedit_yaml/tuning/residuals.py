@@ -15,7 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from cachedit_yaml.runtime.contexts import BranchState
+from cachedit_yaml.runtime.buffers import BranchState
+from cachedit_yaml.runtime.contexts import BranchContext
 from cachedit_yaml.runtime.passes import ListPass
 from cachedit_yaml.runtime.residuals import signature_of
 from cachedit_yaml.runtime.samples import Layout
@@ -74,7 +75,7 @@ class TraceState(BranchState):
         if step != self.last_step:
             super().begin_step(step, place)
 
-    def can_hit(self, residual: torch.Tensor, ranks: Any, primary: BranchState) -> bool:
+    def can_hit(self, residual: torch.Tensor, ranks: Any, primary: BranchContext) -> bool:
         """A step hits where a forecast is to be tried."""
         return self.forecast is not None
 

@@ -18,8 +18,8 @@ import torch
 
 from cachedit_yaml.compiler.plan import TransformerPlan
 from cachedit_yaml.compiler.settings import Resolved
+from cachedit_yaml.runtime.buffers import BranchState
 from cachedit_yaml.runtime.clock import Clock
-from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.loop import LoopExecution
 from cachedit_yaml.runtime.passes import ListPass
