@@ -4,7 +4,7 @@ With F = Fn_compute_blocks and B = Bn_compute_blocks of N blocks, blocks 0..F-1 
 run. On a hit the blocks between return their inputs and the last of them returns what cache-dit
 makes of the stored residual; on a miss they run and what they added is stored. The transformer's
 own loop, with whatever else its body does, is left alone. What decides between the two is in
-:mod:`cachedit_yaml.runtime.deciding`.
+:mod:`cachedit_yaml.runtime.deciding`, what is stored in :mod:`cachedit_yaml.runtime.storing`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,11 @@ from typing import Any
 
 import torch
 
-from cachedit_yaml.runtime import deciding, rows
+from cachedit_yaml.runtime import deciding, rows, storing
 from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.buffers import BranchState
-from cachedit_yaml.runtime.identity import overwritten, shape_of, version_of
+from cachedit_yaml.runtime.identity import shape_of, version_of
 from cachedit_yaml.runtime.rows import DeviationError, Split
-
-CHANGES_SHAPE = "its blocks change the shape of what runs through them"
-TAKES_SKIPPED = (
-    "its last blocks take what skipped ones return (skip connections); set Bn_compute_blocks to 0"
-)
-TAKES_REPLACED = (
-    "the loop replaces the encoder hidden states between skipped blocks, and its last blocks take "
-    "them; set Bn_compute_blocks to 0"
-)
 
 
 class ListPass:
@@ -138,7 +129,7 @@ class ListPass:
         if index >= self.end:
             self.close()
             if self.outputs is not None:
-                self._look_for_skips(args, kwargs)
+                storing.look_for_skips(self, args, kwargs)
             return inner(*args, **kwargs)
         if self.entry is None:
             self.entry = self.keep(self.runner.plan.binding.hidden.get(args, kwargs))
@@ -174,7 +165,7 @@ class ListPass:
                 self.stored = True
                 hidden, encoder = self.applied
                 if branch.replaced is not None and shape_of(rest) != branch.replaced:
-                    branch.unfit = CHANGES_SHAPE
+                    branch.unfit = storing.CHANGES_SHAPE
                     raise DeviationError
                 rest = rest if encoder is None else encoder
             return runner.join(hidden, rest, branch.kept.get(index))
@@ -196,7 +187,7 @@ class ListPass:
         if self.outputs is not None:
             self.outputs.append(weakref.ref(hidden))
         if index == self.end - 1:
-            self._store(hidden, rest, index)
+            storing.whole(self, hidden, rest, index)
         else:
             # Kept in case the loop leaves the last of the middle blocks out.
             self.last_out = hidden, rest, version_of(hidden)
@@ -215,76 +206,6 @@ class ListPass:
         """
         return tensor.clone() if self.runner.in_place or tensor.is_inference() else tensor
 
-    def _store(self, hidden: torch.Tensor, rest: Any, index: int) -> None:
-        runner, branch, first = self.runner, self.branch, self.first_hidden
-        self.stored = True
-        self.last_out = None
-        if first is None or branch.unfit is not None:
-            return
-        encoder = rest if isinstance(rest, torch.Tensor) and self.keeps_encoder else None
-        before = self.first_encoder
-        if before is None or encoder is None:
-            before = encoder = None
-        if not runner.in_place and (
-            overwritten(first, self.first_versions[0], hidden)
-            or (before is not None and version_of(before) != self.first_versions[1])
-        ):
-            runner.in_place = True
-            branch.signature = None
-            return
-        replaced = shape_of(before) != shape_of(encoder)
-        if first.shape != hidden.shape or (replaced and self.encoder_shape != shape_of(encoder)):
-            branch.unfit = CHANGES_SHAPE
-            return
-        branch.replaced = None
-        if replaced:
-            # Not a block but the loop has put another tensor in the place of the encoder hidden
-            # states: there is nothing that the blocks have added to one tensor.
-            if branch.resolved.bn > 0:
-                branch.unfit = TAKES_REPLACED
-                return
-            branch.replaced = self.encoder_shape
-            before = encoder = None
-        branch.store(first.to(hidden.device), hidden, before, encoder)
-        branch.last_middle = index
-        branch.called = self.called
-        self.first_hidden = self.first_encoder = None
-
-    def store_part(self, hidden: torch.Tensor, rest: Any) -> None:
-        """The rows that are computed have run through the middle blocks.
-
-        Args:
-            hidden: their hidden states, ``[r x s x d]``.
-            rest: their encoder hidden states, where they are returned.
-        """
-        branch, first, before = self.branch, self.first_hidden, self.first_encoder
-        assert first is not None
-        self.stored = True
-        versions = version_of(first), version_of(before)
-        if not self.runner.in_place and versions != self.first_versions:
-            self.runner.in_place = True
-            branch.signature = None
-            return
-        both = branch.has_encoder and isinstance(rest, torch.Tensor)
-        branch.store(
-            first.to(hidden.device), hidden, before if both else None, rest if both else None,
-            self.split,
-        )  # fmt: skip
-
-    def _look_for_skips(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Blocks that run on a hit may take what one that does not run has returned."""
-        passes = [item.running for item in self.runner.group]
-        begun = [run for run in passes if run is not None and run.round >= 0]
-        made = [out() for run in begun for out in run.outputs or ()]
-        if not made:
-            return
-        hidden = self.runner.plan.binding.hidden.get(args, kwargs)
-        given = [v for v in (*args, *kwargs.values()) if v is not None and v is not hidden]
-        if any(value is tensor for value in given for tensor in made):
-            for run in begun:
-                run.branch.unfit = TAKES_SKIPPED
-                run.branch.signature = None
-
     def close(self) -> None:
         """The loop has left the middle blocks.
 
@@ -297,7 +218,7 @@ class ListPass:
         elif not self.stored and self.last_out is not None:
             hidden, rest, version = self.last_out
             if version_of(hidden) == version:
-                self._store(hidden, rest, self.called.bit_length() - 1)
+                storing.whole(self, hidden, rest, self.called.bit_length() - 1)
             else:
                 self.branch.signature = None
                 self.stored = True

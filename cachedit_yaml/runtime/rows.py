@@ -3,21 +3,22 @@
 The loop's tensors stay whole. Each middle block runs on the rows that are computed, cut out of
 every argument whose first dimension is the batch; the other rows keep what came in, and get what is
 stored at the end of the list, as they would alone. That blocks do to a part of the rows what they
-do to all is proved the first time that it is needed: they run on both, and are compared.
+do to all is proved the first time that it is needed (:mod:`cachedit_yaml.runtime.invariance`).
 """
 
 from __future__ import annotations
 
 import copy
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from cachedit_yaml.compiler.parallel import average
+from cachedit_yaml.runtime import storing
 from cachedit_yaml.runtime.identity import shape_of, version_of
+from cachedit_yaml.runtime.invariance import differing
 from cachedit_yaml.runtime.outputs import describe
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ _PLAIN: Final = (
     torch.layout, torch.Generator, torch.nn.Module, type, FunctionType, MethodType,
     BuiltinFunctionType,
 )  # fmt: skip
-#: Of what a block adds, so much may differ between a part of the rows and all of them.
-_SHARE: Final = 0.02
 
 
 class DeviationError(Exception):
@@ -227,7 +226,7 @@ def middle(
         run.first_versions = version_of(run.first_hidden), version_of(run.first_encoder)
     key = index, split.key(args), split.key(kwargs)
     if key not in runner.proved:
-        why = _differing(run, split, inner, (args, kwargs), (own_args, own_kwargs))
+        why = differing(run, split, inner, (args, kwargs), (own_args, own_kwargs))
         branch.record.computed_blocks += 1 + split.share
         if why is not None and not runner.wide:
             runner.wide, run.first_hidden = True, None
@@ -247,90 +246,9 @@ def middle(
     if index == branch.last_middle:
         if branch.replaced is not None and shape_of(given) != branch.replaced:
             raise split.refuse("the loop replaces the encoder hidden states")
-        run.store_part(made, own_rest)
+        storing.part(run, made, own_rest)
         served, beside = run.applied
         whole = split.put(whole, served, served=True)
         if beside is not None and isinstance(rest, torch.Tensor):
             rest = split.put(rest, beside, served=True)
     return runner.join(whole, rest)
-
-
-def _differing(
-    run: ListPass,
-    split: Split,
-    inner: Callable[..., Any],
-    whole: tuple[tuple[Any, ...], dict[str, Any]],
-    part: tuple[tuple[Any, ...], dict[str, Any]],
-) -> str | None:
-    """Run a block on a part of the rows and on all of them; how what it does differs, or None."""
-    encoder = run.runner.plan.binding.encoder
-    given = (
-        run.runner.plan.binding.hidden.get(*part),
-        encoder.get(*part) if encoder is not None else None,
-    )
-    try:
-        outputs = []
-        for args, kwargs in (part, whole):
-            # Copies, as the block may write over what it gets.
-            own = _copied(args), _copied(kwargs)
-            held = [len(item) for item in _containers(own)]
-            outputs.append(run.runner.split(inner(*own[0], **own[1])))
-            if [len(item) for item in _containers(own)] != held:
-                return "its blocks collect something in what they are given"
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        text = str(error).partition("\n")[0][:120]
-        return f"a block fails with a part of them ({type(error).__name__}: {text})"
-    bad = [
-        _differs(one, split, other, before)
-        for one, other, before in zip(*outputs, given, strict=True)
-    ]
-    return "a block does something else to a part of them than to all" if _any(bad, run) else None
-
-
-def _any(found: list[torch.Tensor], run: ListPass) -> bool:
-    """Whether one of them is true, here or on one of the ranks that run the forward together."""
-    bad = torch.stack([item.to(found[0].device) for item in found]).any()
-    if run.runner.ranks is not None:
-        bad = average(bad.float()[None], run.runner.ranks)[0]
-    return bool(bad)
-
-
-def _differs(part: Any, split: Split, whole: Any, given: Any) -> torch.Tensor:
-    """Whether a part of the rows is not what all of them hold there, ``[]``."""
-    if not isinstance(whole, torch.Tensor) or not isinstance(part, torch.Tensor):
-        return torch.tensor(type(whole) is not type(part))
-    if not split.carries(whole):
-        return torch.tensor(part.shape != whole.shape)
-    true = split.part(whole)
-    if true.shape != part.shape:
-        return torch.tensor(True)
-    true, part = true.double(), part.double()
-    error = torch.nan_to_num(true - part, 0.0, 0.0, 0.0).abs().mean()
-    size = torch.nan_to_num(true, 0.0, 0.0, 0.0).abs().mean()
-    allowed = 8 * torch.finfo(whole.dtype).eps * size
-    same = isinstance(given, torch.Tensor) and given.shape == true.shape
-    added = torch.nan_to_num(true - given.double(), 0.0, 0.0, 0.0).abs().mean() if same else size
-    broken: torch.Tensor = (true.isfinite() != part.isfinite()).any()
-    return broken | (error > _SHARE * added + allowed)
-
-
-def _copied(value: Any) -> Any:
-    """Arguments whose tensors are copies."""
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if type(value) is dict:
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        items = [_copied(item) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    return value
-
-
-def _containers(value: Any) -> Iterator[Any]:
-    """The lists and mappings among arguments."""
-    if isinstance(value, (list, tuple, dict)):
-        yield value
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _containers(item)
