@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -12,6 +12,7 @@ from cachedit_yaml.engines import engine_of, engines
 from cachedit_yaml.errors import AdapterNotFoundError, CacheRuntimeError, ConfigError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.rules.load import settings_from
+from cachedit_yaml.runtime.execution import start
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from cachedit_yaml.engines.protocol import Config
     from cachedit_yaml.registry.matching import Match
     from cachedit_yaml.registry.registry import Entry
-    from cachedit_yaml.runtime.clock import Clock
-    from cachedit_yaml.runtime.handle import Execution, Handle
+    from cachedit_yaml.runtime.handle import Handle
 
 #: An adapter by name, by path, or as plain data.
 AdapterSource = str | os.PathLike[str] | Mapping[str, Any] | AdapterSpec
@@ -290,33 +290,3 @@ def handle_of(target: Any) -> Handle | None:
     from cachedit_yaml.runtime.cached import handles_of
 
     return next(iter(handles_of(target)), None)
-
-
-def start(plan: Plan, execution: str | Callable[[Plan, Clock], Execution] = "loop") -> Handle:
-    """Run a plan: the second half of :func:`enable`.
-
-    Args:
-        plan: what is to be cached.
-        execution: ``loop``, ``native``, or what makes another one.
-
-    Raises:
-        CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
-    """
-    from cachedit_yaml.runtime.clock import Clock
-    from cachedit_yaml.runtime.handle import Handle
-    from cachedit_yaml.runtime.loop import LoopExecution
-    from cachedit_yaml.runtime.native import NativeExecution
-
-    clock = Clock(plan)
-    chosen: Execution
-    if execution == "loop":
-        chosen = LoopExecution(plan, clock)
-    elif execution == "native":
-        chosen = NativeExecution(plan, clock)
-    elif callable(execution):
-        chosen = execution(plan, clock)
-    else:
-        raise ConfigError(f"execution must be 'loop' or 'native', not {execution!r}")
-    handle = Handle(plan, chosen, clock)
-    handle._enable()
-    return handle

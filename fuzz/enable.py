@@ -35,7 +35,6 @@ with atheris.instrument_imports(include=COVERED):
     import mutations
     import torch
 
-    from cachedit_yaml.api import start
     from cachedit_yaml.cli.explanation import Explainer
     from cachedit_yaml.compiler.compile import compile_adapter
     from cachedit_yaml.errors import CacheditYamlError
@@ -43,6 +42,7 @@ with atheris.instrument_imports(include=COVERED):
     from cachedit_yaml.registry.entry import TextEntry
     from cachedit_yaml.registry.registry import Registry
     from cachedit_yaml.runtime import loop, native  # noqa: F401
+    from cachedit_yaml.runtime.execution import start
 
 REGISTRY = Registry([])
 #: Processor time that an input may take.

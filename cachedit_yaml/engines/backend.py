@@ -44,7 +44,8 @@ class CacheDiTBackend:
         Raises:
             CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
         """
-        from cachedit_yaml.api import AUTO, compile_adapter, enable_auto, start
+        from cachedit_yaml.api import AUTO, compile_adapter, enable_auto
+        from cachedit_yaml.runtime.execution import start
 
         asked = self._request
         if asked.adapter == AUTO:

@@ -17,11 +17,11 @@ from typing import Any, Final, TypeAlias
 
 import torch
 
-from cachedit_yaml.api import start
 from cachedit_yaml.compiler.plan import Plan, TransformerPlan
 from cachedit_yaml.drafting.marks import tensors_in
 from cachedit_yaml.probe.rounded import Rounded
 from cachedit_yaml.runtime.branches import Parameters, counts_as_denoising
+from cachedit_yaml.runtime.execution import start
 from cachedit_yaml.runtime.outputs import entries
 from cachedit_yaml.runtime.patching import Around, Patched
 

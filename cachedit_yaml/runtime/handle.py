@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,32 +21,13 @@ from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.requests import within
-from cachedit_yaml.runtime.stats import BranchStats, Stats, warnings_about
+from cachedit_yaml.runtime.stats import Stats, warnings_about
 from cachedit_yaml.runtime.steps import Stepwise
 
+if TYPE_CHECKING:
+    from cachedit_yaml.runtime.execution import Execution
+
 _ABSENT = object()
-
-
-class Execution(Protocol):
-    """How a plan is run: the hooked loop, or cache-dit's own way."""
-
-    name: str
-
-    @property
-    def patches(self) -> list[Patch]:
-        """Everything to install, in order."""
-
-    def install(self) -> None:
-        """Whatever else enabling does."""
-
-    def remove(self) -> None:
-        """Undo it."""
-
-    def branch_stats(self, generation: Generation) -> tuple[BranchStats, ...]:
-        """What a generation did."""
-
-    def remarks(self, generation: Generation) -> list[str]:
-        """What went otherwise than one would want."""
 
 
 class Handle:

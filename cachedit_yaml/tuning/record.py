@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cachedit_yaml.api import compile_adapter, start
+from cachedit_yaml.api import compile_adapter
 from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.generating.samples import Array
+from cachedit_yaml.runtime.execution import start
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.tuning.residuals import REACH, RINGS, Ring

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 
 import cachedit_yaml
-from cachedit_yaml.api import start
 from cachedit_yaml.compiler.parallel import ALL, Ranks, ranks_of
+from cachedit_yaml.runtime.execution import start
 from cachedit_yaml.runtime.handle import Handle
 from tests import tiny
 from tests.distributed.work import needs_ranks, ranks

@@ -9,11 +9,12 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from cachedit_yaml.api import handle_of, load_adapter, start
+from cachedit_yaml.api import handle_of, load_adapter
 from cachedit_yaml.engines.door import compile_for
 from cachedit_yaml.engines.sglang.settings import NAME, Asked, RequestError
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.runtime.execution import start
 
 if TYPE_CHECKING:
     from cachedit_yaml.compiler.parallel import Ranks

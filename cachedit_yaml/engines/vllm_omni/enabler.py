@@ -190,13 +190,14 @@ def enable(pipeline: Any, config: Any, *, result: Any) -> Any:
     Raises:
         CacheditYamlError: see :mod:`cachedit_yaml.errors`. The pipeline is then as before.
     """
-    from cachedit_yaml.api import load_adapter, start
+    from cachedit_yaml.api import load_adapter
     from cachedit_yaml.drafting.auto import automatic
     from cachedit_yaml.engines.vllm_omni.ranks import ranks_of_one_forward
     from cachedit_yaml.engines.vllm_omni.report import Report
     from cachedit_yaml.engines.vllm_omni.stepwise import patches_for
     from cachedit_yaml.engines.vllm_omni.target import targets_of
     from cachedit_yaml.engines.vllm_omni.wishes import Wishes
+    from cachedit_yaml.runtime.execution import start
 
     request = read(config)
     settings = request.settings()
