@@ -47,24 +47,23 @@ def _loops(spec: AdapterSpec, pipelines: Sequence[str]) -> Iterator[dict[str, An
             )
         except (ProbeError, CacheditYamlError):
             continue  # `check` says why
-        for transformer in plan.transformers:
-            for blocks in transformer.lists:
-                cls = type(transformer.module).__name__
-                if (cls, blocks.path) in seen:
-                    continue
-                seen.add((cls, blocks.path))
-                report = inspect_loop(transformer.module, blocks.path)
-                yield {
-                    "adapter": spec.name,
-                    "transformer": cls,
-                    "list": blocks.path,
-                    "block": type(blocks.blocks[0]).__name__,
-                    "pattern": blocks.pattern.name,
-                    "found": report.found,
-                    "always": list(report.always),
-                    "arguments": list(report.arguments),
-                    "keywords": sorted(report.keywords),
-                }
+        for transformer, blocks in plan.block_lists:
+            cls = type(transformer.module).__name__
+            if (cls, blocks.path) in seen:
+                continue
+            seen.add((cls, blocks.path))
+            report = inspect_loop(transformer.module, blocks.path)
+            yield {
+                "adapter": spec.name,
+                "transformer": cls,
+                "list": blocks.path,
+                "block": type(blocks.blocks[0]).__name__,
+                "pattern": blocks.pattern.name,
+                "found": report.found,
+                "always": list(report.always),
+                "arguments": list(report.arguments),
+                "keywords": sorted(report.keywords),
+            }
 
 
 def _text(row: dict[str, Any]) -> Iterator[str]:

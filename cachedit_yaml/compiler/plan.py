@@ -7,7 +7,7 @@ no module alive: a transformer that its pipeline lets go is gone.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -126,6 +126,11 @@ class Plan:
     notes: tuple[str, ...] = ()
     together: Ranks | None = None
     alone: torch.nn.Module | None = None
+
+    @property
+    def block_lists(self) -> Iterator[tuple[TransformerPlan, ListPlan]]:
+        """Every block list, with its transformer."""
+        return ((item, blocks) for item in self.transformers for blocks in item.lists)
 
     @property
     def scheduler(self) -> Any:

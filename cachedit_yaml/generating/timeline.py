@@ -255,14 +255,13 @@ def _lane_height(shape: Shape) -> int:
 def shapes_of(plan: Any, steps: int | None) -> dict[tuple[str, str], Shape]:
     """The block lists of a compiled plan, by transformer and path."""
     found = {}
-    for transformer in plan.transformers:
-        for item in transformer.lists:
-            resolved = item.layers.resolve(steps)
-            shape = Shape(
-                len(item.blocks),
-                resolved.fn,
-                resolved.bn,
-                int(resolved.values["max_continuous_cached_steps"]),
-            )
-            found[transformer.path, item.path] = shape
+    for transformer, item in plan.block_lists:
+        resolved = item.layers.resolve(steps)
+        shape = Shape(
+            len(item.blocks),
+            resolved.fn,
+            resolved.bn,
+            int(resolved.values["max_continuous_cached_steps"]),
+        )
+        found[transformer.path, item.path] = shape
     return found

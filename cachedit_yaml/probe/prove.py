@@ -22,28 +22,21 @@ import torch
 
 import cachedit_yaml
 from cachedit_yaml.api import ExecutionName
-from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
+from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, CompileError
 from cachedit_yaml.language.spec import AdapterSpec
 from cachedit_yaml.probe.attributes import attributes, left_behind
 from cachedit_yaml.probe.batch import SETTINGS, Batch, NoBatchError, as_one
+from cachedit_yaml.probe.hits import MASK, Hits
 from cachedit_yaml.probe.recipe import Recipe
 from cachedit_yaml.probe.replay import Replay
 from cachedit_yaml.probe.watch import Watch
 from cachedit_yaml.runtime.handle import Handle
-from cachedit_yaml.runtime.stats import BranchStats, Stats
+from cachedit_yaml.runtime.stats import Stats
 
 Verdict = Literal["proved", "failed", "not allowed"]
 
 PROOFS: Final = ("resolves", "exact", "hits", "values", "native", "batch", "restored")
-#: Steps 1 and 2 may be served from the cache, whatever the number of executed steps.
-_MASK: Final[Mapping[str, Any]] = {
-    "scm": {"compute_bins": [1, 1000], "cache_bins": [2], "policy": "static"},
-    "max_continuous_cached_steps": -1,
-    "max_cached_steps": -1,
-    "force_refresh_step_hint": None,
-}
-_HITS: Final = (1, 2)
 #: Mean error that adding up in another order makes, with much to spare.
 _ROUNDING: Final = 1e-4
 NO_HIT: Final[Mapping[str, Any]] = {"residual_diff_threshold": 0, "scm": None}
@@ -107,7 +100,7 @@ class _Trial:
         self.built = built
         self.case = case
         self.plan = plan
-        shortest = min(len(blocks.blocks) for _, blocks in _lists(plan))
+        shortest = min(len(blocks.blocks) for _, blocks in plan.block_lists)
         self.fn, self.bn = (fn, bn) if fn + bn < shortest else (1, 0)
         self.watch = Watch(plan)
 
@@ -150,7 +143,7 @@ class _Trial:
         self.outputs = {path: list(sums) for path, sums in self.watch.outputs.items()}
         # With hits the first block of a list that follows another one may not run.
         self.shapes = {where: list(shapes) for where, shapes in self.watch.shapes.items()}
-        for transformer, blocks in _lists(self.plan):
+        for transformer, blocks in self.plan.block_lists:
             keys = [(transformer.path, blocks.path, index) for index in range(len(blocks.blocks))]
             if len({self.calls.get(key, 0) for key in keys}) > 1:
                 # The loop leaves blocks out by itself; with F + B > 1 there may be none to skip.
@@ -195,7 +188,7 @@ class _Trial:
         with self._enable(self._forced) as handle:
             self.cached = self._run()
             self.stats: Stats = handle.stats()
-            self.live = handle.plan
+            plan = handle.plan
         if not self.cached.isfinite().all():
             return "with hits the output is not finite"
         if dict(self.watch.forwards) != self.forwards:
@@ -207,78 +200,16 @@ class _Trial:
         # Not the pipeline's output: it may be tokens, or pictures that were given.
         if self.watch.outputs == self.outputs:
             return "with hits every forward returns the uncached output: the blocks do nothing"
-        for transformer, blocks in _lists(self.live):
-            wrong = self._wrong_hits(transformer, blocks)
-            if wrong is not None:
-                return f"{transformer.path}.{blocks.path}: {wrong}"
-        return None
+        return Hits(self.stats, self.watch.calls, self.calls, self.shapes).wrong(plan)
 
     @property
     def _forced(self) -> dict[str, Any]:
         return {
-            **_MASK,
+            **MASK,
             "Fn_compute_blocks": self.fn,
             "Bn_compute_blocks": self.bn,
             "calibrator": None,
         }
-
-    def _wrong_hits(self, transformer: TransformerPlan, blocks: ListPlan) -> str | None:
-        where = (transformer.path, blocks.path)
-        rows = [row for row in self.stats.branches if (row.transformer, row.blocks) == where]
-        count = len(blocks.blocks)
-        keys = [(transformer.path, blocks.path, index) for index in range(count)]
-        ran = [self.watch.calls[key] for key in keys]
-        whole = [self.calls.get(key, 0) for key in keys]
-        if sum(row.computed_blocks for row in rows) != sum(ran):
-            return "the statistics count other blocks than ran"
-        for row, shapes in self._shapes(where, rows):
-            expected = _expected(row.executed_steps, shapes, self._decided(row))
-            if row.cached_steps != expected:
-                return f"[{row.branch}] cached steps {row.cached_steps}, expected {expected}"
-        settings = blocks.layers.resolve(None)
-        always = {*range(settings.fn), *range(count - settings.bn, count)}
-        if any(ran[index] != whole[index] for index in always):
-            return (
-                f"the first {settings.fn} and last {settings.bn} blocks did not run in every step"
-            )
-        cached = sum(len(row.cached_steps) for row in rows)
-        # Where the loop leaves blocks out by itself (skipped layers), it says how often each runs.
-        for index in range(count):
-            if index not in always and not whole[index] - cached <= ran[index] <= whole[index]:
-                return f"block {index} ran {ran[index]} times, and {cached} of its steps are cached"
-        if len(set(whole)) == 1 and sum(whole) - sum(ran) != cached * (count - len(always)):
-            return f"{sum(ran)} blocks ran where {cached} cached steps leave out all but F + B"
-        return None
-
-    def _decided(self, row: BranchStats) -> tuple[int, ...]:
-        """Steps that may hit: those of the mask, or of the list that this one follows."""
-        if row.follows is None:
-            return _HITS
-        where = (row.transformer, row.follows, row.branch)
-        return next(
-            (
-                other.cached_steps
-                for other in self.stats.branches
-                if (other.transformer, other.blocks, other.branch) == where
-            ),
-            (),
-        )
-
-    def _shapes(
-        self, where: tuple[str, str], rows: list[BranchStats]
-    ) -> Iterator[tuple[BranchStats, list[torch.Size]]]:
-        """Shapes of the hidden states, by branch: those of a step run in turn."""
-        seen = iter(self.shapes.get(where, []))
-        own: dict[str, list[torch.Size]] = {row.branch: [] for row in rows}
-        turns = [
-            (step, place, row.branch)
-            for row in rows
-            for step, place in zip(row.executed_steps, row.places, strict=True)
-        ]
-        for _, _, branch in sorted(turns, key=lambda turn: turn[:2]):
-            own[branch].append(next(seen))
-        for row in rows:
-            yield row, own[row.branch]
 
     def _values(self) -> Claim | str | None:
         plan = cachedit_yaml.compile_adapter(
@@ -346,25 +277,6 @@ class _Trial:
         if run and not torch.equal(self._run(), self.plain):
             return "after disabling, the output differs"
         return None
-
-
-def _lists(plan: Plan) -> Iterator[tuple[TransformerPlan, ListPlan]]:
-    for transformer in plan.transformers:
-        for blocks in transformer.lists:
-            yield transformer, blocks
-
-
-def _expected(
-    executed: tuple[int, ...], shapes: list[torch.Size], allowed: tuple[int, ...]
-) -> tuple[int, ...]:
-    """Steps served from the cache: where it is allowed and the shape is that of the last."""
-    hits, stored = [], None
-    for step, shape in zip(executed, shapes, strict=True):
-        if step in allowed and shape == stored:
-            hits.append(step)
-        else:
-            stored = shape
-    return tuple(hits)
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> str:

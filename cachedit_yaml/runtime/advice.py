@@ -24,7 +24,7 @@ _COMPUTED: Final = 0.5
 
 def advice_of(plan: Plan, generation: Generation, branches: Iterable[BranchStats]) -> Iterator[str]:
     """What is known to be bad about the settings of a generation, one sentence each."""
-    lists = {(one.path, item.path): item for one in plan.transformers for item in one.lists}
+    lists = {(own.path, item.path): item for own, item in plan.block_lists}
     for branch in branches:
         steps = generation.shares.get(branch.transformer) or generation.total
         resolved = lists[branch.transformer, branch.blocks].layers.resolve(steps)

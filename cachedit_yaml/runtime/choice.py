@@ -26,5 +26,4 @@ class Choice:
     @classmethod
     def of(cls, plan: Plan) -> Choice:
         """The settings of a plan, which is another one for the same pipeline."""
-        lists = [(item.path, found) for item in plan.transformers for found in item.lists]
-        return cls(layers={(path, found.path): found.layers for path, found in lists})
+        return cls(layers={(own.path, item.path): item.layers for own, item in plan.block_lists})

@@ -22,12 +22,11 @@ class LoopExecution:
     runner = TransformerRunner
 
     def __init__(self, plan: Plan, clock: Clock) -> None:
-        for transformer in plan.transformers:
-            for item in transformer.lists:
-                if item.layers.resolve(None).prune:
-                    raise CompileError(
-                        f"{item.where}: DBPrune runs natively only; pass execution='native'"
-                    )
+        for _, item in plan.block_lists:
+            if item.layers.resolve(None).prune:
+                raise CompileError(
+                    f"{item.where}: DBPrune runs natively only; pass execution='native'"
+                )
         self.plan = plan
         self.runners = [self.runner(item, clock, plan.together) for item in plan.transformers]
 

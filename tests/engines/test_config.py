@@ -324,12 +324,12 @@ def test_whatever_fails_of_ours_leaves_the_model_to_the_engine(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error of this package's own, after everything was checked."""
-    from cachedit_yaml.runtime import handle
+    from cachedit_yaml.runtime.pipelines import Pipelines
 
     def fail(self: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(handle.Clock, "install", fail)
+    monkeypatch.setattr(Pipelines, "install", fail)
     with running("flux", model, cache_backend="cache_dit") as engine:
         assert not hasattr(engine.pipeline._cache_dit_targets[0], "handle")
         engine.generate()

@@ -185,7 +185,7 @@ class _Table:
             match = self.registry.match_pipeline(type(pipe), "cache_dit")
             plan = compile_adapter(match.spec, pipe, profile=self.profile)
         NativeExecution(plan, Clock(plan))  # refuses what would go wrong natively
-        for blocks in (x for item in plan.transformers for x in item.lists):
+        for _, blocks in plan.block_lists:
             if blocks.follows is not None:
                 raise CompileError(
                     f"{blocks.where} follows {blocks.follows}, and install() has each list decide "
