@@ -10,7 +10,7 @@ from pathlib import Path
 import cachedit_yaml
 from cachedit_yaml.engines import find_engine
 from cachedit_yaml.rules.deep import check_engine
-from cachedit_yaml.rules.sources.code import Code
+from cachedit_yaml.rules.sources.packages import Code
 from cachedit_yaml.yaml.diagnostics import Diagnostic
 from tests.golden import cases
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cachedit_yaml.engines import engines
-from cachedit_yaml.rules.sources.code import Class, Code
+from cachedit_yaml.rules.sources.code import Class
+from cachedit_yaml.rules.sources.packages import Code
 from cachedit_yaml.rules.sources.reader import Reader
 from cachedit_yaml.rules.sources.values import NONE, UNKNOWN, Instance, Items, Other, Value
 from tests.golden import cases

@@ -38,7 +38,7 @@ from cachedit_yaml.yaml.document import Document
 from cachedit_yaml.yaml.reader import read_text
 
 if TYPE_CHECKING:
-    from cachedit_yaml.rules.sources.code import Code
+    from cachedit_yaml.rules.sources.packages import Code
 
 _ALWAYS: frozenset[Level] = frozenset(LEVELS) - {"deep"}
 #: A fix may uncover a finding that can be fixed too; more rounds than this are a circle.
@@ -185,8 +185,8 @@ class _Run:
         from cachedit_yaml.probe.limits import Limits, counted, spending
         from cachedit_yaml.probe.recipe import config_of
         from cachedit_yaml.rules.deep import check_deep, check_engine
-        from cachedit_yaml.rules.sources.code import Code
         from cachedit_yaml.rules.sources.files import source_folders
+        from cachedit_yaml.rules.sources.packages import Code
 
         self.code = self.code or Code(source_folders())
         found: list[Diagnostic] = []

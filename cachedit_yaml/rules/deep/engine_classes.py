@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 
 from cachedit_yaml.compiler.groups import leaders
 from cachedit_yaml.compiler.loops import loops_after
 from cachedit_yaml.compiler.returns import contradicts as contradicts_block
 from cachedit_yaml.compiler.returns import names_returned
 from cachedit_yaml.compiler.signature import PATTERNS, bind_parameters
-from cachedit_yaml.compiler.source import Function
+from cachedit_yaml.compiler.source import parameters_in
 from cachedit_yaml.engines.protocol import Engine
 from cachedit_yaml.language.patterns import fits_one
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, Transformer
 from cachedit_yaml.rules.checks.context import Context
 from cachedit_yaml.rules.deep.unpacking import contradicts as contradicts_loop
-from cachedit_yaml.rules.sources.code import Class, Code
+from cachedit_yaml.rules.sources.code import Class
+from cachedit_yaml.rules.sources.packages import Code
 from cachedit_yaml.rules.sources.reader import Reader
 from cachedit_yaml.rules.sources.values import (
     NONE,
@@ -52,7 +52,7 @@ def check_engine(
     return list(dict.fromkeys(checker.context.diagnostics))
 
 
-@functools.lru_cache(maxsize=8)
+@lru_cache(maxsize=8)
 def _reader(code: Code, engine: Engine) -> Reader:
     """What was read for one adapter need not be read again for another."""
     return Reader(engine.list_makers)
@@ -77,8 +77,8 @@ class _Checker:
             held = self.parts(path, declared)
             if held is None:
                 continue  # Of another class, so nothing else would fit.
-            for name, (candidates, where) in self.classes(path, declared, held).items():
-                self.transformer(path, declared, name, candidates, where)
+            for candidates in self.classes(path, declared, held):
+                self.first_that_fits(partial(self.layouts, path, declared), candidates)
         if self.unread:
             names = list(self.unread)
             shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if names[4:] else "")
@@ -135,8 +135,8 @@ class _Checker:
 
     def classes(
         self, path: str, declared: Transformer, held: Mapping[str, list[Class]]
-    ) -> dict[str, tuple[list[Class], KeyPath]]:
-        """The classes of a transformer by name: those declared, else those of the pipelines."""
+    ) -> list[list[Class]]:
+        """The classes of a transformer, by name: those declared, else those of the pipelines."""
         here: KeyPath = ("transformers", path)
         named: dict[str, KeyPath] = {}
         for index, name in enumerate(declared.transformer_class or ()):
@@ -145,24 +145,16 @@ class _Checker:
             for index, name in enumerate(variant.transformer_class or ()):
                 named.setdefault(name, (*here, "variants", number, "class", index))
         if not named:
-            return {name: (classes, here) for name, classes in held.items()}
-        return {
-            name: (held.get(name) or self.find(name, where), where)
+            return list(held.values())
+        return [
+            held.get(name) or self.find(name, where)
             for name, where in named.items() if "*" not in name
-        }  # fmt: skip
+        ]  # fmt: skip
 
     # --- transformers ---
 
-    def transformer(
-        self, path: str, declared: Transformer, name: str, candidates: Sequence[Class],
-        where: KeyPath,
-    ) -> None:  # fmt: skip
-        """Each list of each layout; of several classes of one name, one that fits is enough."""
-        self.first_that_fits([
-            lambda cls=cls: self.layouts(path, declared, cls) for cls in candidates  # type: ignore[misc]
-        ])  # fmt: skip
-
     def layouts(self, path: str, declared: Transformer, cls: Class) -> None:
+        """Each list of each layout."""
         base: KeyPath = ("transformers", path)
         for index, variant in enumerate(declared.variants or ()):
             if variant.transformer_class and not fits_one(variant.transformer_class, cls.names):
@@ -176,12 +168,12 @@ class _Checker:
         for name in declared.blocks or ():
             self.block_list(cls, name, declared.blocks or {}, (*base, "blocks", name))
 
-    def first_that_fits(self, checks: Sequence[Callable[[], None]]) -> None:
-        """Make checks until one finds nothing; without one, what the first found is reported."""
+    def first_that_fits(self, check: Callable[[Class], None], candidates: Sequence[Class]) -> None:
+        """Of several classes one that fits is enough; without one, what the first lacks is said."""
         before, said = list(self.context.diagnostics), None
-        for check in checks:
+        for cls in candidates:
             self.context.diagnostics = list(before)
-            check()
+            check(cls)
             if self.context.diagnostics == before:
                 return
             said = said or self.context.diagnostics
@@ -216,10 +208,7 @@ class _Checker:
         if len(classes) != len(blocks) or not classes:
             self.unread.setdefault(f"the blocks of {cls.name}.{name}", here)
             return
-        self.first_that_fits([
-            lambda block=block: self.block(cls, name, block, declared, here)  # type: ignore[misc]
-            for block in classes
-        ])  # fmt: skip
+        self.first_that_fits(partial(self.block, cls, name, declared, here), classes)
         forward = cls.method("forward")
         leader = leaders(layout, layout)[name]
         if leader is not None and forward and loops_after(forward.node, leader, name):
@@ -237,7 +226,7 @@ class _Checker:
         return near or (f"; it has the block lists {', '.join(lists)}" if lists else "")
 
     def block(
-        self, cls: Class, name: str, block: Class, declared: BlockList, here: KeyPath
+        self, cls: Class, name: str, declared: BlockList, here: KeyPath, block: Class
     ) -> None:
         """What a block takes and returns, and what the loop over it makes of that."""
         where = f"{self.engine.title}'s {cls.name}.{name}"
@@ -267,24 +256,6 @@ class _Checker:
         )
         if problem:
             self.context.report("wrong-pattern", problem, here, key=True)
-
-
-def parameters_in(function: Function) -> dict[str, inspect.Parameter]:
-    """The parameters of the definition of a method, without the first."""
-    return dict(list(_parameters(function))[1:])
-
-
-def _parameters(function: Function) -> Iterator[tuple[str, inspect.Parameter]]:
-    given, kinds = function.args, inspect.Parameter
-    for items, kind in (
-        (given.posonlyargs, kinds.POSITIONAL_ONLY),
-        (given.args, kinds.POSITIONAL_OR_KEYWORD),
-        ([given.vararg] if given.vararg else [], kinds.VAR_POSITIONAL),
-        (given.kwonlyargs, kinds.KEYWORD_ONLY),
-        ([given.kwarg] if given.kwarg else [], kinds.VAR_KEYWORD),
-    ):
-        for item in items:
-            yield item.arg, inspect.Parameter(item.arg, kind)
 
 
 def _kind(values: Values) -> str:
