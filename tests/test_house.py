@@ -16,6 +16,8 @@ PACKAGE = Path(cachedit_yaml.__file__).parent
 ENGINES = PACKAGE / "engines"
 #: Everything that ships with the code, but the adapters and schemas, which lie beside it.
 SUFFIXES = (".py", ".yaml", ".typed")
+#: Lines that a module may have.
+LONGEST = 300
 
 
 def outside() -> list[Path]:
@@ -27,6 +29,13 @@ def outside() -> list[Path]:
 def test_the_top_is_nearly_empty() -> None:
     files = {path.name for path in PACKAGE.glob("*.py")}
     assert files == {"__init__.py", "__main__.py", "api.py", "errors.py"}
+
+
+def test_a_module_is_read_in_one_sitting() -> None:
+    files = list(PACKAGE.rglob("*.py"))
+    assert len(files) > 300
+    lengths = {path: path.read_text(encoding="utf-8").count("\n") for path in files}
+    assert not {str(path.relative_to(PACKAGE)): n for path, n in lengths.items() if n > LONGEST}
 
 
 def test_only_the_engines_rooms_name_engines() -> None:
