@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import resource
-import sys
-import time
 import zlib
 from collections import Counter
 from typing import Any
@@ -32,7 +29,7 @@ with atheris.instrument_imports(include=COVERED):
     # At once, so that time and memory of an input are its own.
     import cache_dit.caching.cache_contexts.calibrators  # noqa: F401
     import models
-    import mutations
+    import target
     import torch
 
     from cachedit_yaml.cli.explanation import Explainer
@@ -45,8 +42,6 @@ with atheris.instrument_imports(include=COVERED):
     from cachedit_yaml.runtime.execution import start
 
 REGISTRY = Registry([])
-#: Processor time that an input may take.
-SECONDS = float(os.environ.get("FUZZ_LIMIT", "2"))
 #: Memory that all inputs together may add to what the imports take, in MiB.
 MEMORY = 100
 #: Steps of a generation.
@@ -57,13 +52,7 @@ _BEFORE: list[int] = []
 
 def one_input(data: bytes) -> None:
     """Do all of it, in no more processor time than anybody waits for, and little memory."""
-    before = time.perf_counter()
-    use_file(data)
-    if time.perf_counter() - before >= SECONDS:  # perhaps only for others, who ran meanwhile
-        before = time.process_time()
-        use_file(data)
-        spent = time.process_time() - before
-        assert spent < SECONDS, f"{spent:.1f} s of processor time for {len(data)} bytes"
+    target.in_time(use_file, data)
     COUNTS["files"] += 1
     if COUNTS["files"] % 2000 == 0:
         gc.collect()
@@ -116,14 +105,6 @@ def generate(spec: AdapterSpec, pipeline: Any, profile: str | None, execution: s
         assert models.state(pipeline) == before
 
 
-def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Change a file by what it says, else by its lines, seldom by its bytes."""
-    changed = mutations.mutate(data, max_size, seed, (0.85, 0.1), (0.0, 0.0, 0.1))
-    return bytes(atheris.Mutate(data, max_size)) if changed is None else changed
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    gc.freeze()  # what the imports made stays
-    atheris.Setup(sys.argv, one_input, custom_mutator=mutate)
-    atheris.Fuzz()
+    target.run(one_input, shares=(0.85, 0.1), harm=(0.0, 0.0, 0.1))

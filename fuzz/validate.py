@@ -10,12 +10,8 @@ failure is written to ``crash-*``; turn it into a golden file or a case of tests
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
-import os
 import re
-import sys
-import time
 import zlib
 
 import atheris
@@ -24,7 +20,7 @@ import atheris
 COVERED = ["cachedit_yaml.yaml", "cachedit_yaml.language", "cachedit_yaml.rules"]
 
 with atheris.instrument_imports(include=COVERED):
-    import mutations
+    import target
 
     from cachedit_yaml.cli import explain, show
     from cachedit_yaml.cli.explanation import Explainer
@@ -49,8 +45,6 @@ with atheris.instrument_imports(include=COVERED):
     from cachedit_yaml.yaml.reader import read_text
 
 REGISTRY = Registry([])
-#: Processor time that an input may take.
-SECONDS = float(os.environ.get("FUZZ_LIMIT", "2"))
 #: One of them for each input, beside what people and GitHub read: they cost the most.
 OTHERS = (json_report, sarif_report, junit_report)
 _COMMAND = re.compile(r"^ *::", re.MULTILINE)
@@ -58,13 +52,7 @@ _COMMAND = re.compile(r"^ *::", re.MULTILINE)
 
 def one_input(data: bytes) -> None:
     """Do all of it, in no more processor time than anybody waits for."""
-    before = time.perf_counter()
-    use_file(data)
-    if time.perf_counter() - before >= SECONDS:  # perhaps only for others, who ran meanwhile
-        before = time.process_time()
-        use_file(data)
-        spent = time.process_time() - before
-        assert spent < SECONDS, f"{spent:.1f} s of processor time for {len(data)} bytes"
+    target.in_time(use_file, data)
 
 
 def use_file(data: bytes) -> None:
@@ -129,13 +117,5 @@ def harmless(text: str, commands: Report | None = None) -> None:
     assert len(_COMMAND.findall(text)) == allowed, text
 
 
-def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Change a file by its bytes, by its lines, or by what it says."""
-    changed = mutations.mutate(data, max_size, seed, (0.35, 0.35), (0.0, 0.1, 0.3))
-    return bytes(atheris.Mutate(data, max_size)) if changed is None else changed
-
-
 if __name__ == "__main__":
-    gc.freeze()  # what the imports made stays
-    atheris.Setup(sys.argv, one_input, custom_mutator=mutate)
-    atheris.Fuzz()
+    target.run(one_input, shares=(0.35, 0.35), harm=(0.0, 0.1, 0.3))
