@@ -56,17 +56,20 @@ def build_scheduler() -> Any:
     )
 
 
+def noise_levels(batch: int) -> torch.Tensor:
+    """Noise levels to train at, ``[b]``: a mix of uniform and logit-normal ones."""
+    uniform = (torch.randperm(batch) + torch.rand(batch)) / batch  # stratified
+    middle = torch.sigmoid(torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)))
+    return torch.where(torch.rand(batch) < 0.5, uniform, middle).clamp(1e-3, 0.999)
+
+
 def flow_loss(model: Any, clean: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Compute the flow-matching loss at random noise levels with random class dropout."""
-    batch = len(clean)
-    # Stratified uniform numbers, then a mix of uniform and logit-normal noise levels.
-    uniform = (torch.randperm(batch) + torch.rand(batch)) / batch
-    middle = torch.sigmoid(torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)))
-    sigma = torch.where(torch.rand(batch) < 0.5, uniform, middle).clamp(1e-3, 0.999)
+    sigma = noise_levels(len(clean))
     noise = torch.randn_like(clean)
     mix = sigma[:, None, None, None]
     noisy = (1 - mix) * clean + mix * noise
-    labels = torch.where(torch.rand(batch) < CLASS_DROPOUT, NULL_CLASS, labels)
+    labels = torch.where(torch.rand(len(clean)) < CLASS_DROPOUT, NULL_CLASS, labels)
     flow = model(noisy, timestep=sigma * 1000, class_labels=labels).sample
     return torch.nn.functional.mse_loss(flow, noise - clean)
 

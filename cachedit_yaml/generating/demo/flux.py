@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .captions import END, LENGTH, PAD, UNKNOWN, tokens_of, vocabulary
+from .dit import noise_levels
 
 TEXT_WIDTH = 64
 TEXT_DROPOUT = 0.1
@@ -109,14 +110,11 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
 
 def text_loss(model: TextFlow, clean: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """The flow-matching loss at random noise levels; some prompts are left out."""
-    batch = len(clean)
-    uniform = (torch.randperm(batch) + torch.rand(batch)) / batch
-    middle = torch.sigmoid(torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)))
-    sigma = torch.where(torch.rand(batch) < 0.5, uniform, middle).clamp(1e-3, 0.999)
+    sigma = noise_levels(len(clean))
     noise = torch.randn_like(clean)
     mix = sigma[:, None, None]
     empty = torch.tensor(tokens_of(""))
-    tokens = torch.where(torch.rand(batch)[:, None] < TEXT_DROPOUT, empty, tokens)
+    tokens = torch.where(torch.rand(len(clean))[:, None] < TEXT_DROPOUT, empty, tokens)
     flow = model((1 - mix) * clean + mix * noise, sigma, tokens)
     return torch.nn.functional.mse_loss(flow, noise - clean)
 

@@ -16,7 +16,13 @@ from cachedit_yaml.language.spec import AdapterSpec, BlockList, Transformer
 from cachedit_yaml.rules.checks.context import Context
 from cachedit_yaml.rules.deep.guidance import call_sites
 from cachedit_yaml.rules.deep.lists import ListChecker
-from cachedit_yaml.rules.deep.models import build, components, find_class, may_be_none
+from cachedit_yaml.rules.deep.models import (
+    build,
+    classes_named,
+    components,
+    find_class,
+    may_be_none,
+)
 from cachedit_yaml.yaml.diagnostics import Diagnostic, KeyPath, nearest, one_of
 from cachedit_yaml.yaml.document import Document
 
@@ -108,13 +114,7 @@ class _Checker:
 
     def classes(self, path: str, declared: Transformer) -> dict[type, KeyPath]:
         """The classes of a transformer: those that are declared, else those of the pipelines."""
-        named: dict[str, KeyPath] = {}
-        here: KeyPath = ("transformers", path)
-        for index, name in enumerate(declared.transformer_class or ()):
-            named.setdefault(name, (*here, "class", index))
-        for number, variant in enumerate(declared.variants or ()):
-            for index, name in enumerate(variant.transformer_class or ()):
-                named.setdefault(name, (*here, "variants", number, "class", index))
+        named = classes_named(path, declared)
         found: dict[type, KeyPath] = {}
         for name, where in named.items():
             cls = find_class(name) if "*" not in name else None
@@ -124,7 +124,7 @@ class _Checker:
                 self.unknown.setdefault(name, where)
         if not named and "." not in path:
             for pipeline in self.pipelines.values():
-                found |= dict.fromkeys(components(pipeline).get(path, ()), here)
+                found |= dict.fromkeys(components(pipeline).get(path, ()), ("transformers", path))
         return found
 
     def guidance(self) -> None:

@@ -15,6 +15,7 @@ from cachedit_yaml.engines.protocol import Engine
 from cachedit_yaml.language.patterns import fits_one
 from cachedit_yaml.language.spec import AdapterSpec, BlockList, Transformer
 from cachedit_yaml.rules.checks.context import Context
+from cachedit_yaml.rules.deep.models import classes_named
 from cachedit_yaml.rules.deep.unpacking import contradicts as contradicts_loop
 from cachedit_yaml.rules.sources.code import Class
 from cachedit_yaml.rules.sources.packages import Code
@@ -137,13 +138,7 @@ class _Checker:
         self, path: str, declared: Transformer, held: Mapping[str, list[Class]]
     ) -> list[list[Class]]:
         """The classes of a transformer, by name: those declared, else those of the pipelines."""
-        here: KeyPath = ("transformers", path)
-        named: dict[str, KeyPath] = {}
-        for index, name in enumerate(declared.transformer_class or ()):
-            named.setdefault(name, (*here, "class", index))
-        for number, variant in enumerate(declared.variants or ()):
-            for index, name in enumerate(variant.transformer_class or ()):
-                named.setdefault(name, (*here, "variants", number, "class", index))
+        named = classes_named(path, declared)
         if not named:
             return list(held.values())
         return [

@@ -1,4 +1,4 @@
-"""Find classes of the installed diffusers, and make models of them on the meta device."""
+"""Find the classes that adapters name, and make models of them on the meta device."""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ import torch
 from cachedit_yaml.compiler.own import find_own
 from cachedit_yaml.engines import find_engine
 from cachedit_yaml.language.keys import HOME
+from cachedit_yaml.language.spec import Transformer
+from cachedit_yaml.yaml.diagnostics import KeyPath
+
+
+def classes_named(path: str, declared: Transformer) -> dict[str, KeyPath]:
+    """The classes that an adapter names for a transformer, with the keys that lead to each."""
+    here: KeyPath = ("transformers", path)
+    named: dict[str, KeyPath] = {}
+    for index, name in enumerate(declared.transformer_class or ()):
+        named.setdefault(name, (*here, "class", index))
+    for number, variant in enumerate(declared.variants or ()):
+        for index, name in enumerate(variant.transformer_class or ()):
+            named.setdefault(name, (*here, "variants", number, "class", index))
+    return named
 
 
 def find_class(name: str) -> type | None:
