@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cachedit_yaml.cli.main import main
-from cachedit_yaml.compiler import own
 
 # The models are those of torch and diffusers.
 pytestmark = pytest.mark.libraries
 
-SOURCE = Path(__file__).with_name("own_model.py")
-ADAPTER = """\
-schema: 1
-pipelines: [ClipPipeline]
-transformers:
-  denoiser:
-    class: [ClipDenoiser]
-    timestep: level
-    blocks:
-      stack: {pattern: Pattern_2, roles: {hidden_states: clip, encoder_hidden_states: words}}
-"""
+ADAPTER = Path(__file__).with_name("own_model.yaml").read_text()
 PROBE = """\
 probe:
   parts:
@@ -36,18 +24,12 @@ probe:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with the module and its adapter, as the current one; forgotten afterwards."""
-    shutil.copy(SOURCE, tmp_path / "clip_model.py")
-    (tmp_path / "clip.yaml").write_text(ADAPTER + PROBE)
-    (tmp_path / "broken.py").write_text("x = 1\nraise ValueError('no\\nluck')\n")
-    (tmp_path / "needs.py").write_text("import no_such_package_of_anybody\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(own, "_modules", {})
-    yield tmp_path
-    for name in ("clip_model", "broken", "needs"):
-        sys.modules.pop(name, None)
+def folder(own_folder: Path) -> Path:
+    """A folder with the module, its adapter, and modules that cannot be imported."""
+    (own_folder / "clip.yaml").write_text(ADAPTER + PROBE)
+    (own_folder / "broken.py").write_text("x = 1\nraise ValueError('no\\nluck')\n")
+    (own_folder / "needs.py").write_text("import no_such_package_of_anybody\n")
+    return own_folder
 
 
 @pytest.mark.parametrize("module", ["clip_model", "clip_model.py", "./clip_model.py"])
@@ -133,7 +115,5 @@ def test_modules_that_cannot_be_imported(
 ) -> None:
     assert main(["check", "clip.yaml", "--import", module]) == 2
     found = capsys.readouterr().err
-    import re
-
     assert re.search(text, found), found
     assert "Traceback" not in found

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cachedit_yaml.cli.main import main
-from cachedit_yaml.compiler import own
 
 # The models are those of torch and diffusers.
 pytestmark = pytest.mark.libraries
 
-MODEL = Path(__file__).with_name("own_model.py")
 TEXT = ["--arg", "text={randn: [1, 3, 16]}"]
 MORE = """
 import torch
@@ -47,16 +44,13 @@ def heads():
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a model of one's own, as the current one."""
-    (tmp_path / "clip_model.py").write_text(MODEL.read_text() + MORE)
-    (tmp_path / "dangling").symlink_to("nowhere")
-    (tmp_path / "out").symlink_to(MODEL)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(own, "_modules", {})
-    yield tmp_path
-    sys.modules.pop("clip_model", None)
+def folder(own_folder: Path) -> Path:
+    """A folder with a model of one's own and more beside it, as the current one."""
+    with (own_folder / "clip_model.py").open("a") as file:
+        file.write(MORE)
+    (own_folder / "dangling").symlink_to("nowhere")
+    (own_folder / "out").symlink_to(__file__)
+    return own_folder
 
 
 def test_a_saved_folder_and_a_call_of_ones_own(

@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cachedit_yaml.cli.main import main
-from cachedit_yaml.compiler import own
 
 pytestmark = pytest.mark.libraries
 
-ADAPTER = """\
-schema: 1
-pipelines: [ClipPipeline]
-transformers:
-  denoiser:
-    class: [ClipDenoiser]
-    timestep: level
-    blocks:
-      stack: {pattern: Pattern_2, roles: {hidden_states: clip, encoder_hidden_states: words}}
-"""
+ADAPTER = Path(__file__).with_name("own_model.yaml").read_text()
 PROBE = "probe: {inputs: {text: {randn: [1, 3, 16]}}}\n"
 
 
 @pytest.fixture(autouse=True)
-def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def saved(own_folder: Path) -> Path:
     """A saved model of one's own, and its adapter in a folder."""
-    source = Path(__file__).with_name("own_model.py").read_text()
-    (tmp_path / "clip_model.py").write_text(source)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(own, "_modules", {})
+    sys.path.insert(0, str(own_folder))
     import clip_model  # type: ignore[import-not-found]
 
-    clip_model.make().save_pretrained(tmp_path / "saved")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "clip.yaml").write_text(ADAPTER)
-    yield tmp_path
-    sys.modules.pop("clip_model", None)
+    clip_model.make().save_pretrained(own_folder / "saved")
+    (own_folder / "mine").mkdir()
+    (own_folder / "mine" / "clip.yaml").write_text(ADAPTER)
+    return own_folder
 
 
 MODEL = ["--model", "saved", "--adapter", "mine/clip.yaml", "--import", "clip_model"]
