@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -23,10 +24,11 @@ MASK: Final[Mapping[str, Any]] = {
 _HITS: Final = (1, 2)
 
 
+@dataclass(frozen=True)
 class Hits:
     """What a run with hits has shown, beside one without caching.
 
-    Args:
+    Attributes:
         stats: what the handle has counted.
         ran: how often each block ran.
         whole: how often it did without caching.
@@ -34,16 +36,10 @@ class Hits:
             hits that of a list which follows another one may not run.
     """
 
-    def __init__(
-        self,
-        stats: Stats,
-        ran: Mapping[Block, int],
-        whole: Mapping[Block, int],
-        shapes: Mapping[tuple[str, str], list[torch.Size]],
-    ) -> None:
-        self._stats = stats
-        self._ran, self._whole = ran, whole
-        self._seen = shapes
+    stats: Stats
+    ran: Mapping[Block, int]
+    whole: Mapping[Block, int]
+    shapes: Mapping[tuple[str, str], list[torch.Size]]
 
     def wrong(self, plan: Plan) -> str | None:
         """What is otherwise than it should be, of the first list of which anything is; or None."""
@@ -55,14 +51,14 @@ class Hits:
 
     def _wrong(self, transformer: TransformerPlan, blocks: ListPlan) -> str | None:
         where = (transformer.path, blocks.path)
-        rows = [row for row in self._stats.branches if (row.transformer, row.blocks) == where]
+        rows = [row for row in self.stats.branches if (row.transformer, row.blocks) == where]
         count = len(blocks.blocks)
         keys = [(transformer.path, blocks.path, index) for index in range(count)]
-        ran = [self._ran[key] for key in keys]
-        whole = [self._whole.get(key, 0) for key in keys]
+        ran = [self.ran[key] for key in keys]
+        whole = [self.whole.get(key, 0) for key in keys]
         if sum(row.computed_blocks for row in rows) != sum(ran):
             return "the statistics count other blocks than ran"
-        for row, shapes in self._shapes(where, rows):
+        for row, shapes in self._by_branch(where, rows):
             expected = _expected(row.executed_steps, shapes, self._decided(row))
             if row.cached_steps != expected:
                 return f"[{row.branch}] cached steps {row.cached_steps}, expected {expected}"
@@ -89,17 +85,17 @@ class Hits:
         return next(
             (
                 other.cached_steps
-                for other in self._stats.branches
+                for other in self.stats.branches
                 if (other.transformer, other.blocks, other.branch) == where
             ),
             (),
         )
 
-    def _shapes(
+    def _by_branch(
         self, where: tuple[str, str], rows: list[BranchStats]
     ) -> Iterator[tuple[BranchStats, list[torch.Size]]]:
         """Shapes of the hidden states, by branch: those of a step run in turn."""
-        seen = iter(self._seen.get(where, []))
+        seen = iter(self.shapes.get(where, []))
         own: dict[str, list[torch.Size]] = {row.branch: [] for row in rows}
         turns = [
             (step, place, row.branch)
