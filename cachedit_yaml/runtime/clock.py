@@ -172,7 +172,7 @@ class Clock:
             run.timesteps = runs.timesteps()
             first = forward.moment if not runs.steps or schedule.cut_unknown else None
             if not runs.steps:
-                run.timesteps.see(forward.timestep, forward.name)
+                run.timesteps.see(forward.timestep, forward.name, forward.traces)
             timesteps = schedule.executed(first)
             total = told[0] if timesteps is None and told is not None else None
             return self._begin(runs, run, schedule, timesteps, total, by_scheduler=True)
@@ -203,7 +203,7 @@ class Clock:
     def _after(self, runs: Runs, run: Run, forward: Forward, caller: Caller) -> Generation:
         """A forward after the last step: a loop of somebody's own, which steps no scheduler."""
         run.timesteps = runs.timesteps()
-        run.timesteps.see(forward.timestep, forward.name)
+        run.timesteps.see(forward.timestep, forward.name, forward.traces)
         schedule = Schedule(runs, caller.pipeline)
         generation = self._begin(runs, run, schedule, None, None, by_scheduler=False)
         generation.after = True
@@ -220,14 +220,17 @@ class Clock:
     def _stands_still(run: Run, forward: Forward) -> bool:
         """Whether a forward belongs to a step that no scheduler has begun."""
         known = run.timesteps.knows(forward.name)
-        return run.timesteps.see(forward.timestep, forward.name) is Event.STEP and known
+        event = run.timesteps.see(forward.timestep, forward.name, forward.traces)
+        return event is Event.STEP and known
 
     def _by_timestep(
         self, runs: Runs, run: Run, schedule: Schedule, forward: Forward, *, begun: bool
     ) -> Generation:
         name = forward.name
-        event = run.timesteps.see(forward.timestep, name)
         generation = run.generation
+        total = None if generation is None else generation.total
+        last = generation is None or total is None or generation.tick + 1 >= total
+        event = run.timesteps.see(forward.timestep, name, forward.traces, last=last)
         if generation is None or (event is Event.GENERATION and not begun):
             # What the pipeline says of its own loop is nothing to one of somebody's own.
             after = generation is not None and generation.after
