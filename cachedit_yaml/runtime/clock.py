@@ -13,6 +13,7 @@ of its scheduler, the timestep that the transformer is called with is the clock,
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -55,7 +56,9 @@ class Clock:
         self.history = History()
         self._forwards = {None: 0, False: 1, True: 2}[plan.separate_cfg]
         self._leaves = [path.rpartition(".")[2] for path in plan.schedulers]
-        self._schedulers = Schedulers(lambda item: Runs(item, self._forwards, self._end_step))
+        self._schedulers = Schedulers(
+            lambda item: Runs(item, self._forwards, self._end_step, self._claim)
+        )
         self._told = Told()
         self._mixed: Generation | None = None
         self._calls = Calls(self._end_call)
@@ -110,6 +113,9 @@ class Clock:
             return Caller()
         caller = caller_of(transformer.module, transformer.scheduler.rpartition(".")[2])
         self._calls.watch(caller.pipeline)
+        stepping = self._schedulers.stepping(caller.others)
+        if stepping is not None:
+            return caller._replace(scheduler=stepping)
         if caller.scheduler is None:
             return caller._replace(scheduler=self.plan.at(transformer.scheduler))
         return caller
@@ -142,6 +148,7 @@ class Clock:
             return self._unknown()
         if first and runs.scheduler is not None:
             run.announced = True  # its timesteps were set before anybody looked
+        run.beside = tuple(map(weakref.ref, caller.others))
         generation = self._of(runs, run, forward, caller, told)
         if not generation.what:
             holder = caller.pipeline
@@ -171,11 +178,17 @@ class Clock:
             run.announced = False
             run.timesteps = runs.timesteps()
             first = forward.moment if not runs.steps or schedule.cut_unknown else None
-            if not runs.steps:
+            if first is not None or self._seen_at_once(forward):
                 run.timesteps.see(forward.timestep, forward.name, forward.traces)
             timesteps = schedule.executed(first)
+            # What begins at the end of a schedule may lead up it, without its scheduler.
+            up = schedule.cut_unknown and timesteps is not None and len(timesteps) == 1
+            timesteps = None if up and schedule.steps > 1 else timesteps
             total = told[0] if timesteps is None and told is not None else None
-            return self._begin(runs, run, schedule, timesteps, total, by_scheduler=True)
+            generation = self._begin(runs, run, schedule, timesteps, total, by_scheduler=True)
+            generation.after = up
+            run.began = True
+            return generation
         begun = told is not None
         if told is not None:
             run.timesteps = runs.timesteps()
@@ -188,7 +201,10 @@ class Clock:
                 return self._begin(runs, run, schedule, values, None, by_scheduler=True)
             if generation.over and (forward.timestep.given or schedule.replaced):
                 return self._after(runs, run, forward, caller)
-            if runs.steps or generation.tick or not self._stands_still(run, forward):
+            unseen = runs.steps and generation.total is not None
+            if generation.tick or (unseen and not self._seen_at_once(forward)):
+                return generation
+            if not self._stands_still(run, forward):
                 return generation
             # The pipeline steps copies of its scheduler, and knows how often.
             generation.by_scheduler = False
@@ -215,6 +231,11 @@ class Clock:
         now = forward.moment
         first = generation.first
         return now is not None and first is not None and now.largest == float(first)
+
+    @staticmethod
+    def _seen_at_once(forward: Forward) -> bool:
+        """Whether timesteps are told apart without reading each of them."""
+        return forward.timestep.element is not None
 
     @staticmethod
     def _stands_still(run: Run, forward: Forward) -> bool:
@@ -269,6 +290,7 @@ class Clock:
             generation.first = float(first) if first.device.type == "cpu" else first
         generation.cut_unknown = schedule.cut_unknown
         run.generation = generation
+        run.stepped = run.claimed = run.began = False
         self.history.append(generation)
         return generation
 
@@ -302,14 +324,18 @@ class Clock:
         generation.by_scheduler = True
         run.timesteps.rest()
         # The first step tells where the loop began, if its forwards carried no timestep.
-        asked = generation.tick == 0 and (total is None or generation.cut_unknown)
+        late = run.claimed and total is None
+        asked = late or (generation.tick == 0 and (total is None or generation.cut_unknown))
         first = moment(timestep) if asked else None
         values = schedule.executed(first) if first is not None else None
         if values is not None and (total is None or len(values) < total):
             generation.blind = False
-            generation.total = len(values)
-            generation.shares = self.share(values, len(values))
+            generation.total = generation.tick + len(values)
+            generation.shares = self.share(values, generation.total)
         generation.end_step()
+
+    def _claim(self, runs: Runs) -> Run | None:
+        return self._schedulers.claim(runs)
 
     def fail(self, generation: Generation) -> None:
         """A forward raised: what is left of its generation runs uncached."""

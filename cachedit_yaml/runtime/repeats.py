@@ -64,8 +64,8 @@ class Repeats:
             return False
         call = _Call(name, traces)
         # What this step's first forward has of its own, the latents above all.
-        moved = self._here[0].traces.keys() - self._kept(self._here[0])
-        moved = frozenset(moved & traces.keys())
+        first = self._here[0]
+        moved = frozenset(first.traces.keys() & traces.keys()) - self._kept(first)
         if not moved or any(call.shares(other, moved) for other in self._here):
             return False
         # A prompt that joins in has others too where every forward gets a copy of the latents; not

@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import (
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    DPMSolverMultistepInverseScheduler,
+    DPMSolverMultistepScheduler,
+)
 
 from tests.runtime import models
-from tests.runtime.models import ALWAYS, DIM, adapter, row, small, start
+from tests.runtime.models import ALWAYS, DIM, MASKED, SmallPipeline, adapter, row, small, start
 from tests.runtime.requests_at_once import Conditioned
 from tests.runtime.test_own_loops import (
     CONVENTIONS,
@@ -113,6 +119,129 @@ def test_nothing_more_is_read() -> None:
             assert steps(handle) == [7, 7]
         counts.append(readings.count)
     assert counts[1] - counts[0] == 2
+
+
+# --- with schedulers ---
+
+
+class Inverting(SmallPipeline):
+    """A pipeline with a scheduler for the way back."""
+
+    def __init__(self, guided: bool, kind: type, inverse: type) -> None:
+        super().__init__(small(), kind())
+        self.inverse_scheduler = inverse()
+        self.forwards = 1 + guided
+
+    def predict(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """What the transformer says of latents ``[b x s x d]``."""
+        return [self.transformer(latents, timestep) for _ in range(self.forwards)][-1]
+
+    def go(self, scheduler: Any, latents: torch.Tensor) -> torch.Tensor:
+        """Along a scheduler's timesteps, with its steps."""
+        for timestep in scheduler.timesteps:
+            update = self.predict(latents, timestep)
+            latents = scheduler.step(update, timestep, latents)[0]
+        return latents
+
+    def by_hand(self, timesteps: Sequence[Any], latents: torch.Tensor) -> torch.Tensor:
+        """Along some timesteps, without the scheduler."""
+        for timestep in timesteps:
+            latents = latents + 0.05 * self.predict(latents, timestep)
+        return latents
+
+
+def each_set_before_its_loop(pipe: Inverting) -> None:
+    latents = models.noise()
+    for scheduler in (pipe.inverse_scheduler, pipe.scheduler):
+        scheduler.set_timesteps(7)
+        latents = pipe.go(scheduler, latents)
+
+
+def both_set_before(pipe: Inverting) -> None:
+    pipe.inverse_scheduler.set_timesteps(7)
+    pipe.scheduler.set_timesteps(7)
+    pipe.go(pipe.scheduler, pipe.go(pipe.inverse_scheduler, models.noise()))
+
+
+def by_functions(pipe: Inverting) -> None:
+    both, predict = (pipe.inverse_scheduler, pipe.scheduler), pipe.predict
+    for scheduler in both:
+        scheduler.set_timesteps(7)
+    latents = models.noise()
+    for scheduler in both:
+        for timestep in scheduler.timesteps:
+            latents = scheduler.step(predict(latents, timestep), timestep, latents)[0]
+
+
+def up_the_schedule_by_hand(pipe: Inverting) -> None:
+    pipe.scheduler.set_timesteps(7)
+    latents = pipe.by_hand([*pipe.scheduler.timesteps][::-1], models.noise())
+    pipe.go(pipe.scheduler, latents)
+
+
+def up_by_hand_and_set_again(pipe: Inverting) -> None:
+    pipe.scheduler.set_timesteps(7)
+    latents = pipe.by_hand(pipe.scheduler.timesteps.flip(0), models.noise())
+    pipe.scheduler.set_timesteps(7)
+    pipe.go(pipe.scheduler, latents)
+
+
+def up_and_down_by_hand(pipe: Inverting) -> None:
+    pipe.scheduler.set_timesteps(7)
+    timesteps = [*pipe.scheduler.timesteps]
+    pipe.by_hand(timesteps, pipe.by_hand(timesteps[::-1], models.noise()))
+
+
+def down_then_up_by_hand(pipe: Inverting) -> None:
+    pipe.scheduler.set_timesteps(7)
+    latents = pipe.go(pipe.scheduler, models.noise())
+    pipe.by_hand([*pipe.scheduler.timesteps][::-1], latents)
+
+
+WAYS = (
+    each_set_before_its_loop, both_set_before, by_functions, up_the_schedule_by_hand,
+    up_by_hand_and_set_again, up_and_down_by_hand, down_then_up_by_hand,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_scheduler_for_each_way(way: Any, guided: bool) -> None:
+    """Which of two a loop steps, its steps tell; and whether it steps any."""
+    pipe = Inverting(guided, DDIMScheduler, DDIMInverseScheduler)
+    with start(pipe, adapter(), **ALWAYS) as handle, torch.no_grad():
+        for _ in range(2):
+            way(pipe)
+        assert steps(handle) == [7, 7, 7, 7]
+        for item in handle.history:
+            assert len(item.branches) == 1 + guided
+            assert not any("uncached" in text for text in item.warnings)
+            # Two schedules that the scheduler leaves unshifted end with alike differences.
+            assert all(len(branch.cached_steps) >= 4 for branch in item.branches)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_another_scheduler_for_each_way() -> None:
+    pipe = Inverting(True, DPMSolverMultistepScheduler, DPMSolverMultistepInverseScheduler)
+    with start(pipe, adapter(), **MASKED) as handle, torch.no_grad():
+        both_set_before(pipe)
+        both_set_before(pipe)
+        assert [item.num_steps for item in handle.history] == [7, 7, 7, 7]
+        cached = [item.branches[0].cached_steps for item in handle.history]
+        assert cached[0] == cached[1] == cached[2] == cached[3]
+
+
+def test_one_step_at_the_end_of_a_schedule() -> None:
+    """Without anybody who says where the loop begins: as little strength as there can be."""
+    pipe = Inverting(False, DDIMScheduler, DDIMInverseScheduler)
+    with start(pipe, adapter(), **ALWAYS) as handle, torch.no_grad():
+        for _ in range(2):
+            pipe.scheduler.set_timesteps(7)
+            timestep = pipe.scheduler.timesteps[-1]
+            latents = models.noise()
+            pipe.scheduler.step(pipe.predict(latents, timestep), timestep, latents)
+            assert handle.stats().num_steps == 1
+            assert handle.stats().ended == "finished"
 
 
 # --- what is no other loop ---
