@@ -31,11 +31,13 @@ class Caller(NamedTuple):
         pipeline: what holds the transformer and its scheduler; None where no such thing is seen.
         scheduler: the scheduler that the loop works with; None where none is seen.
         branch: the name that a guider gives this forward.
+        others: schedulers that are there too: that of an inversion beside that of the sampling.
     """
 
     pipeline: Any = None
     scheduler: Any = None
     branch: str | None = None
+    others: tuple[Any, ...] = ()
 
 
 def caller_of(module: torch.nn.Module, leaf: str) -> Caller:
@@ -45,14 +47,15 @@ def caller_of(module: torch.nn.Module, leaf: str) -> Caller:
         module: the transformer.
         leaf: the attribute in which a pipeline holds its scheduler.
     """
-    branch = None
+    branch, seen = None, {}
     for frame in _frames(sys._getframe(2)):
         local = _variables(frame)
         own = local.get("self")
         if _holds(own, module, leaf):
             if branch is None and hasattr(own, "guider"):
                 branch = _branch_in(local)
-            return Caller(own, getattr(own, leaf), branch)
+            scheduler = getattr(own, leaf)
+            return Caller(own, scheduler, branch, _others(scheduler, local, own))
         branch = branch or _branch_in(local)
         pipeline = next((item for item in local.values() if _holds(item, module, leaf)), None)
         loose = {id(item): item for item in local.values() if is_scheduler(item)}
@@ -60,8 +63,10 @@ def caller_of(module: torch.nn.Module, leaf: str) -> Caller:
             loose.setdefault(0, getattr(pipeline, leaf))
         if loose and (pipeline is not None or len(loose) == 1):
             # A function that takes both works with the scheduler that it was given.
-            return Caller(pipeline, next(iter(loose.values())), branch)
-    return Caller(branch=branch)
+            scheduler = next(iter(loose.values()))
+            return Caller(pipeline, scheduler, branch, _others(scheduler, local, pipeline))
+        seen.update(loose)
+    return Caller(branch=branch, others=tuple(seen.values()))
 
 
 def is_scheduler(value: Any) -> bool:
@@ -70,6 +75,14 @@ def is_scheduler(value: Any) -> bool:
     if cls.__module__ == "builtins" or isinstance(value, (torch.Tensor, torch.nn.Module, type)):
         return False
     return callable(getattr(cls, "set_timesteps", None)) and callable(getattr(cls, "step", None))
+
+
+def _others(scheduler: Any, local: dict[str, Any], pipeline: Any) -> tuple[Any, ...]:
+    """The schedulers among a function's variables, and of its pipeline, but for one."""
+    held = getattr(pipeline, "__dict__", {})
+    found = {id(item): item for item in (*local.values(), *held.values()) if is_scheduler(item)}
+    found.pop(id(scheduler), None)
+    return tuple(found.values())
 
 
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:

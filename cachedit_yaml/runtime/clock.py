@@ -13,6 +13,7 @@ of its scheduler, the timestep that the transformer is called with is the clock,
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -54,7 +55,9 @@ class Clock:
         self.driven = Driven()
         self.history = History()
         self._forwards = {None: 0, False: 1, True: 2}[plan.separate_cfg]
-        self._schedulers = Schedulers(lambda item: Runs(item, self._forwards, self._end_step))
+        self._schedulers = Schedulers(
+            lambda item: Runs(item, self._forwards, self._end_step, self._schedulers.claim)
+        )
         self.pipelines = Pipelines(plan, self._schedulers)
         self._told = Told()
         self._mixed: Generation | None = None
@@ -116,6 +119,7 @@ class Clock:
             return self._unknown()
         if first and runs.scheduler is not None:
             run.announced = True  # its timesteps were set before anybody looked
+        run.beside = tuple(map(weakref.ref, caller.others))
         generation = self._of(runs, run, forward, caller, told)
         if not generation.what:
             holder = caller.pipeline
@@ -145,11 +149,17 @@ class Clock:
             run.announced = False
             run.timesteps = runs.timesteps()
             first = forward.moment if not runs.steps or schedule.cut_unknown else None
-            if not runs.steps:
-                run.timesteps.see(forward.timestep, forward.name)
+            if first is not None or self._seen_at_once(forward):
+                run.timesteps.see(forward.timestep, forward.name, forward.traces)
             timesteps = schedule.executed(first)
+            # What begins at the end of a schedule may lead up it, without its scheduler.
+            up = schedule.cut_unknown and timesteps is not None and len(timesteps) == 1
+            timesteps = None if up and schedule.steps > 1 else timesteps
             total = told[0] if timesteps is None and told is not None else None
-            return self._begin(runs, run, schedule, timesteps, total, by_scheduler=True)
+            generation = self._begin(runs, run, schedule, timesteps, total, by_scheduler=True)
+            generation.after = up
+            run.began = True
+            return generation
         begun = told is not None
         if told is not None:
             run.timesteps = runs.timesteps()
@@ -162,7 +172,10 @@ class Clock:
                 return self._begin(runs, run, schedule, values, None, by_scheduler=True)
             if generation.over and (forward.timestep.given or schedule.replaced):
                 return self._after(runs, run, forward, caller)
-            if runs.steps or generation.tick or not self._stands_still(run, forward):
+            unseen = runs.steps and generation.total is not None
+            if generation.tick or (unseen and not self._seen_at_once(forward)):
+                return generation
+            if not self._stands_still(run, forward):
                 return generation
             # The pipeline steps copies of its scheduler, and knows how often.
             generation.by_scheduler = False
@@ -177,7 +190,7 @@ class Clock:
     def _after(self, runs: Runs, run: Run, forward: Forward, caller: Caller) -> Generation:
         """A forward after the last step: a loop of somebody's own, which steps no scheduler."""
         run.timesteps = runs.timesteps()
-        run.timesteps.see(forward.timestep, forward.name)
+        run.timesteps.see(forward.timestep, forward.name, forward.traces)
         schedule = Schedule(runs, caller.pipeline)
         generation = self._begin(runs, run, schedule, None, None, by_scheduler=False)
         generation.after = True
@@ -191,17 +204,25 @@ class Clock:
         return now is not None and first is not None and now.largest == float(first)
 
     @staticmethod
+    def _seen_at_once(forward: Forward) -> bool:
+        """Whether timesteps are told apart without reading each of them."""
+        return forward.timestep.element is not None
+
+    @staticmethod
     def _stands_still(run: Run, forward: Forward) -> bool:
         """Whether a forward belongs to a step that no scheduler has begun."""
         known = run.timesteps.knows(forward.name)
-        return run.timesteps.see(forward.timestep, forward.name) is Event.STEP and known
+        event = run.timesteps.see(forward.timestep, forward.name, forward.traces)
+        return event is Event.STEP and known
 
     def _by_timestep(
         self, runs: Runs, run: Run, schedule: Schedule, forward: Forward, *, begun: bool
     ) -> Generation:
         name = forward.name
-        event = run.timesteps.see(forward.timestep, name)
         generation = run.generation
+        total = None if generation is None else generation.total
+        last = generation is None or total is None or generation.tick + 1 >= total
+        event = run.timesteps.see(forward.timestep, name, forward.traces, last=last)
         if generation is None or (event is Event.GENERATION and not begun):
             # What the pipeline says of its own loop is nothing to one of somebody's own.
             after = generation is not None and generation.after
@@ -240,6 +261,7 @@ class Clock:
             generation.first = float(first) if first.device.type == "cpu" else first
         generation.cut_unknown = schedule.cut_unknown
         run.generation = generation
+        run.stepped = run.claimed = run.began = False
         self.history.append(generation)
         return generation
 
@@ -273,13 +295,14 @@ class Clock:
         generation.by_scheduler = True
         run.timesteps.rest()
         # The first step tells where the loop began, if its forwards carried no timestep.
-        asked = generation.tick == 0 and (total is None or generation.cut_unknown)
+        late = run.claimed and total is None
+        asked = late or (generation.tick == 0 and (total is None or generation.cut_unknown))
         first = moment(timestep) if asked else None
         values = schedule.executed(first) if first is not None else None
         if values is not None and (total is None or len(values) < total):
             generation.blind = False
-            generation.total = len(values)
-            generation.shares = self._share(values, len(values))
+            generation.total = generation.tick + len(values)
+            generation.shares = self._share(values, generation.total)
         generation.end_step()
 
     def fail(self, generation: Generation) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from cachedit_yaml.runtime.identity import Traces
+from cachedit_yaml.runtime.identity import Trace, Traces
 
 #: Branches that a generation remembers: prompts may come back.
 MOST_BRANCHES: Final = 16
@@ -99,7 +99,7 @@ class Branches:
         best, most = None, 0
         for item in free:
             same = item.same(traces)
-            needed = item.stable if item.stable is not None else self._telling(item)
+            needed = item.stable if item.stable is not None else self._telling(item, traces)
             if needed and needed <= same and len(same) > most:
                 best, most = item, len(same)
         return best
@@ -108,16 +108,16 @@ class Branches:
         """The branch of this place, unless what goes in says that it is another one."""
         for item in free:
             if item.label == label:
-                telling = item.stable if item.stable is not None else self._telling(item)
+                telling = item.stable if item.stable is not None else self._telling(item, traces)
                 return None if telling else item
         return None
 
-    def _telling(self, branch: Branch) -> frozenset[str]:
+    def _telling(self, branch: Branch, traces: Traces) -> frozenset[str]:
         """What tells a branch from the others after its first forward.
 
         Tensors in which it differs from another branch of the same step, or from what has proved to
         stay the same there, if somebody holds them still: loops that make them anew for each
-        forward leave none.
+        forward, or write them over, leave none.
         """
         found = set()
         for other in self._known:
@@ -129,7 +129,7 @@ class Branches:
                 own = branch.last.get(name)
                 if own is not None and name in other.last and own != other.last[name]:
                     found.add(name)
-        return frozenset(name for name in found if branch.last[name].lives)
+        return frozenset(name for name in found if _stands(branch.last[name], traces.get(name)))
 
     def _make_room(self) -> str | None:
         """Forget the branch that has not run for longest."""
@@ -138,6 +138,11 @@ class Branches:
         oldest = min(self._known, key=lambda item: item.tick)
         self._known.remove(oldest)
         return oldest.label
+
+
+def _stands(last: Trace, now: Trace | None) -> bool:
+    """Whether a tensor may still be what it was, as far as the one in its place now tells."""
+    return last.lives and not (now is not None and now.writes_over(last))
 
 
 def _label(name: str | None, place: int) -> str:

@@ -65,8 +65,11 @@ class Distances:
 
     def direction(self, last: Element, now: Element) -> int:
         """1 where a timestep is known to be above the last, -1 where below; 0: to be read."""
-        known = self._distance != 0 and self._schedule == now.schedule
-        return self._direction if known and now.offset - last.offset == self._distance else 0
+        if not self._distance or self._schedule != now.schedule:
+            return 0
+        distance = now.offset - last.offset
+        # The way back leads through the same timesteps.
+        return {self._distance: self._direction, -self._distance: -self._direction}.get(distance, 0)
 
     def learn(self, last: Element, now: Element, direction: int) -> None:
         """Two timesteps of a schedule were read.

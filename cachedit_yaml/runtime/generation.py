@@ -29,7 +29,8 @@ class Generation:
         ended: how it ended; None while it goes on, as far as anybody knows.
         what: whose it is, for people: a pipeline's class, a request's name.
         first: the first of its timesteps, where they are known.
-        after: it began with a forward after the last step of another, without its scheduler.
+        after: it began with a forward after the last step of another, or at the last timestep of a
+            schedule, without its scheduler.
         cut_unknown: nobody has told where among the scheduler's timesteps its loop begins.
         choice: what its request wants of the cache; None for what the plan says.
     """

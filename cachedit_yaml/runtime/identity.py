@@ -34,6 +34,11 @@ class Trace(NamedTuple):
         """Whether somebody still holds the memory."""
         return not self.storage.expired()  # type: ignore[no-untyped-call]
 
+    def writes_over(self, other: Trace) -> bool:
+        """Whether this is the same part of the same storage, written to since."""
+        same = self.storage.cdata == other.storage.cdata and self.view[:-1] == other.view[:-1]
+        return same and self.view != other.view
+
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Trace)

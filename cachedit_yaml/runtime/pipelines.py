@@ -44,6 +44,9 @@ class Pipelines:
             return Caller()
         caller = caller_of(transformer.module, transformer.scheduler.rpartition(".")[2])
         self._calls.watch(caller.pipeline)
+        stepping = self._schedulers.stepping(caller.others)
+        if stepping is not None:
+            return caller._replace(scheduler=stepping)
         if caller.scheduler is None:
             return caller._replace(scheduler=self._plan.at(transformer.scheduler))
         return caller

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from typing import Any
 
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.identity import Trace, Traces
@@ -19,6 +20,10 @@ class Run:
         stepped_to: the scheduler's index after its last step; None once a forward came after it.
         timesteps: what its forwards carried.
         latents: those that its last step returned.
+        beside: schedulers that its loop may step in the place of the one it was taken to step.
+        stepped: its scheduler has ended a step.
+        claimed: another scheduler than it was taken to step did.
+        began: its generation began with timesteps that were announced.
         name: the request that the caller named.
     """
 
@@ -28,6 +33,10 @@ class Run:
         self.stepped_to: int | None = None
         self.timesteps = timesteps
         self.latents: Trace | None = None
+        self.beside: tuple[weakref.ref[Any], ...] = ()
+        self.stepped = False
+        self.claimed = False
+        self.began = False
         self.name = name
         self._thread = weakref.ref(threading.current_thread())
 

@@ -54,6 +54,7 @@ class Runs:
         scheduler: the scheduler; it is hooked, and held weakly.
         forwards: forwards that make a step, where no timestep tells; 0 if unknown.
         end_step: called when a step of a run has ended, with the timestep that it was given.
+        claim: tells the run of a step that this scheduler has no run for.
 
     Attributes:
         steps: the scheduler has ended a step.
@@ -65,11 +66,13 @@ class Runs:
         scheduler: Any,
         forwards: int,
         end_step: Callable[[Runs, Run, Any], None],
+        claim: Callable[[Runs], Run | None],
     ) -> None:
         self._scheduler = None if scheduler is None else weakref.ref(scheduler)
         self._forwards = forwards
         self._distances = Distances()
         self._end_step = end_step
+        self._claim = claim
         # Those that ran last are last.
         self._runs: list[Run] = []
         # Threads that got new timesteps and have not begun to use them.
@@ -240,6 +243,22 @@ class Runs:
         run.release()
         self._runs.remove(run)
 
+    def hand_over(self, run: Run, runs: Runs) -> None:
+        """Give a run to the scheduler that its loop steps; what was announced here still holds."""
+        with self._lock:
+            self._runs.remove(run)
+            if run.began:
+                self.announce()
+        run.claimed = True
+        if run.generation is not None:
+            run.generation.total, run.generation.cut_unknown = None, True
+        with runs._lock:
+            runs._announced.pop(threading.get_ident(), None)
+            for other in list(runs._runs):
+                if other.over or (run.name is not None and other.name == run.name):
+                    runs._drop(other)
+            runs._runs.append(run)
+
     def end(self, request: str | None, why: str) -> None:
         """What this thread runs, or a request of this name, is over."""
         with self._lock:
@@ -270,8 +289,11 @@ class Runs:
         self.steps = True
         sample = kwargs.get("sample", args[2] if len(args) > 2 else None)
         run = self._stepping(sample)
+        if run is None or run.over or run.announced:
+            run = self._claim(self) or run
         if run is None:
             return
+        run.stepped = True
         self._end_step(self, run, kwargs.get("timestep", args[1] if len(args) > 1 else None))
         new = result[0] if isinstance(result, tuple) else getattr(result, "prev_sample", None)
         run.latents = trace_of(new) if isinstance(new, torch.Tensor) else None

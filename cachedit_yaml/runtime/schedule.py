@@ -30,6 +30,12 @@ class Schedule:
         return looped if isinstance(looped, int) and looped > 0 else None
 
     @property
+    def steps(self) -> int:
+        """How many timesteps the scheduler has."""
+        timesteps = getattr(self._scheduler, "timesteps", None)
+        return 0 if timesteps is None else len(timesteps)
+
+    @property
     def cut_unknown(self) -> bool:
         """Whether nobody says where among the scheduler's timesteps the loop begins."""
         return getattr(self._scheduler, "begin_index", None) is None and self.looped is None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from cachedit_yaml.runtime.run import Run
 from cachedit_yaml.runtime.runs import Runs
 
 
@@ -48,6 +49,32 @@ class Schedulers:
                 runs = self._make(scheduler)
                 self._known[key] = weakref.ref(scheduler, lambda _: self._forget(key)), runs
             return self._known[key][1]
+
+    def claim(self, runs: Runs) -> Run | None:
+        """The run of this thread that a scheduler steps, where it was taken for another one's.
+
+        Of two that a loop may work with, only the steps tell.
+
+        Args:
+            runs: of the scheduler that was stepped; the run goes over to it.
+        """
+        scheduler = runs.scheduler
+        for other in self:
+            run = None if other is runs else other.current()
+            if run is None or run.over or run.stepped:
+                continue
+            if any(item() is scheduler for item in run.beside):
+                other.hand_over(run, runs)
+                return run
+        return None
+
+    def stepping(self, others: Iterable[Any]) -> Any:
+        """The one of some schedulers that steps a run of this thread; None where none does."""
+        for item in others:
+            run = self.runs_of(item).current() if hasattr(item, "set_timesteps") else None
+            if run is not None and run.claimed and not run.over:
+                return item
+        return None
 
     def _forget(self, key: int) -> None:
         with self._lock:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 
 from cachedit_yaml.runtime.elements import Distances, Element, element_of
+from cachedit_yaml.runtime.identity import Traces
+from cachedit_yaml.runtime.repeats import Repeats
 
 
 class Event(Enum):
@@ -63,6 +65,8 @@ class Reading:
 class TimestepClock:
     """A new timestep begins a step; one back on the other side begins a generation.
 
+    So does the same timestep once more, where what goes in belongs to no forward of its step.
+
     Where calls carry no timestep, the names of the guidance branches or their declared number
     tell where a step ends, and only :meth:`Clock.refresh` tells where a generation does.
 
@@ -79,16 +83,28 @@ class TimestepClock:
         self._element: Element | None = None
         self._read: Moment | None = None
         self._direction = 0
+        self._repeats = Repeats()
 
-    def see(self, reading: Reading, name: str | None) -> Event:
+    def see(
+        self, reading: Reading, name: str | None, traces: Traces, *, last: bool = True
+    ) -> Event:
         """Look at one forward.
 
         Args:
             reading: the timestep that it carries.
             name: the guidance branch that the pipeline announced.
+            traces: the tensors that go into it.
+            last: whether the current step may be the last of its generation.
         """
         self._calls += 1
         event = Event.GENERATION if self._calls == 1 else self._compare(reading, name)
+        if last and event is Event.NOTHING and reading.given and self._repeats.begins(name, traces):
+            event, self._direction = Event.GENERATION, 0
+        if event is Event.GENERATION:
+            self._repeats.begin_loop()
+        elif event is Event.STEP:
+            self._repeats.begin_step()
+        self._repeats.see(name, traces)
         self._element = reading.element
         # What is no element of a schedule may be gone or something else by the next forward.
         self._read = reading.__dict__.get("moment") if reading.element else reading.moment
