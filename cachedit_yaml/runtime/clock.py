@@ -132,7 +132,7 @@ class Clock:
     def generation(self, forward: Forward, caller: Caller) -> Generation:
         """The generation that a forward belongs to."""
         if self.driven.current is not None:
-            return self.driven.current
+            return self.driven.current.parts[0][0]
         scheduler = caller.scheduler
         first = scheduler is not None and not self._schedulers.knows(scheduler)
         runs = self._schedulers.runs_of(scheduler)

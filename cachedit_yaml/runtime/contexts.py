@@ -21,7 +21,7 @@ from cachedit_yaml.runtime.manager import ContextManager, free
 from cachedit_yaml.runtime.record import BranchRecord
 from cachedit_yaml.runtime.residuals import signature_of, taint
 from cachedit_yaml.runtime.rows import Split
-from cachedit_yaml.runtime.samples import Layout, Samples, forecasts, forget, taint_rows
+from cachedit_yaml.runtime.samples import Layout, Samples, decide, forecasts, forget, taint_rows
 
 
 class BranchState:
@@ -180,6 +180,52 @@ class BranchState:
             return False
         return hit and not self._past_limit()
 
+    def decide(
+        self,
+        residual: torch.Tensor,
+        hidden: torch.Tensor,
+        encoder: Any,
+        ranks: Ranks | None,
+        primary: BranchState,
+    ) -> tuple[bool, ...]:
+        """Which samples are served from the cache in this step; a single answer where all are one.
+
+        Args:
+            residual: what the first F blocks added, ``[b x ...]``.
+            hidden: hidden states after them, ``[b x s x d]``.
+            encoder: encoder hidden states after them, or None.
+            ranks: as for :meth:`can_hit`.
+            primary: as there.
+        """
+        fits = self.fits(hidden, encoder)
+        if self.apart(hidden.shape):
+            hits = decide(self, residual, ranks, primary)
+        else:
+            hits = (self.can_hit(residual, ranks, primary),)
+        return hits if fits else (False,)
+
+    def decide_before(
+        self,
+        hidden: torch.Tensor,
+        encoder: Any,
+        leader: BranchState | None,
+        hits: tuple[bool, ...],
+    ) -> tuple[bool, ...]:
+        """The same with F = 0, where no block has run whose residual could be looked at.
+
+        Args:
+            hidden: hidden states before the first block, ``[b x s x d]``.
+            encoder: encoder hidden states before it, or None.
+            leader: what decided for the list that this one follows; None without.
+            hits: what it decided.
+        """
+        if leader is None:
+            found, hits = self.mask_hits(), (True,)
+        else:
+            found = self.hits_with(leader, any(hits))
+        served = found and self.unfit is None and self.fits(hidden, encoder)
+        return hits if served else (False,)
+
     @property
     def batch(self) -> str:
         """How the samples of a batch decide."""
@@ -263,6 +309,23 @@ class BranchState:
             self.record.samples[sample].cached.append(self.last_step)
             if self.samples is not None:
                 self.samples.contexts[sample].add_cached_step()
+
+    def ran(self, split: Split, whole: int = 0) -> None:
+        """A block ran for the samples that are computed, and so many times for all of them."""
+        self.record.computed_blocks += split.share + whole
+
+    def computed_together(self, why: str) -> None:
+        """All samples are computed in this step, because some are."""
+        self.record.together[self.last_step] = why
+
+    def settle(self) -> None:
+        """The loop has left the middle blocks: where nothing is stored, its leader hits no more."""
+        if self.leader is not None and self.signature is None and self.unfit is None:
+            self.leader.signature = None
+
+    def sign(self, hidden: torch.Tensor) -> None:
+        """It has nothing to skip, and decides for other lists: there is nothing to store."""
+        self.signature = signature_of(hidden, None)
 
     def remember_residual(self, residual: torch.Tensor, split: Split | None = None) -> None:
         """Keep the residual of the first F blocks for the next step's comparison.
