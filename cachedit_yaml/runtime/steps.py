@@ -40,6 +40,16 @@ class Stepwise:
         with _steps(self.clock, Shared([(self.generation, 0)])):
             yield
 
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """F and B of each block list; with others, requests cannot share a forward."""
+        found = [
+            self.generation.layers(transformer.path, item).resolve(self.generation.total)
+            for transformer in self.clock.plan.transformers
+            for item in transformer.lists
+        ]
+        return tuple((item.fn, item.bn) for item in found)
+
     def end(self, why: str = "its request ended") -> None:
         """It is over, however far it came: every cached tensor goes."""
         self.generation.end(why)
