@@ -62,7 +62,7 @@ class ListRunner:
         group: the lists that take the same decision, this one among them.
         proved: blocks that do to a part of a batch what they do to all of it, by what they take.
         wide: arguments with several rows for each sample carry the batch too.
-        together: why the samples of a batch decide together, by the shape of the hidden states.
+        together: why the samples of a batch decide together, by what runs through.
     """
 
     def __init__(self, plan: ListPlan) -> None:
@@ -76,7 +76,7 @@ class ListRunner:
         self.group = [self]
         self.proved: set[Any] = set()
         self.wide = False
-        self.together: dict[torch.Size, str] = {}
+        self.together: dict[Any, str] = {}
         # The form in which the blocks return: 0 a tensor, else the length of the tuple.
         self.form = 0
         self.form_type: type[Any] = tuple

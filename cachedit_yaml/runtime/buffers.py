@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from cachedit_yaml.compiler.parallel import Ranks
 from cachedit_yaml.runtime.contexts import BranchContext
 from cachedit_yaml.runtime.residuals import signature_of, taint, taint_rows
 from cachedit_yaml.runtime.rows import Split
-from cachedit_yaml.runtime.samples import forecasts
+from cachedit_yaml.runtime.samples import decide, forecasts
 
 
 class BranchState(BranchContext):
@@ -56,6 +57,56 @@ class BranchState(BranchContext):
             encoder: encoder hidden states before them; looked at where they are stored too.
         """
         return self.signature == signature_of(hidden, encoder if self.has_encoder else None)
+
+    def decide(
+        self,
+        residual: torch.Tensor,
+        hidden: torch.Tensor,
+        encoder: Any,
+        ranks: Ranks | None,
+        primary: BranchState,
+    ) -> tuple[bool, ...]:
+        """Which samples are served from the cache in this step; a single answer where all are one.
+
+        Args:
+            residual: what the first F blocks added, ``[b x ...]``.
+            hidden: hidden states after them, ``[b x s x d]``.
+            encoder: encoder hidden states after them, or None.
+            ranks: as for :meth:`can_hit`.
+            primary: as there.
+        """
+        fits = self.fits(hidden, encoder)
+        if self.apart(hidden.shape):
+            hits = decide(self, residual, ranks, primary)
+        else:
+            hits = (self.can_hit(residual, ranks, primary),)
+        return hits if fits else (False,)
+
+    def decide_before(
+        self,
+        hidden: torch.Tensor,
+        encoder: Any,
+        leader: BranchState | None,
+        hits: tuple[bool, ...],
+    ) -> tuple[bool, ...]:
+        """The same with F = 0, where no block has run whose residual could be looked at.
+
+        Args:
+            hidden: hidden states before the first block, ``[b x s x d]``.
+            encoder: encoder hidden states before it, or None.
+            leader: what decided for the list that this one follows; None without.
+            hits: what it decided.
+        """
+        if leader is None:
+            found, hits = self.mask_hits(), (True,)
+        else:
+            found = self.hits_with(leader, any(hits))
+        served = found and self.unfit is None and self.fits(hidden, encoder)
+        return hits if served else (False,)
+
+    def sign(self, hidden: torch.Tensor) -> None:
+        """It has nothing to skip, and decides for other lists: there is nothing to store."""
+        self.signature = signature_of(hidden, None)
 
     def remember_residual(self, residual: torch.Tensor, split: Split | None = None) -> None:
         """Keep the residual of the first F blocks for the next step's comparison.

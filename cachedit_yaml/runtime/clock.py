@@ -56,7 +56,7 @@ class Clock:
         self.history = History()
         self._forwards = {None: 0, False: 1, True: 2}[plan.separate_cfg]
         self._schedulers = Schedulers(
-            lambda item: Runs(item, self._forwards, self._end_step, self._schedulers.claim)
+            lambda item, claim: Runs(item, self._forwards, self._end_step, claim)
         )
         self.pipelines = Pipelines(plan, self._schedulers)
         self._told = Told()
@@ -109,7 +109,7 @@ class Clock:
     def generation(self, forward: Forward, caller: Caller) -> Generation:
         """The generation that a forward belongs to."""
         if self.driven.current is not None:
-            return self.driven.current
+            return self.driven.current.parts[0][0]
         scheduler = caller.scheduler
         first = scheduler is not None and not self._schedulers.knows(scheduler)
         runs = self._schedulers.runs_of(scheduler)

@@ -254,6 +254,19 @@ class BranchContext:
             if self.samples is not None:
                 self.samples.contexts[sample].add_cached_step()
 
+    def ran(self, split: Split, whole: int = 0) -> None:
+        """A block ran for the samples that are computed, and so many times for all of them."""
+        self.record.computed_blocks += split.share + whole
+
+    def computed_together(self, why: str) -> None:
+        """All samples are computed in this step, because some are."""
+        self.record.together[self.last_step] = why
+
+    def settle(self) -> None:
+        """The loop has left the middle blocks: where nothing is stored, its leader hits no more."""
+        if self.leader is not None and self.signature is None and self.unfit is None:
+            self.leader.signature = None
+
     def undo_step(self, blocks: int) -> None:
         """This step was run again without the cache: nothing of it may be used.
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cachedit_yaml.runtime import samples
 from cachedit_yaml.runtime.identity import overwritten
 from cachedit_yaml.runtime.residuals import signature_of
 from cachedit_yaml.runtime.rows import Split
@@ -32,30 +31,27 @@ def before(run: ListPass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None
         args: those of the first block.
         kwargs: those of the first block.
     """
-    binding, branch = run.runner.plan.binding, run.branch
-    hits = branch.mask_hits() if run.runner.leader is None else _follows(run)
-    if not hits or branch.unfit is not None:
-        return
+    binding, branch, leader = run.runner.plan.binding, run.branch, None
+    if run.runner.leader is not None:
+        leader = run.runner.leader.running
+        if leader is None or leader.round < 0:
+            branch.unfit = NOT_DECIDED
+            return
     hidden = binding.hidden.get(args, kwargs)
     encoder = binding.encoder.get(args, kwargs) if binding.encoder else None
-    if not branch.fits(hidden, encoder):
-        return
-    leader = run.runner.leader.running if run.runner.leader is not None else None
-    if leader is not None and leader.split is not None:
-        run.split = leader.split.over(hidden.shape[0])
-        branch.mark_some(run.split)
-    else:
+    first: Any = None if leader is None else leader.branch
+    own = () if leader is None else leader.hits
+    hits = branch.decide_before(hidden, encoder, first, own)
+    if all(hits):
         run.hit = True
         branch.mark_hit()
-
-
-def _follows(run: ListPass) -> bool:
-    """Whether the list that this one follows is served from the cache in this forward."""
-    leader = run.runner.leader.running if run.runner.leader is not None else None
-    if leader is None or leader.round < 0:
-        run.branch.unfit = NOT_DECIDED
-        return False
-    return run.branch.hits_with(leader.branch, leader.hit or leader.split is not None)
+    elif any(hits):
+        if leader is not None and leader.split is not None and hits == own:
+            run.split = leader.split.over(hidden.shape[0])
+        else:
+            run.split = _split(run, hits, hidden, encoder)
+        if run.split is not None:
+            branch.mark_some(run.split)
 
 
 def after(run: ListPass, hidden: torch.Tensor) -> None:
@@ -75,32 +71,31 @@ def after(run: ListPass, hidden: torch.Tensor) -> None:
     # Under context parallelism the first block may split the sequence.
     residual = hidden - entry if entry.shape == hidden.shape else hidden.clone()
     alone = run.fn >= run.end  # nothing to skip: it decides for others
-    fits = branch.fits(hidden, run.encoder)
-    if branch.apart(hidden.shape):
-        hits = samples.decide(branch, residual, runner.ranks, run.primary)
-    else:
-        hits = (branch.can_hit(residual, runner.ranks, run.primary),)
-    if fits and all(hits):
+    hits = branch.decide(residual, hidden, run.encoder, runner.ranks, run.primary)
+    if all(hits):
         run.hit = True
         run.stored = alone
         branch.mark_hit()
     else:
-        run.split = _split(run, hits, hidden) if fits and any(hits) else None
+        run.split = _split(run, hits, hidden, run.encoder) if any(hits) else None
         branch.remember_residual(residual, run.split)
+        if alone:
+            branch.sign(hidden)
         if run.split is not None:
             run.stored = alone
             branch.mark_some(run.split)
-        elif alone:
-            branch.signature = signature_of(hidden, None)
     run.entry = run.fn_output = None
 
 
-def _split(run: ListPass, hits: tuple[bool, ...], hidden: torch.Tensor) -> Split | None:
+def _split(
+    run: ListPass, hits: tuple[bool, ...], hidden: torch.Tensor, encoder: Any
+) -> Split | None:
     """Which rows are computed; None where all of them have to be."""
     layout = run.branch.layout
     assert layout is not None
-    why = SECOND if layout.axis(hidden.shape) else run.runner.together.get(hidden.shape)
+    kind = signature_of(hidden, encoder)
+    why = SECOND if layout.axis(hidden.shape) else run.runner.together.get(kind)
     if why is not None:
-        run.branch.record.together[run.step] = why
+        run.branch.computed_together(why)
         return None
-    return Split(run.runner, layout, hits, hidden.shape)
+    return Split(run.runner, layout, hits, hidden.shape[0], kind)

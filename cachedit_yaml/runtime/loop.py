@@ -8,7 +8,8 @@ from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.stats import BranchStats
-from cachedit_yaml.runtime.transformer import TransformerRunner, TransformerState
+from cachedit_yaml.runtime.transformer import TransformerRunner
+from cachedit_yaml.runtime.turns import TransformerState
 
 
 class LoopExecution:

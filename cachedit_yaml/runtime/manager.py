@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,9 +23,12 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
 
     Attributes:
         ranks: those that decide alike.
+        ahead: what the next comparison would read, where it was read with others; see
+            :func:`read_together`.
     """
 
     ranks: Ranks | None = None
+    ahead: list[float] | None = None
 
     def use(self, context: CachedContext) -> None:
         """Make a context the current one."""
@@ -49,9 +53,9 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
         if measured and not parallelized and not self.get_important_condition_threshold() > 0.0:
             # cache-dit's own numbers, of which the last is divided here: what else is to be known
             # is read with them, and that costs the kernel that dividing would.
-            apart, size = self._apart(t1, t2, prefix)
-            watched = self._means_of_watched(prefix)
-            difference, magnitude, *means = torch.stack([apart, size, *watched]).tolist()
+            found = self.ahead or self._numbers(t1, t2, prefix).tolist()
+            self.remove_buffer(f"{prefix}_watched")  # numbers, or there is nothing left to hit
+            difference, magnitude, *means = found
             relative = divided(difference, magnitude, t1.dtype)
             if not all(map(math.isfinite, means)):
                 relative = math.nan
@@ -138,16 +142,53 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
     def _watched(self, prefix: str) -> tuple[torch.Tensor, ...]:
         return self.get_buffer(f"{prefix}_watched") or ()
 
-    def _means_of_watched(self, prefix: str) -> tuple[torch.Tensor, ...]:
-        means = tuple(item.mean() for item in self._watched(prefix))
-        self.remove_buffer(f"{prefix}_watched")  # numbers, or there is nothing left to hit
-        return means
+    def _numbers(self, t1: torch.Tensor, t2: torch.Tensor, prefix: str) -> torch.Tensor:
+        """What a comparison reads, ``[2 + watched]``."""
+        apart, size = self._apart(t1, t2, prefix)
+        return torch.stack([apart, size, *(item.mean() for item in self._watched(prefix))])
+
+    def numbers(self, residual: torch.Tensor, prefix: str) -> torch.Tensor | None:
+        """What the next comparison with what is stored reads; None where it reads nothing, or more.
+
+        Args:
+            residual: the residual now, ``[...]``.
+            prefix: of what is stored.
+        """
+        stored = self.get_Fn_buffer(prefix)
+        if stored is None or stored.shape != residual.shape or self.get_downsample_factor() > 1:
+            return None
+        if self.get_important_condition_threshold() > 0.0:
+            return None
+        measured = 0.0 < self.get_residual_diff_threshold() < 1.0 and not self.is_in_warmup()
+        return self._numbers(stored, residual, prefix) if measured else None
 
     def remember(self, residual: torch.Tensor, prefix: str) -> None:
         """Store what later steps are compared with."""
         for what in ("size", "sizes", "watched"):
             self.remove_buffer(f"{prefix}_{what}")
         self.set_Fn_buffer(residual, prefix=prefix)
+
+
+@contextmanager
+def read_together(
+    asked: Iterable[tuple[ContextManager, str, torch.Tensor]],
+) -> Iterator[None]:
+    """What several are about to compare is read at once, so that the host waits once.
+
+    Args:
+        asked: the managers, each with the prefix of what is stored and the residual now.
+    """
+    found = [(manager, manager.numbers(own, prefix)) for manager, prefix, own in asked]
+    measured = [(manager, numbers) for manager, numbers in found if numbers is not None]
+    if len(measured) > 1:
+        values = torch.cat([numbers for _, numbers in measured]).tolist()
+        for manager, numbers in measured:
+            manager.ahead, values = values[: len(numbers)], values[len(numbers) :]
+    try:
+        yield
+    finally:
+        for manager, _ in measured:
+            manager.ahead = None
 
 
 def divided(one: float, other: float, dtype: torch.dtype) -> float:

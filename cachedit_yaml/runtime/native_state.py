@@ -8,7 +8,7 @@ from cachedit_yaml.compiler.plan import ListPlan
 from cachedit_yaml.runtime.manager import free
 from cachedit_yaml.runtime.record import BranchRecord
 from cachedit_yaml.runtime.stats import BranchStats
-from cachedit_yaml.runtime.transformer import TransformerState
+from cachedit_yaml.runtime.turns import TransformerState
 
 
 class NativeState(TransformerState):

@@ -17,9 +17,9 @@ import torch
 
 from cachedit_yaml.runtime import deciding, rows, storing
 from cachedit_yaml.runtime.blocks import ListRunner
-from cachedit_yaml.runtime.buffers import BranchState
 from cachedit_yaml.runtime.identity import shape_of, version_of
 from cachedit_yaml.runtime.rows import DeviationError, Split
+from cachedit_yaml.runtime.shared import Cache
 
 
 class ListPass:
@@ -63,7 +63,7 @@ class ListPass:
         self,
         runner: ListRunner,
         step: int,
-        begin: Callable[[ListRunner, int], tuple[BranchState, BranchState]],
+        begin: Callable[[ListRunner, int], tuple[Cache, Any]],
         place: int = 0,
     ) -> None:
         self.runner = runner
@@ -194,6 +194,11 @@ class ListPass:
         return output
 
     @property
+    def hits(self) -> tuple[bool, ...]:
+        """For each sample whether it is served from the cache; a single answer where all are."""
+        return (self.hit,) if self.split is None else self.split.hits
+
+    @property
     def keeps_encoder(self) -> bool:
         """Whether what the blocks do to the encoder hidden states is cached too."""
         plan = self.runner.plan
@@ -222,9 +227,7 @@ class ListPass:
             else:
                 self.branch.signature = None
                 self.stored = True
-        leader = self.branch.leader
-        if leader is not None and self.branch.signature is None and self.branch.unfit is None:
-            leader.signature = None  # nothing is stored here, so both compute the next step
+        self.branch.settle()
 
     @property
     def in_middle(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import enum
+import weakref
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
@@ -50,8 +51,10 @@ class Split:
         layout: which rows belong to which sample.
         hits: for each sample whether it is served.
         rows: rows of the hidden states.
+        kind: what such batches have alike, for what is found out of one.
 
     Attributes:
+        hits: as above.
         computed: the samples that are computed.
         served: the others.
         share: of the rows, how many are computed.
@@ -60,10 +63,10 @@ class Split:
     """
 
     def __init__(
-        self, runner: ListRunner, layout: Layout, hits: tuple[bool, ...], shape: torch.Size
+        self, runner: ListRunner, layout: Layout, hits: tuple[bool, ...], rows: int, kind: Any
     ) -> None:
-        self._runner, self._shape = runner, shape
-        self.layout, self.rows = layout, shape[0]
+        self._runner, self._kind = runner, kind
+        self.layout, self.rows, self.hits = layout, rows, hits
         self.computed = [sample for sample, hit in enumerate(hits) if not hit]
         self.served = [sample for sample, hit in enumerate(hits) if hit]
         self.share = len(self.computed) / len(hits)
@@ -83,10 +86,9 @@ class Split:
 
     def refuse(self, why: str) -> TogetherError:
         """From now on all samples of such a batch decide together."""
-        self._runner.together[self._shape] = why
+        self._runner.together[self._kind] = why
         if self._runner.running is not None:
-            running = self._runner.running
-            running.branch.record.together[running.step] = why
+            self._runner.running.branch.computed_together(why)
         return TogetherError(why)
 
     def index(self, like: torch.Tensor, total: int | None = None, served: bool = False) -> Any:
@@ -227,7 +229,7 @@ def middle(
     key = index, split.key(args), split.key(kwargs)
     if key not in runner.proved:
         why = differing(run, split, inner, (args, kwargs), (own_args, own_kwargs))
-        branch.record.computed_blocks += 1 + split.share
+        branch.ran(split, whole=1)
         if why is not None and not runner.wide:
             runner.wide, run.first_hidden = True, None
             return middle(run, index, inner, args, kwargs)
@@ -235,9 +237,11 @@ def middle(
             raise split.refuse(why)
         runner.proved.add(key)
     output = inner(*own_args, **own_kwargs)
-    branch.record.computed_blocks += split.share
+    branch.ran(split)
     made, own_rest = runner.split(output)
     whole = split.put(hidden, made)
+    if run.outputs is not None:
+        run.outputs.append(weakref.ref(whole))
     if encoder is not None and isinstance(own_rest, torch.Tensor):
         rest = encoder if own_rest is own_encoder else split.put(encoder, own_rest)
     if binding.encoder is None:

@@ -15,12 +15,13 @@ class Schedulers:
     """Runs by scheduler. Schedulers are held weakly: one a request would add up.
 
     Args:
-        make: makes the runs of a scheduler, and hooks it; of None where there is none.
+        make: makes the runs of a scheduler, and hooks it; of None where there is none. It is given
+            :meth:`claim` too.
     """
 
-    def __init__(self, make: Callable[[Any], Runs]) -> None:
+    def __init__(self, make: Callable[[Any, Callable[[Runs], Run | None]], Runs]) -> None:
         self._make = make
-        self._none = make(None)
+        self._none = make(None, self.claim)
         self._known: dict[int, tuple[weakref.ref[Any], Runs]] = {}
         self._lock = threading.RLock()
 
@@ -46,7 +47,7 @@ class Schedulers:
         with self._lock:
             key = id(scheduler)
             if not self.knows(scheduler):
-                runs = self._make(scheduler)
+                runs = self._make(scheduler, self.claim)
                 self._known[key] = weakref.ref(scheduler, lambda _: self._forget(key)), runs
             return self._known[key][1]
 

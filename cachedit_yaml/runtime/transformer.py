@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -22,85 +22,24 @@ from cachedit_yaml.runtime.branches import (
 from cachedit_yaml.runtime.buffers import BranchState
 from cachedit_yaml.runtime.changes import changed_blocks
 from cachedit_yaml.runtime.clock import Clock
-from cachedit_yaml.runtime.conditioning import Branches
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.identity import Traces, traces_of
 from cachedit_yaml.runtime.masks import UNTOLD, build_mask
 from cachedit_yaml.runtime.passes import ListPass
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.rows import DeviationError, TogetherError
-from cachedit_yaml.runtime.samples import Layout, latents_in
+from cachedit_yaml.runtime.samples import latents_in
+from cachedit_yaml.runtime.shared import Cache, Member, SharedBranch
+from cachedit_yaml.runtime.steps import Shared
 from cachedit_yaml.runtime.timesteps import Reading
+from cachedit_yaml.runtime.turns import TransformerState, Turn
 
 #: A forward that none of the pipelines known makes: more forwards than this within one step mean
 #: that the clock stands still, so they run uncached.
 MAX_BRANCHES = 8
 
+HOLDS_MORE = "its blocks keep or return more than tensors of the batch"
 INTERLEAVED = "blocks of another declared list run between its own; declare one of the lists only"
-
-
-class TransformerState:
-    """What one generation keeps for one transformer.
-
-    Attributes:
-        step: index of the current step within this transformer's share; -1 before the first.
-        branches: the caches, by block list, branch name and round through the list.
-        layouts: which rows are whose, by branch name.
-        uncached: forwards that ran uncached, by reason.
-    """
-
-    def __init__(self) -> None:
-        self.step = -1
-        self.tick = -1
-        self.known = Branches()
-        self.first: dict[tuple[str, int], str] = {}
-        self.branches: dict[tuple[str, str, int], BranchState] = {}
-        self.layouts: dict[str, Layout] = {}
-        self.uncached: dict[str, int] = {}
-        self.reruns = 0
-        self.changed: str | None = None
-
-    def enter(self, tick: int, name: str | None, traces: Traces) -> str:
-        """Count a forward; returns the branch that it belongs to."""
-        if tick != self.tick:
-            self.tick = tick
-            self.step += 1
-            self.first.clear()
-        label, forgotten = self.known.of(tick, name, traces)
-        for key in [key for key in self.branches if key[1] == forgotten]:
-            self.branches[key].release()
-        return label
-
-    def layout(self, branch: str, arguments: Mapping[str, Any]) -> Layout:
-        """Which rows of a forward belong to which sample."""
-        count, latents = latents_in(arguments)
-        found = self.layouts.get(branch)
-        if found is None or found.count != count:
-            found = self.layouts[branch] = Layout(count)
-        found.latents = latents if count > 1 and found.copies is None else None
-        return found
-
-    def likeness(self, traces: Traces) -> int:
-        """How many tensors of a forward are those of one of its branches."""
-        return self.known.likeness(traces)
-
-    def step_at(self, tick: int) -> int:
-        """The step that a forward at this tick belongs to."""
-        return self.step + (tick != self.tick)
-
-    def forget(self) -> None:
-        """Drop what is cached; the next step computes."""
-        for branch in self.branches.values():
-            branch.forget()
-
-    def release(self) -> None:
-        """Drop every cached tensor."""
-        for branch in self.branches.values():
-            branch.release()
-
-    def skip(self, reason: str) -> None:
-        """Count a forward that runs uncached."""
-        self.uncached[reason] = self.uncached.get(reason, 0) + 1
 
 
 class ForwardRunner(Protocol):
@@ -173,65 +112,117 @@ class TransformerRunner:
             caller = self.clock.pipelines.caller(self.plan)
             name = self.names.current() or caller.branch
             arguments = self._parameters.named(args, kwargs)
-            traces = traces_of(arguments, without=self.plan.timestep)
-            generation = self.clock.generation(
-                Forward(
-                    Reading(lambda: self._parameters.get(self.plan.timestep, args, kwargs)),
-                    name,
-                    traces,
-                ),
-                caller,
-            )
-            state = generation.transformers.get(self.plan.path)
-            if state is None:
-                state = generation.transformers[self.plan.path] = TransformerState()
-                for runner in self.lists:
-                    runner.ranks = ranks_of(self.plan.module, self._together)
-                    for hook in runner.hooks:
-                        hook.follow()
-                    state.changed = state.changed or changed_blocks(runner.plan)
-            branch = state.enter(generation.tick, name, traces)
-            reason = generation.reason_against(self.plan.path, state.step) or state.changed
-            if reason is None and len(state.known.ran) > MAX_BRANCHES:
-                reason = "too many forwards in one step"
-            if reason is None and needs_gradients(self.plan.module, args, kwargs):
-                reason = "gradients are on"
-            early = reason is None and self.clock.may_announce(generation)
-            if early and needs_steps(self.plan, generation):
-                reason = UNTOLD
-            if reason is not None:
-                state.skip(reason)
+            count, latents = latents_in(arguments)
+            shared = self.clock.driven.current
+            if shared is not None and shared.by_place:
+                turns = self._turns(shared, name, arguments, count)
+            else:
+                traces = traces_of(arguments, without=self.plan.timestep)
+                generation = self.clock.generation(
+                    Forward(
+                        Reading(lambda: self._parameters.get(self.plan.timestep, args, kwargs)),
+                        name,
+                        traces,
+                    ),
+                    caller,
+                )
+                turns = [self._turn(generation, name, traces, count)]
+            reason = "gradients are on" if needs_gradients(self.plan.module, args, kwargs) else None
+            first, going = 0, False
+            for turn in turns:
+                turn.reason = turn.reason or reason
+                if turn.reason is not None:
+                    turn.state.skip(turn.reason)
+                else:
+                    going = True
+                    own = latents if len(turns) == 1 else latents[first : first + turn.rows]
+                    turn.state.lay_out(turn.branch, turn.rows, own)
+                first += turn.rows
+            if not going:
                 return inner(*args, **kwargs)
-            layout = state.layout(branch, arguments)
             try:
-                with self._passes(generation, state, branch):
+                with self._passes(turns):
                     return inner(*args, **kwargs)
             except DeviationError as error:
-                state.reruns += not isinstance(error, TogetherError)
-                counts = {item.plan.path: len(item.hooks) for item in self.lists}
-                for (path, label, _), found in state.branches.items():
-                    if label == branch and found.last_step == state.step:
-                        found.undo_step(counts[path])
+                if shared is not None and isinstance(error, TogetherError):
+                    shared.refused = str(error)
+                for turn in turns:
+                    self._undo(turn, rerun=not isinstance(error, TogetherError))
                 return inner(*args, **kwargs)
             except BaseException:
-                self.clock.fail(generation)
+                for turn in turns:
+                    self.clock.fail(turn.generation)
                 raise
             finally:
-                layout.latents = None
+                for turn in turns:
+                    turn.state.leave(turn.branch)
+
+    def _turns(
+        self, shared: Shared, name: str | None, arguments: Mapping[str, Any], count: int
+    ) -> list[Turn]:
+        """Everybody's part in a forward whose rows are told."""
+        if len(shared.parts) == 1:
+            return [self._turn(shared.parts[0][0], name, {}, count)]
+        turns = [self._turn(generation, name, {}, rows) for generation, rows in shared.parts]
+        if any(item.entries is not None or item.plan.binding.passes for item in self.lists):
+            shared.refused = HOLDS_MORE
+        elif count != shared.rows:
+            shared.refused = f"{count} rows go into a forward, of {shared.rows} rows of latents"
+        for turn in turns:
+            turn.reason = turn.reason or shared.refused
+        padding = shared.padding(arguments)
+        if padding is not None:
+            for turn, length in zip(turns, padding[1], strict=True):
+                turn.width, turn.length = padding[0], length
+        return turns
+
+    def _turn(self, generation: Generation, name: str | None, traces: Traces, rows: int) -> Turn:
+        """A generation's part in a forward."""
+        state = generation.transformers.get(self.plan.path)
+        if state is None:
+            state = generation.transformers[self.plan.path] = TransformerState()
+            for runner in self.lists:
+                runner.ranks = ranks_of(self.plan.module, self._together)
+                for hook in runner.hooks:
+                    hook.follow()
+                state.changed = state.changed or changed_blocks(runner.plan)
+        turn = Turn(generation, state, state.enter(generation.tick, name, traces), rows)
+        reason = generation.reason_against(self.plan.path, state.step) or state.changed
+        if reason is None and len(state.known.ran) > MAX_BRANCHES:
+            reason = "too many forwards in one step"
+        early = reason is None and self.clock.may_announce(generation)
+        if early and needs_steps(self.plan, generation):
+            reason = UNTOLD
+        turn.reason = reason
+        return turn
+
+    def _undo(self, turn: Turn, *, rerun: bool) -> None:
+        """A forward runs once more without the cache: nothing of its first run is used."""
+        turn.state.reruns += rerun
+        counts = {item.plan.path: len(item.hooks) for item in self.lists}
+        for (path, label, _), found in turn.state.branches.items():
+            if label == turn.branch and found.last_step == turn.state.step:
+                found.undo_step(counts[path])
 
     @contextmanager
-    def _passes(
-        self, generation: Generation, state: TransformerState, branch: str
-    ) -> Iterator[None]:
-        def begin(runner: ListRunner, turn: int) -> tuple[BranchState, BranchState]:
-            found, primary = self._branch(generation, state, runner, branch, turn)
+    def _passes(self, turns: Sequence[Turn]) -> Iterator[None]:
+        together: list[SharedBranch] = []
+
+        def begin(runner: ListRunner, again: int) -> tuple[Cache, Any]:
+            found: Cache
+            primary: BranchState | None = None
+            if len(turns) == 1:
+                found, primary = self._branch(turns[0], runner, again)
+            else:
+                found = self._shared_branch(turns, runner, again)
+                together.append(found)
             for other in self.lists:
                 if other is not runner and other.running is not None and other.running.in_middle:
                     found.unfit = other.running.branch.unfit = INTERLEAVED
             return found, primary
 
         for runner in self.lists:
-            runner.running = ListPass(runner, state.step, begin, len(state.known.ran) - 1)
+            runner.running = ListPass(runner, turns[0].state.step, begin, turns[0].place)
         try:
             yield
             for runner in self.lists:
@@ -240,17 +231,23 @@ class TransformerRunner:
         finally:
             for runner in self.lists:
                 runner.running = None
+            for shared in together:
+                shared.finish()
+
+    def _shared_branch(self, turns: Sequence[Turn], runner: ListRunner, again: int) -> SharedBranch:
+        members = []
+        for turn in turns:
+            found, primary = (None, None) if turn.reason else self._branch(turn, runner, again)
+            member = Member(found, primary, turn.rows, turn.state.step, turn.place, turn.length)
+            members.append(member)
+        return SharedBranch(runner, members, turns[0].width)
 
     def _branch(
-        self,
-        generation: Generation,
-        state: TransformerState,
-        runner: ListRunner,
-        branch: str,
-        turn: int,
+        self, turn: Turn, runner: ListRunner, again: int
     ) -> tuple[BranchState, BranchState]:
+        generation, state, branch = turn.generation, turn.state, turn.branch
         path = runner.plan.path
-        key = (path, branch, turn)
+        key = (path, branch, again)
         found = state.branches.get(key)
         steps = generation.shares.get(self.plan.path, generation.total)
         if found is not None and found.num_steps != steps:
@@ -261,8 +258,8 @@ class TransformerRunner:
             found = self.branch_state(path, resolved, steps, mask)
             state.branches[key] = found
         found.arrange(state.layouts.get(branch))
-        primary = state.first.setdefault((path, turn), branch)
-        return found, state.branches[path, primary, turn]
+        primary = state.first.setdefault((path, again), branch)
+        return found, state.branches[path, primary, again]
 
 
 def needs_steps(plan: TransformerPlan, generation: Generation) -> bool:

@@ -18,6 +18,7 @@ import torch
 
 from cachedit_yaml.compiler.plan import TransformerPlan
 from cachedit_yaml.compiler.settings import Resolved
+from cachedit_yaml.runtime.blocks import ListRunner
 from cachedit_yaml.runtime.buffers import BranchState
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
@@ -25,6 +26,7 @@ from cachedit_yaml.runtime.loop import LoopExecution
 from cachedit_yaml.runtime.passes import ListPass
 from cachedit_yaml.runtime.rows import DeviationError
 from cachedit_yaml.runtime.transformer import TransformerRunner
+from cachedit_yaml.runtime.turns import Turn
 from cachedit_yaml.tuning.residuals import (
     REACH,
     RINGS,
@@ -105,13 +107,14 @@ class TraceRunner(TransformerRunner):
         self._touched: list[TraceState] = []
         self._generation: Any = None
 
-    def _branch(self, *given: Any) -> tuple[BranchState, BranchState]:
-        generation, _, runner, branch, _ = given
-        found, primary = super()._branch(*given)
+    def _branch(
+        self, turn: Turn, runner: ListRunner, again: int
+    ) -> tuple[BranchState, BranchState]:
+        found, primary = super()._branch(turn, runner, again)
         assert isinstance(found, TraceState)
-        self._generation = generation
+        self._generation = turn.generation
         if found.branch is None:
-            found.branch, found.blocks = branch, len(runner.hooks)
+            found.branch, found.blocks = turn.branch, len(runner.hooks)
             found.added, found.older = {}, deque(maxlen=self.ring.reach)
         fn, bn = self._own(runner.plan.path, *self._now)
         blocks = {"Fn_compute_blocks": fn, "Bn_compute_blocks": bn}

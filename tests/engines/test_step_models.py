@@ -14,7 +14,7 @@ import cachedit_yaml
 from cachedit_yaml.engines.vllm_omni import probe, register
 from cachedit_yaml.engines.vllm_omni.engine import STEP_EXECUTION
 from cachedit_yaml.probe import recipe as recipes
-from tests.engines.steps import Ask, Result, run, same
+from tests.engines.steps import Ask, Result, near, run, same
 
 pytestmark = pytest.mark.engines
 
@@ -142,15 +142,17 @@ def test_each_request_is_as_if_it_were_alone(name: str) -> None:
         plain = alone()
         assert all(item.error is None for item in plain.values()), plain
         together = 1 if name == "helios" else 4
+        # A batch of rows rounds otherwise than one row; packed ones have a forward each.
+        equal = near if name == "qwen-image" else same
         with cached(runner, residual_diff_threshold=0.0, max_warmup_steps=1):
             for key, result in run(runner, asks, together=together).items():
-                assert same(result.output, plain[key].output), key
+                assert equal(result.output, plain[key].output), key
         static = {"preset": "fast", "policy": "static"}
         with cached(runner, scm=static, max_warmup_steps=1):
             lonely = alone()
             for key, result in run(runner, asks, together=together).items():
-                assert same(result.output, lonely[key].output), key
-                assert not same(result.output, plain[key].output), key
+                assert equal(result.output, lonely[key].output), key
+                assert not near(result.output, plain[key].output), key
                 assert all(stats.ended == "finished" for stats in result.stats)
                 assert all(stats.hit_ratio > 0 for stats in result.stats)
                 # A chunk, and a resolution of a pyramid, is a generation.

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from cachedit_yaml.registry.matching import Match
 
 
+_ROWS: Final = "each request has a cache of its own, and decides for its rows of a shared forward"
 _EACH: Final = "each request has a cache of its own, in one forward a request"
 #: What a cache does under step execution, by the pipeline classes that have it.
 STEP_EXECUTION: Final[Mapping[str, str]] = {
-    "QwenImagePipeline": _EACH,
-    "QwenImageDMD2Pipeline": f"{_EACH}; without step execution it does not run at all",
+    "QwenImagePipeline": _ROWS,
+    "QwenImageDMD2Pipeline": f"{_ROWS}; without step execution it does not run at all",
     "BagelPipeline": _EACH,
     "LancePipeline": _EACH,
     "HunyuanImage3Pipeline": (

@@ -1,26 +1,30 @@
 """A cache under the engine's step execution, where requests of different steps share a batch.
 
 The engine refuses every cache there, because one cache would serve all of them. Here each request
-has a generation of its own, which stands in its state and goes with it. Forwards outside of
+has a generation of its own, which stands in its state and goes with it. Requests share a forward
+where the engine batches their rows, and each decides for its own. Forwards outside of
 ``denoise_step`` belong to none of them.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, Final
 
 from cachedit_yaml.engines.vllm_omni.wishes import Wishes
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.patching import Patch
-from cachedit_yaml.runtime.steps import Stepwise
+from cachedit_yaml.runtime.steps import Padded, Stepwise, together
 
 logger = logging.getLogger("vllm_omni.cachedit_yaml")
 
 #: Where a request's state holds its generation.
 KEY: Final = "cachedit_yaml"
+#: The fields of the engine's batch whose sequences it pads to the longest, under their masks.
+_PADDED: Final = ("prompt_embeds", "negative_prompt_embeds")
 
 
 class _Current:
@@ -31,6 +35,8 @@ class _Current:
         stepwise: the generation.
         chunk: the chunk of the video that it makes.
         timesteps: its schedule; each chunk, and each resolution of a pyramid, has its own.
+        lengths: of its prompts, by the field that holds them.
+        blocks: what has to be alike for requests to share a forward.
     """
 
     def __init__(self, handle: Handle, stepwise: Stepwise, state: Any) -> None:
@@ -38,6 +44,8 @@ class _Current:
         self.stepwise = stepwise
         self.chunk = state.chunk_index
         self.timesteps = state.timesteps
+        self.lengths = {name: _length(state, name) for name in _PADDED}
+        self.blocks = stepwise.blocks
 
     def goes_on(self, handle: Handle, state: Any) -> bool:
         """Whether a state is still in this generation."""
@@ -48,8 +56,26 @@ class _Current:
         )
 
 
+def _length(state: Any, name: str) -> int:
+    """How much of a request's prompt is its own, as the engine counts it."""
+    prompt, mask = getattr(state, name), getattr(state, f"{name}_mask")
+    if mask is not None:
+        return int(mask.reshape(-1, mask.shape[-1]).sum(1).max())
+    return 0 if prompt is None else int(prompt.shape[-2])
+
+
+def takes_rows(denoise_step: Callable[..., Any]) -> bool:
+    """Whether a pipeline's step takes its requests as rows of the engine's batch.
+
+    The batch also holds their states, for pipelines that need more of each request than rows: a
+    packed sequence, keys and values of its own. A step that names the states is of that kind.
+    """
+    code = getattr(inspect.unwrap(denoise_step), "__code__", None)
+    return code is not None and "states" not in {*code.co_names, *code.co_varnames}
+
+
 class Denoise(Patch):
-    """Stands in for ``pipeline.denoise_step``: one forward a request, in its own generation."""
+    """Stands in for ``pipeline.denoise_step``: every request is in a generation of its own."""
 
     handle: Handle
     wishes: Wishes
@@ -57,6 +83,9 @@ class Denoise(Patch):
     def __init__(self, owner: Any, name: str) -> None:
         super().__init__(owner, name)
         self._going: dict[str, weakref.ref[Stepwise]] = {}
+        self._batches = takes_rows(getattr(owner, name))
+        # Kinds of batches whose rows have turned out to be no request's own.
+        self._refused: set[Hashable] = set()
 
     def sweep(self, states: Collection[str]) -> None:
         """End what belongs to requests that the runner has forgotten: its last batch holds them.
@@ -73,31 +102,62 @@ class Denoise(Patch):
         batch = list(input_batch.states if states is None else states)
         if not (self.active and self.handle.enabled and batch):
             return self.inner(input_batch, states=states, **kwargs)
-        if len(batch) == 1:
-            return self._one(input_batch, batch[0], kwargs)
-        return self._each(type(input_batch), batch, kwargs)
-
-    def _each(self, kind: Any, batch: list[Any], kwargs: dict[str, Any]) -> Any:
-        """One forward for each request, with what it would have alone."""
+        groups = self._groups(batch)
+        if len(groups) == 1:
+            return self._step(input_batch, batch, kwargs)
         import torch
 
-        parts = []
-        for state in batch:
-            part = self._one(kind.make_batch([state]), state, kwargs)
-            if part is None:  # the pipeline was interrupted
+        parts: dict[str, torch.Tensor] = {}
+        for group in groups:
+            output = self._step(type(input_batch).make_batch(group), group, kwargs)
+            if output is None:  # the pipeline was interrupted
                 return None
-            parts.append(part)
-        return torch.cat(parts)
+            rows = output.split([len(state.latents) for state in group])
+            parts |= zip((state.request_id for state in group), rows, strict=True)
+        return torch.cat([parts[state.request_id] for state in batch])
 
-    def _one(self, input_batch: Any, state: Any, kwargs: dict[str, Any]) -> Any:
-        current = self._current(state)
-        with current.stepwise.step():
-            output = self.inner(input_batch, states=[state], **kwargs)
-        generation = current.stepwise.generation
-        if generation.ended == "finished":
-            logger.info(
-                "cache of request %s: %s", state.request_id, self.handle.stats_of(generation)
-            )
+    def _groups(self, batch: Sequence[Any]) -> list[list[Any]]:
+        """The requests, those together that share a forward."""
+        groups: dict[Hashable, list[Any]] = {}
+        for state in batch:
+            shares = self._batches and state.latents is not None and state.latents.ndim > 2
+            kind = (state.latents.shape[1:], self._current(state).blocks) if shares else None
+            groups.setdefault(kind or state.request_id, []).append(state)
+        found: list[list[Any]] = []
+        for group in groups.values():
+            apart = len(group) > 1 and self._kind(group) in self._refused
+            found += [[state] for state in group] if apart else [group]
+        return found
+
+    def _kind(self, group: Sequence[Any]) -> Hashable:
+        """What batches have alike of which one was refused."""
+        currents = [self._current(state) for state in group]
+        rows = sum(len(state.latents) for state in group)
+        widths = tuple(max(item.lengths[name] for item in currents) for name in _PADDED)
+        return group[0].latents.shape[1:], currents[0].blocks, rows, widths
+
+    def _step(self, input_batch: Any, group: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """One forward for some requests, each of which gets what it would alone."""
+        currents = [self._current(state) for state in group]
+        padded = []
+        for name in _PADDED:
+            prompts = getattr(input_batch, name), getattr(input_batch, f"{name}_mask")
+            if prompts[0] is not None:
+                tensors = [item for item in prompts if item is not None]
+                padded.append(Padded(tensors, [item.lengths[name] for item in currents]))
+        rows = [len(state.latents) for state in group]
+        parts = [(item.stepwise, count) for item, count in zip(currents, rows, strict=True)]
+        with together(parts, padded) as shared:
+            output = self.inner(input_batch, states=group, **kwargs)
+        if shared.refused is not None and len(group) > 1:
+            self._refused.add(self._kind(group))
+            logger.warning("each request gets a forward of its own: %s", shared.refused)
+        for state, current in zip(group, currents, strict=True):
+            generation = current.stepwise.generation
+            if generation.ended == "finished":
+                logger.info(
+                    "cache of request %s: %s", state.request_id, self.handle.stats_of(generation)
+                )
         return output
 
     def _current(self, state: Any) -> _Current:
