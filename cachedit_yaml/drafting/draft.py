@@ -139,7 +139,11 @@ def drafted(target: Any, call: Callable[[], Any], watch: Watch, *, trusting: boo
         if lists:
             kept.append(item)
             transformers[item.path or "transformer"] = _transformer(item, lists)
-            doubts += [f"{item.path}.{each.path}: {text}" for each in lists for text in each.doubts]
+            prefix = f"{item.path}." if item.path else ""
+            doubts += [f"{prefix}{each.path}: {text}" for each in lists for text in each.doubts]
+            if item.denoising:
+                name = f"{item.path or 'transformer'}.denoising"
+                evidence[name] = ("any other call runs uncached, for it is no step",)
     data: dict[str, Any] = {"schema": 1}
     data |= _heading(target, run)
     if not transformers:

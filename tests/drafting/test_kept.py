@@ -73,3 +73,25 @@ def test_where_it_is_held_is_said() -> None:
     for cls, why in ((odd.Collecting, KEPT), (odd.Stashing, STASHED)):
         pipe = odd.make(cls)
         assert cachedit_yaml.infer(pipe, pipe).refused == f"blocks: {why}"
+
+
+class Filling(odd.Plain):
+    """A call may fill a cache, which no call of the pipeline does."""
+
+    def forward(self, latents: Any, timestep: Any, text: Any, return_kv: bool = False) -> Any:
+        return super().forward(latents, timestep, text)
+
+
+def test_calls_that_fill_a_cache_and_were_not_seen_run_uncached() -> None:
+    pipe = odd.make(Filling)
+    draft = cachedit_yaml.infer(pipe, pipe)
+    assert draft.data["transformers"]["transformer"]["denoising"] == {"when": {"return_kv": False}}
+    assert "# denoising: any other call runs uncached" in draft.yaml
+    draft.check().require()
+
+    class Returning(Filling):
+        def forward(self, latents: Any, timestep: Any, text: Any, return_kv: bool = True) -> Any:
+            return super().forward(latents, timestep, text, return_kv)
+
+    other = odd.make(Returning)
+    assert "denoising" not in cachedit_yaml.infer(other, other).data["transformers"]["transformer"]
