@@ -45,6 +45,12 @@ KEPT: Final = (
     "what its blocks return is kept and read later (skip connections, or a model that feeds "
     "another), and a skipped block returns something else"
 )
+#: The same where somebody holds it beyond the call, so that a later one may read it too.
+STASHED: Final = (
+    "what its blocks return is still held when the transformer has returned (in an attribute, or "
+    "a list of the pipeline), where a later call may read it, and a skipped block returns "
+    "something else"
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ def judge(
     if not whole:
         order = ", ".join(str(call.index) for call in passes[0][:12])
         return Unfit(f"of its {count} blocks these run, in this order: {order}")
-    wrong = _corrupting(passes, later, trusting)
+    stashed = any(forward.stashed for forward in forwards)
+    wrong = _corrupting(passes, later, stashed=stashed, trusting=trusting)
     if wrong is not None:
         return wrong
     flow = flow_of(whole, moving_arguments(key, forwards))
@@ -106,6 +113,8 @@ def _written(passes: Sequence[Sequence[BlockCall]]) -> list[str]:
 def _corrupting(
     passes: Sequence[Sequence[BlockCall]],
     later: Sequence[Sequence[BlockCall]],
+    *,
+    stashed: bool,
     trusting: bool,
 ) -> Unfit | None:
     """What skipped blocks would leave undone; the first step is always computed."""
@@ -116,8 +125,8 @@ def _corrupting(
             "block would leave undone",
             corrupts=True,
         )
-    if any(item[-1].kept for item in passes) and not trusting:
-        return Unfit(KEPT, corrupts=True)
+    if any(item[-1].kept for item in passes) and (stashed or not trusting):
+        return Unfit(STASHED if stashed else KEPT, corrupts=True)
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cachedit_yaml.compiler.signature import parameters_of, plain_forward
+from cachedit_yaml.drafting.parts import parameters
 from cachedit_yaml.drafting.steps import NAMES
 from cachedit_yaml.runtime.outputs import entries
 from cachedit_yaml.runtime.timesteps import moment
@@ -77,13 +77,9 @@ class Reader:
     """Gives the arguments of calls their names."""
 
     def __init__(self, module: torch.nn.Module) -> None:
-        try:
-            parameters = parameters_of(plain_forward(module))
-        except (TypeError, ValueError):
-            parameters = {}
         self._places = [
             name
-            for name, item in parameters.items()
+            for name, item in parameters(module).items()
             if item.kind in (inspect.Parameter.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)
         ]
 

@@ -54,7 +54,7 @@ class Draft:
 
     @property
     def kept(self) -> bool:
-        """Whether a list was left out because somebody keeps what its blocks return."""
+        """Whether a list was left out because a call keeps what its blocks return."""
         return any(KEPT in texts for texts in self.evidence.values())
 
     @property
@@ -100,7 +100,7 @@ def infer(target: Any, call: Callable[[], Any]) -> Draft:
                 f"the call raised {type(error).__name__}: {error}; give one that works"
             ) from error
     draft = drafted(target, call, watch)
-    if draft.kept and not any(item.stashed for item in watch.run.forwards):
+    if draft.kept:
         # A local list that nobody reads, or a variable: the values on a hit tell.
         other = drafted(target, call, watch, trusting=True)
         if other.refused is None and not other.check().broken:
@@ -139,7 +139,11 @@ def drafted(target: Any, call: Callable[[], Any], watch: Watch, *, trusting: boo
         if lists:
             kept.append(item)
             transformers[item.path or "transformer"] = _transformer(item, lists)
-            doubts += [f"{item.path}.{each.path}: {text}" for each in lists for text in each.doubts]
+            prefix = f"{item.path}." if item.path else ""
+            doubts += [f"{prefix}{each.path}: {text}" for each in lists for text in each.doubts]
+            if item.denoising:
+                name = f"{item.path or 'transformer'}.denoising"
+                evidence[name] = ("any other call runs uncached, for it is no step",)
     data: dict[str, Any] = {"schema": 1}
     data |= _heading(target, run)
     if not transformers:

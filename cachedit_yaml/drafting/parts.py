@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
+from cachedit_yaml.compiler.signature import parameters_of, plain_forward
 from cachedit_yaml.compiler.wrappers import see_through
 
 #: A list of fewer modules is no stack of blocks.
@@ -40,6 +42,14 @@ def models(target: Any) -> dict[str, torch.nn.Module]:
             seen.add(id(item))
             found[path] = see_through(item)
     return found
+
+
+def parameters(module: torch.nn.Module) -> Mapping[str, inspect.Parameter]:
+    """What a module's forward takes; empty where it cannot be read."""
+    try:
+        return parameters_of(plain_forward(module))
+    except (TypeError, ValueError):
+        return {}
 
 
 def schedulers(target: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 
+from cachedit_yaml.drafting.denoising import denoising_of, holds, unseen
 from cachedit_yaml.drafting.parts import Candidate
 from cachedit_yaml.drafting.record import Forward, Run
 
@@ -88,8 +89,9 @@ def _denoiser(
         return None
     if not total and (len(within) < 2 or (timestep is None and path)):
         return None  # a transformer alone is called for nothing else
-    denoising = _denoising(within)
-    chosen = [call for call in within if _holds(denoising, call)]
+    denoising = denoising_of(within)
+    chosen = [call for call in within if holds(denoising, call)]
+    denoising = denoising or unseen(module, chosen)
     scheduler = run.stepped[chosen[-1].step] if total and chosen else None
     return Denoiser(path, module, tuple(chosen), timestep, scheduler, denoising)
 
@@ -120,61 +122,6 @@ def _timestep(calls: Sequence[Forward]) -> str | None:
             found.append(name)
     order = {name: place for place, name in enumerate(NAMES)}
     return min(found, key=lambda name: order.get(name, len(order)), default=None)
-
-
-def _denoising(calls: Sequence[Forward]) -> dict[str, Any]:
-    """What tells calls that are no steps: those that run once, and those that fill a cache."""
-    filling = _filling(calls)
-    if filling:
-        return filling
-    if len({call.step for call in calls}) < 2:
-        return {}
-    names = {name for call in calls for name in call.literals}
-    for name in sorted(names):
-        given = [call.literals.get(name, _TENSOR) for call in calls]
-        if any(isinstance(value, float) for value in given):
-            continue
-        by_value: dict[Any, set[int]] = {}
-        for value, call in zip(given, calls, strict=True):
-            by_value.setdefault(value, set()).add(call.step)
-        every = {call.step for call in calls}
-        usual = [value for value, steps in by_value.items() if steps == every]
-        once = [value for value, steps in by_value.items() if len(steps) == 1]
-        if len(usual) != 1 or len(by_value) != 2 or len(once) != 1:
-            continue
-        if usual[0] is _TENSOR or usual[0] is None:
-            return {"unless": {name: once[0]}}
-        return {"when": {name: usual[0]}}
-    return {}
-
-
-def _filling(calls: Sequence[Forward]) -> dict[str, Any]:
-    """What tells calls whose blocks write to a cache from the steps beside which they run."""
-    others = [call for call in calls if not call.writes]
-    filling = [call for call in calls if call.writes]
-    if not filling or not {call.step for call in filling} <= {call.step for call in others}:
-        return {}  # none, or steps of their own
-    for name in sorted({name for call in calls for name in call.literals}):
-        usual, odd = (
-            {call.literals.get(name, _TENSOR) for call in part} for part in (others, filling)
-        )
-        if usual & odd or _TENSOR in usual | odd:
-            continue
-        if len(usual) == 1:
-            return {"when": {name: usual.pop()}}
-        if len(odd) == 1:
-            return {"unless": {name: odd.pop()}}
-    return {}
-
-
-_TENSOR: Final = object()
-
-
-def _holds(denoising: Mapping[str, Any], call: Forward) -> bool:
-    when, unless = denoising.get("when", {}), denoising.get("unless", {})
-    return all(
-        call.literals.get(name, _TENSOR) == value for name, value in when.items()
-    ) and not any(call.literals.get(name, _TENSOR) == value for name, value in unless.items())
 
 
 def split(

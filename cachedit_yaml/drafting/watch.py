@@ -142,12 +142,25 @@ class Watch(Patched):
             output = inner(*args, **kwargs)
             frame.given = self._tensors.inside(output)
             frame.stashed = self._stashed(path, output)
-            if not getattr(self._frames, "blocks", 0):  # or it would keep what a block returned
-                self.last[path] = LastCall(reader, args, kwargs)
+            if not getattr(self._frames, "blocks", 0):
+                self.last[path] = self._last_call(reader, args, kwargs)
             return output
         finally:
             frames.pop()
             frame.end = len(self.run.stepped)
+
+    def _last_call(
+        self, reader: Reader, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> LastCall:
+        """The call, with copies of what blocks have returned: their outputs are not held here."""
+
+        def free(value: Any) -> Any:
+            made = isinstance(value, torch.Tensor) and self._tensors.origin(value) is not None
+            return value.detach().clone() if made else value
+
+        return LastCall(
+            reader, tuple(map(free, args)), {name: free(item) for name, item in kwargs.items()}
+        )
 
     def _block(
         self,

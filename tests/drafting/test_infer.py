@@ -74,7 +74,7 @@ def test_what_a_block_takes_and_returns(
         (odd.Plain, odd.Counting, "write to its own calls while they denoise"),
         (odd.Plain, odd.Hiding, "write to its own _kept while they denoise"),
         (odd.Collecting, odd.Block, "is kept and read later"),
-        (odd.Stashing, odd.Block, "is kept and read later"),
+        (odd.Stashing, odd.Block, "is still held when the transformer has returned"),
         (odd.Backwards, odd.Block, "in this order: 3, 2, 1, 0"),
     ],
 )
