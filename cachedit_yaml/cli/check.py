@@ -58,6 +58,10 @@ what is proved, for each case of a probe:
 """
 #: Of a limit that the system takes.
 _DIGITS: Final = 12
+_NO_PROBE = "it has no probe"
+_NO_PROBE_HINT = (
+    "; add 'probe:' (docs/probe.md), or try the model itself: --pipeline FOLDER --prompt TEXT"
+)
 _COLUMNS = ("exact", "hits", "values", "native", "batch", "restored")
 
 
@@ -138,7 +142,9 @@ def run(args: argparse.Namespace) -> int:
     elif failed or proved:
         say(*_report(results, bool(args.against)))
     if not failed and not proved:
-        raise ConfigError("nothing was proved: " + _why_nothing(chosen, results))
+        why = _why_nothing(chosen, results)
+        hint = _NO_PROBE_HINT if _NO_PROBE in why else ""
+        raise ConfigError(f"nothing was proved: {why}{hint}")
     return 1 if failed else 0
 
 
@@ -161,7 +167,7 @@ def _why_nothing(chosen: Sequence[AdapterSpec], results: Sequence[Checked]) -> s
     for item in results:
         why.setdefault(item.detail, f"{item.adapter}: {item.detail}")
     for spec in chosen if not results else ():
-        detail = "it has no probe" if spec.probe is None else "its probe makes no pipeline"
+        detail = _NO_PROBE if spec.probe is None else "its probe makes no pipeline"
         detail = detail if spec.refuse is None else f"refuses: {spec.refuse}"
         why.setdefault(detail, f"{spec.name}: {detail}")
     more = [f"and {len(why) - 3} more reasons"] if len(why) > 3 else []

@@ -177,16 +177,23 @@ class Explainer:
         steps = self.shares.get(transformer, self.steps)
         return {
             "settings": {
-                name: {
-                    "value": to_data(value),
-                    "origin": _origin(resolved.origins[name]),
-                }
+                name: _setting(name, value, resolved.origins[name])
                 for name, value in resolved.values.items()
                 if (resolved.prune or name not in _prune_only())
                 and (layers.follows is None or name in ("Fn_compute_blocks", *OWN))
             },
             "strip": _strip(resolved, steps, f"{transformer}.{path}") if steps else None,
         }
+
+
+def _setting(name: str, value: Any, origin: str) -> dict[str, Any]:
+    if name == "batch" and value is None:
+        # No setting of cache-dit's, which knows the mean alone.
+        return {
+            "value": "per_sample",
+            "origin": "default of cachedit-yaml (mean where execution is native)",
+        }
+    return {"value": to_data(value), "origin": _origin(origin)}
 
 
 def _origin(origin: str) -> str:

@@ -154,10 +154,7 @@ def _dispatch(arguments: list[str]) -> int:
         parser, module = build_parser(name)
         args = parser.parse_args(arguments)
         if args.print_completion:
-            from cachedit_yaml.cli.completion import script
-
-            print(script(build_parser(*COMMANDS)[0], args.print_completion))
-            return CLEAN
+            return _print_completion(args.print_completion)
         if name is None or module is None:
             parser.print_help(sys.stderr)
             return WRONG_USE
@@ -169,7 +166,19 @@ def _dispatch(arguments: list[str]) -> int:
         with _no_collection() if COMMANDS[name].short else contextlib.nullcontext():
             return int(module.run(args))
     except ImportError as error:
-        return _not_installed(name, error)
+        if name is None:
+            raise
+        return _not_installed(name, COMMANDS[name].extra, error)
+
+
+def _print_completion(shell: str) -> int:
+    try:
+        from cachedit_yaml.cli.completion import script
+
+        print(script(build_parser(*COMMANDS)[0], shell))
+    except ImportError as error:
+        return _not_installed("--print-completion", "cli", error)
+    return CLEAN
 
 
 @contextlib.contextmanager
@@ -258,12 +267,11 @@ def _command_of(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _not_installed(name: str | None, error: ImportError) -> int:
+def _not_installed(name: str, extra: str, error: ImportError) -> int:
     """Say what is missing, unless it is a part of this package."""
     if (error.name or "").partition(".")[0] == "cachedit_yaml":
         raise error
-    extra = "cli" if name is None else COMMANDS[name].extra
-    _complain(f"{name or 'this'!r} cannot run: {error}")
+    _complain(f"{name!r} cannot run: {error}")
     print(f"Install what it needs: pip install 'cachedit-yaml[{extra}]'", file=sys.stderr)
     return COULD_NOT_RUN
 

@@ -197,7 +197,10 @@ def _rows(args: argparse.Namespace) -> list[Mapping[str, Any]]:
         try:
             lines = args.prompts.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--prompts {args.prompts}: {error}") from None
+            why = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(
+                f"--prompts {args.prompts}: {why}; give a text file with a prompt in each line"
+            ) from None
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue

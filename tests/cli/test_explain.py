@@ -89,6 +89,10 @@ def test_every_setting_has_its_origin(adapters: Path, capsys: pytest.CaptureFixt
     assert origin("max_warmup_steps") == (1, "mine.yaml:18: steps up to 8")
     assert origin("residual_diff_threshold") == (0.3, "mine.yaml:23: profile fast")
     assert origin("calibrator") == ({"type": "taylorseer", "taylorseer_order": 2}, "command line")
+    assert origin("batch") == (
+        "per_sample",
+        "default of cachedit-yaml (mean where execution is native)",
+    )
     assert origin("warmup_interval") == (1, f"default of cache-dit {cache_dit_version()}")
     assert "non_prune_block_ids" not in settings
     settings = second["lists"][0]["settings"]

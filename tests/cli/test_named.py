@@ -70,7 +70,9 @@ def test_one(
     elif command == "check":
         assert captured.err == (
             "cachedit-yaml: error: nothing was proved: "
-            f"{'sglang/' if target.startswith('sglang') else ''}found: it has no probe\n"
+            f"{'sglang/' if target.startswith('sglang') else ''}found: it has no probe; "
+            "add 'probe:' (docs/probe.md), or try the model itself: "
+            "--pipeline FOLDER --prompt TEXT\n"
         )
     else:
         assert "found" in captured.out

@@ -1,4 +1,4 @@
-"""The snippets of docs/engines.md, taken out and run."""
+"""The snippets of docs/engines.md and of the README, taken out and run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cache_dit
 import pytest
 import yaml
 from diffusers import DiffusionPipeline
@@ -19,12 +20,20 @@ from cachedit_yaml.engines.cache_dit.configs import read_config
 from cachedit_yaml.engines.vllm_omni.settings import read
 from tests import tiny
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "engines.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
 SNIPPETS = {
     (title, kind): code
     for title, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
     for kind, code in re.findall(r"```(\w+)\n(.*?)```", body, re.DOTALL)
 }
+README = dict(
+    re.findall(
+        r"^\*\*([\w-]+)\*\*[^\n]*\n```\w+\n(.*?)```",
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+)
 #: What runs elsewhere: `make test-engines`.
 ENGINE_ONLY = {
     ("vLLM-Omni", "python"),
@@ -48,12 +57,14 @@ def test_every_snippet_is_known() -> None:
     assert set(SNIPPETS) == run_here | {("Other engines", "python")} | ENGINE_ONLY
 
 
-def test_diffusers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The small pipelines that stand in for what is on the hub; they take the same call."""
     made: list[Any] = []
 
     def from_hub(name: str, **given: Any) -> Any:
-        """The small pipeline stands in for what is on the hub; it takes the same call."""
-        assert given == {"use_safetensors": True}
+        assert name == "Qwen/Qwen-Image"
+        assert given in ({}, {"use_safetensors": True})
         made.append(tiny.build("QwenImagePipeline"))
         call = tiny.cases("QwenImagePipeline")["plain"](made[0])
         cls = type("QwenImagePipeline", (type(made[0]),), {
@@ -63,10 +74,26 @@ def test_diffusers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         return made[0]
 
     monkeypatch.setattr(DiffusionPipeline, "from_pretrained", from_hub)
+    return made
+
+
+def test_diffusers(made: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     code = SNIPPETS["diffusers", "python"].replace(".images[0]", "")
     exec(code, {"cachedit_yaml": cachedit_yaml})
     assert "qwen-image (loop)" in capsys.readouterr().out
     assert cachedit_yaml.disable(made[0])
+
+
+def test_the_readme(made: list[Any], pipe: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(README) == {"diffusers", "vLLM-Omni", "SGLang", "cache-dit"}
+    exec(README["diffusers"].replace(".images[0]", ""), {})
+    assert "qwen-image (loop)" in capsys.readouterr().out
+    assert not cachedit_yaml.disable(made[0])
+    exec(README["cache-dit"], {"pipe": pipe})
+    assert pipe.transformer._is_cached
+    cache_dit.disable_cache(pipe)
+    words = shlex.split(README["vLLM-Omni"])
+    assert read(yaml.safe_load(words[words.index("--cache-config") + 1])).profile == "fast"
 
 
 def test_cache_dit(pipe: Any) -> None:

@@ -275,7 +275,9 @@ def test_bad_input(command: list[str], tmp_path: Path, capsys: pytest.CaptureFix
 
     assert "no prompts to tune on: give --prompts FILE" in said()
     assert "give its name" in said("--label", "1", "--adapter", "-")
-    assert "No such file" in said("--prompts", str(prompts))
+    assert "prompts.txt: No such file or directory; give a text file with a prompt in each" in (
+        said("--prompts", str(prompts))
+    )
     prompts.write_text("# nothing\n\n")
     assert "holds none" in said("--prompts", str(prompts))
     prompts.write_text('{"class_labels": [1}\n')
