@@ -21,11 +21,11 @@ from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.runtime.branches import Forward
 from cachedit_yaml.runtime.callers import Caller
 from cachedit_yaml.runtime.choice import Choice
-from cachedit_yaml.runtime.generation import Generation, share_steps
+from cachedit_yaml.runtime.generation import MIXED, Generation, share_steps
 from cachedit_yaml.runtime.history import History
 from cachedit_yaml.runtime.pipelines import Pipelines
 from cachedit_yaml.runtime.run import Run
-from cachedit_yaml.runtime.runs import MIXED, Runs
+from cachedit_yaml.runtime.runs import Runs
 from cachedit_yaml.runtime.schedule import Schedule
 from cachedit_yaml.runtime.schedulers import Schedulers
 from cachedit_yaml.runtime.steps import Driven, Stepwise
@@ -59,7 +59,7 @@ class Clock:
         self._told = Told()
         self._mixed: Generation | None = None
 
-    def _share(
+    def share(
         self, timesteps: torch.Tensor | None, total: int | None, pipeline: Any = None
     ) -> dict[str, int | None]:
         """:func:`share_steps` with the ratio of a pipeline; None for the one that was enabled."""
@@ -97,7 +97,7 @@ class Clock:
 
     def begin(self, total: int, timesteps: torch.Tensor | None, what: str) -> Stepwise:
         """Begin a generation whose steps the caller counts; see :meth:`Handle.stepwise`."""
-        generation = Generation(total, self._share(timesteps, total), by_scheduler=False)
+        generation = Generation(total, self.share(timesteps, total), by_scheduler=False)
         generation.choice, generation.what = self.choice, what
         self.driven.add(generation)
         self.history.append(generation)
@@ -126,7 +126,7 @@ class Clock:
         """A generation for a forward that may belong to either of two requests."""
         latest = self.history[-1] if self.history else None
         if latest is None or latest is not self._mixed:
-            latest = self._mixed = Generation(None, self._share(None, None), by_scheduler=False)
+            latest = self._mixed = Generation(None, self.share(None, None), by_scheduler=False)
             latest.fail(MIXED)
             self.history.append(latest)
         return latest
@@ -157,7 +157,7 @@ class Clock:
             self._begin(runs, run, schedule, timesteps, told[0], by_scheduler=False)
         elif run.generation is not None and run.generation.by_scheduler:
             generation = run.generation
-            if generation.ended == "finished" and self._begins_again(generation, forward):
+            if generation.ended == "finished" and generation.begins_again(forward.moment):
                 values = schedule.executed(forward.moment)
                 return self._begin(runs, run, schedule, values, None, by_scheduler=True)
             if generation.over and (forward.timestep.given or schedule.replaced):
@@ -169,7 +169,7 @@ class Clock:
             looped = schedule.looped
             if looped is not None and looped != generation.total:
                 generation.total = looped
-                generation.shares = self._share(None, looped)
+                generation.shares = self.share(None, looped)
             generation.end_step()
             return generation
         return self._by_timestep(runs, run, schedule, forward, begun=begun)
@@ -182,13 +182,6 @@ class Clock:
         generation = self._begin(runs, run, schedule, None, None, by_scheduler=False)
         generation.after = True
         return generation
-
-    @staticmethod
-    def _begins_again(generation: Generation, forward: Forward) -> bool:
-        """Whether a loop runs once more over the timesteps that it was given once, for a chunk."""
-        now = forward.moment
-        first = generation.first
-        return now is not None and first is not None and now.largest == float(first)
 
     @staticmethod
     def _stands_still(run: Run, forward: Forward) -> bool:
@@ -231,7 +224,7 @@ class Clock:
         if timesteps is not None:
             total = len(timesteps)
         runs.seen = getattr(runs.scheduler, "timesteps", None)
-        shares = self._share(timesteps, total, schedule.pipeline)
+        shares = self.share(timesteps, total, schedule.pipeline)
         generation = Generation(total, shares, by_scheduler)
         generation.choice = self.choice
         if timesteps is not None:
@@ -279,7 +272,7 @@ class Clock:
         if values is not None and (total is None or len(values) < total):
             generation.blind = False
             generation.total = len(values)
-            generation.shares = self._share(values, len(values))
+            generation.shares = self.share(values, len(values))
         generation.end_step()
 
     def fail(self, generation: Generation) -> None:
