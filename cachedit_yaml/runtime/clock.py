@@ -21,7 +21,7 @@ from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.runtime.branches import Forward
 from cachedit_yaml.runtime.callers import Caller
 from cachedit_yaml.runtime.choice import Choice
-from cachedit_yaml.runtime.generation import MIXED, Generation, share_steps
+from cachedit_yaml.runtime.generation import Generation, share_steps
 from cachedit_yaml.runtime.history import History
 from cachedit_yaml.runtime.pipelines import Pipelines
 from cachedit_yaml.runtime.run import Run
@@ -57,7 +57,6 @@ class Clock:
         self._schedulers = Schedulers(lambda item: Runs(item, self._forwards, self._end_step))
         self.pipelines = Pipelines(plan, self._schedulers)
         self._told = Told()
-        self._mixed: Generation | None = None
 
     def share(
         self, timesteps: torch.Tensor | None, total: int | None, pipeline: Any = None
@@ -113,7 +112,7 @@ class Clock:
         told = self._told.take()
         run = runs.find(forward.traces, begins=told is not None)
         if run is None:
-            return self._unknown()
+            return self.history.mixed(self.share(None, None))
         if first and runs.scheduler is not None:
             run.announced = True  # its timesteps were set before anybody looked
         generation = self._of(runs, run, forward, caller, told)
@@ -121,15 +120,6 @@ class Clock:
             holder = caller.pipeline
             generation.what = run.name or (type(holder).__name__ if holder is not None else "")
         return generation
-
-    def _unknown(self) -> Generation:
-        """A generation for a forward that may belong to either of two requests."""
-        latest = self.history[-1] if self.history else None
-        if latest is None or latest is not self._mixed:
-            latest = self._mixed = Generation(None, self.share(None, None), by_scheduler=False)
-            latest.fail(MIXED)
-            self.history.append(latest)
-        return latest
 
     def _of(
         self,
