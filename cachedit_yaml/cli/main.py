@@ -14,13 +14,13 @@ import contextlib
 import gc
 import importlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 from cachedit_yaml import __version__
+from cachedit_yaml.cli.parser import Parser
 from cachedit_yaml.errors import (
     AdapterError,
     AdapterNotFoundError,
@@ -82,28 +82,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "tune": Command("find settings for a model by measuring", extra="demo"),
     "demo": Command("try caching on a small model on the CPU", extra="demo"),
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says wrong use in two lines instead of the whole usage, with the nearest right word."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(
-            WRONG_USE,
-            plain(f"{self.prog}: error: {message}{self._hint(message)}")
-            + f"\nTry '{self.prog} --help'.\n",
-        )
-
-    def _hint(self, message: str) -> str:
-        hint = None
-        if found := re.match(r"unrecognized arguments: (--[\w-]+)", message):
-            inner = [item.choices for item in self._actions if isinstance(item.choices, dict)]
-            parsers = [self, *(parser for choices in inner for parser in choices.values())]
-            hint = did_you_mean(found[1], [x for p in parsers for x in p._option_string_actions])
-        elif found := re.match(r"argument (\S+): invalid choice: '(.*)' \(choose from", message):
-            action = self._option_string_actions.get(found[1].split("/")[-1])
-            hint = did_you_mean(found[2], action.choices or () if action is not None else ())
-        return f"; {hint}" if hint else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -211,7 +189,7 @@ def build_parser(*commands: str | None) -> tuple[argparse.ArgumentParser, Module
     """
     parser = _base_parser()
     subparsers = parser.add_subparsers(
-        title="commands", metavar="COMMAND", dest="command", parser_class=_Parser
+        title="commands", metavar="COMMAND", dest="command", parser_class=Parser
     )
     module: Any = None
     for name, entry in COMMANDS.items():
@@ -233,7 +211,7 @@ def build_parser(*commands: str | None) -> tuple[argparse.ArgumentParser, Module
 
 
 def _base_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=_PROG,
         description="Caching for diffusion transformers, described in YAML.",
         epilog=_EPILOG,

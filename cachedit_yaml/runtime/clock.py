@@ -26,7 +26,7 @@ from cachedit_yaml.runtime.generation import Generation, share_steps
 from cachedit_yaml.runtime.history import History
 from cachedit_yaml.runtime.pipelines import Pipelines
 from cachedit_yaml.runtime.run import Run
-from cachedit_yaml.runtime.runs import MIXED, Runs
+from cachedit_yaml.runtime.runs import Runs
 from cachedit_yaml.runtime.schedule import Schedule
 from cachedit_yaml.runtime.schedulers import Schedulers
 from cachedit_yaml.runtime.steps import Driven, Stepwise
@@ -60,9 +60,8 @@ class Clock:
         )
         self.pipelines = Pipelines(plan, self._schedulers)
         self._told = Told()
-        self._mixed: Generation | None = None
 
-    def _share(
+    def share(
         self, timesteps: torch.Tensor | None, total: int | None, pipeline: Any = None
     ) -> dict[str, int | None]:
         """:func:`share_steps` with the ratio of a pipeline; None for the one that was enabled."""
@@ -100,7 +99,7 @@ class Clock:
 
     def begin(self, total: int, timesteps: torch.Tensor | None, what: str) -> Stepwise:
         """Begin a generation whose steps the caller counts; see :meth:`Handle.stepwise`."""
-        generation = Generation(total, self._share(timesteps, total), by_scheduler=False)
+        generation = Generation(total, self.share(timesteps, total), by_scheduler=False)
         generation.choice, generation.what = self.choice, what
         self.driven.add(generation)
         self.history.append(generation)
@@ -116,7 +115,7 @@ class Clock:
         told = self._told.take()
         run = runs.find(forward.traces, begins=told is not None)
         if run is None:
-            return self._unknown()
+            return self.history.mixed(self.share(None, None))
         if first and runs.scheduler is not None:
             run.announced = True  # its timesteps were set before anybody looked
         run.beside = tuple(map(weakref.ref, caller.others))
@@ -125,15 +124,6 @@ class Clock:
             holder = caller.pipeline
             generation.what = run.name or (type(holder).__name__ if holder is not None else "")
         return generation
-
-    def _unknown(self) -> Generation:
-        """A generation for a forward that may belong to either of two requests."""
-        latest = self.history[-1] if self.history else None
-        if latest is None or latest is not self._mixed:
-            latest = self._mixed = Generation(None, self._share(None, None), by_scheduler=False)
-            latest.fail(MIXED)
-            self.history.append(latest)
-        return latest
 
     def _of(
         self,
@@ -149,7 +139,7 @@ class Clock:
             run.announced = False
             run.timesteps = runs.timesteps()
             first = forward.moment if not runs.steps or schedule.cut_unknown else None
-            if first is not None or self._seen_at_once(forward):
+            if first is not None or forward.timestep.element is not None:
                 run.timesteps.see(forward.timestep, forward.name, forward.traces)
             timesteps = schedule.executed(first)
             # What begins at the end of a schedule may lead up it, without its scheduler.
@@ -167,13 +157,13 @@ class Clock:
             self._begin(runs, run, schedule, timesteps, told[0], by_scheduler=False)
         elif run.generation is not None and run.generation.by_scheduler:
             generation = run.generation
-            if generation.ended == "finished" and self._begins_again(generation, forward):
+            if generation.ended == "finished" and generation.begins_again(forward.moment):
                 values = schedule.executed(forward.moment)
                 return self._begin(runs, run, schedule, values, None, by_scheduler=True)
             if generation.over and (forward.timestep.given or schedule.replaced):
                 return self._after(runs, run, forward, caller)
             unseen = runs.steps and generation.total is not None
-            if generation.tick or (unseen and not self._seen_at_once(forward)):
+            if generation.tick or (unseen and not forward.timestep.element is not None):
                 return generation
             if not self._stands_still(run, forward):
                 return generation
@@ -182,7 +172,7 @@ class Clock:
             looped = schedule.looped
             if looped is not None and looped != generation.total:
                 generation.total = looped
-                generation.shares = self._share(None, looped)
+                generation.shares = self.share(None, looped)
             generation.end_step()
             return generation
         return self._by_timestep(runs, run, schedule, forward, begun=begun)
@@ -195,18 +185,6 @@ class Clock:
         generation = self._begin(runs, run, schedule, None, None, by_scheduler=False)
         generation.after = True
         return generation
-
-    @staticmethod
-    def _begins_again(generation: Generation, forward: Forward) -> bool:
-        """Whether a loop runs once more over the timesteps that it was given once, for a chunk."""
-        now = forward.moment
-        first = generation.first
-        return now is not None and first is not None and now.largest == float(first)
-
-    @staticmethod
-    def _seen_at_once(forward: Forward) -> bool:
-        """Whether timesteps are told apart without reading each of them."""
-        return forward.timestep.element is not None
 
     @staticmethod
     def _stands_still(run: Run, forward: Forward) -> bool:
@@ -252,7 +230,7 @@ class Clock:
         if timesteps is not None:
             total = len(timesteps)
         runs.seen = getattr(runs.scheduler, "timesteps", None)
-        shares = self._share(timesteps, total, schedule.pipeline)
+        shares = self.share(timesteps, total, schedule.pipeline)
         generation = Generation(total, shares, by_scheduler)
         generation.choice = self.choice
         if timesteps is not None:
@@ -302,7 +280,7 @@ class Clock:
         if values is not None and (total is None or len(values) < total):
             generation.blind = False
             generation.total = generation.tick + len(values)
-            generation.shares = self._share(values, generation.total)
+            generation.shares = self.share(values, generation.total)
         generation.end_step()
 
     def fail(self, generation: Generation) -> None:

@@ -10,9 +10,15 @@ if TYPE_CHECKING:
     from cachedit_yaml.compiler.plan import ListPlan, Plan
     from cachedit_yaml.compiler.settings import Layers
     from cachedit_yaml.runtime.choice import Choice
+    from cachedit_yaml.runtime.timesteps import Moment
 
 #: Why nothing of a generation is cached whose request says so.
 OFF = "its request wants no cache"
+#: Why a forward runs uncached that may belong to either of two requests.
+MIXED = (
+    "two requests run in turns and cannot be told apart; put each into "
+    "`with handle.request(name):`, or give each a pipeline with a scheduler of its own"
+)
 
 
 class Generation:
@@ -100,6 +106,14 @@ class Generation:
         """The settings of a block list of a transformer."""
         found = None if self.choice is None else self.choice.layers.get((path, plan.path))
         return plan.layers if found is None else found
+
+    def begins_again(self, now: Moment | None) -> bool:
+        """Whether a loop runs once more over the timesteps that it was given once, for a chunk.
+
+        Args:
+            now: the timestep of its forward.
+        """
+        return now is not None and self.first is not None and now.largest == float(self.first)
 
     def forget(self) -> None:
         """Drop what is cached; what is left of it begins with a computed step."""

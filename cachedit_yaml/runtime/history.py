@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from cachedit_yaml.runtime.generation import Generation
+from cachedit_yaml.runtime.generation import MIXED, Generation
 
 #: How many generations are remembered.
 _MOST: Final = 32
@@ -16,6 +16,20 @@ class History(deque[Generation]):
 
     def __init__(self) -> None:
         super().__init__(maxlen=_MOST)
+        self._mixed: Generation | None = None
+
+    def mixed(self, shares: dict[str, int | None]) -> Generation:
+        """The generation of forwards that may belong to either of two requests.
+
+        Args:
+            shares: executed steps of each transformer.
+        """
+        latest = self[-1] if self else None
+        if latest is None or latest is not self._mixed:
+            latest = self._mixed = Generation(None, shares, by_scheduler=False)
+            latest.fail(MIXED)
+            self.append(latest)
+        return latest
 
     @property
     def shown(self) -> list[Generation]:

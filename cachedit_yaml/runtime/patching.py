@@ -129,6 +129,20 @@ class Around(Patch):
         return self.around(self.call_inner, *args, **kwargs)
 
 
+class After(Patch):
+    """Tells what the method that it stands for has returned, and the call's arguments."""
+
+    def __init__(self, owner: Any, name: str, told: Callable[..., None]) -> None:
+        super().__init__(owner, name)
+        self.told = told
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self.inner(*args, **kwargs)
+        if self.active:
+            self.told(result, args, kwargs)
+        return result
+
+
 class Patched:
     """Keeps its patches installed while it is entered."""
 

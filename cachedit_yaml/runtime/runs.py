@@ -15,36 +15,15 @@ from typing import Any
 import torch
 
 from cachedit_yaml.runtime.elements import Distances
-from cachedit_yaml.runtime.generation import Generation
+from cachedit_yaml.runtime.generation import MIXED, Generation
 from cachedit_yaml.runtime.identity import Traces, trace_of
-from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.patching import After, Patch
 from cachedit_yaml.runtime.requests import current_request
 from cachedit_yaml.runtime.run import Run
 from cachedit_yaml.runtime.timesteps import TimestepClock
 
 #: Unfinished runs of one scheduler; the oldest are taken for abandoned ones.
 MOST_RUNS = 8
-
-
-#: Why a forward runs uncached that may belong to either of two requests.
-MIXED = (
-    "two requests run in turns and cannot be told apart; put each into "
-    "`with handle.request(name):`, or give each a pipeline with a scheduler of its own"
-)
-
-
-class SchedulerHook(Patch):
-    """Stands in for one method of a scheduler."""
-
-    def __init__(self, scheduler: Any, name: str, told: Callable[..., None]) -> None:
-        super().__init__(scheduler, name)
-        self.told = told
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        result = self.inner(*args, **kwargs)
-        if self.active:
-            self.told(result, args, kwargs)
-        return result
 
 
 class Runs:
@@ -91,7 +70,7 @@ class Runs:
     def _hook(self, scheduler: Any) -> None:
         for name, told in (("set_timesteps", self._set_timesteps), ("step", self._step)):
             if hasattr(scheduler, name):
-                patch = SchedulerHook(scheduler, name, told)
+                patch = After(scheduler, name, told)
                 patch.install()
                 self._patches.append(weakref.ref(patch))
 
