@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from cachedit_yaml.drafting.blocks import TOKENS, Blocks, Unfit, judge
-from cachedit_yaml.drafting.parts import Candidate
+from cachedit_yaml.drafting.parts import Candidate, other_containers
 from cachedit_yaml.drafting.steps import Denoiser
 
 #: A list of so few blocks is left out beside a longer one.
@@ -53,6 +53,13 @@ def lists_of(
     for path, why in _left_out(denoiser, fitting).items():
         evidence[path] = (f"left out: {why}",)
         del fitting[path]
+    longest = max((len(item.holder) for item, _ in fitting.values()), default=0)
+    for name, other in other_containers(denoiser.module):
+        if len(other) > longest and not any(f"{prefix}{name}.".startswith(x) for x in fitting):
+            evidence[f"{prefix}{name}"] = (
+                f"a {type(other).__name__} of {len(other)}, and only the blocks of a "
+                "torch.nn.ModuleList can be cached",
+            )
     order = sorted(fitting, key=lambda path: _first_call(denoiser, path))
     leaders = _leaders([(path, fitting[path][1]) for path in order])
     for path in order:

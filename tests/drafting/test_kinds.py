@@ -75,6 +75,23 @@ def test_blocks_that_are_in_no_list(container: type[nn.Module]) -> None:
         cachedit_yaml.infer(pipe, pipe.sample)
 
 
+def test_a_longer_stack_that_is_in_no_list_is_said() -> None:
+    class Both(kinds.Named):
+        def __init__(self) -> None:
+            super().__init__(nn.Sequential)
+            self.few = nn.ModuleList(odd.Block() for _ in range(3))
+
+        def loop(self, x: Any, text: Any) -> Any:
+            for block in self.few:
+                x = block(x)
+            return super().loop(x, text)
+
+    pipe = kinds.sampler(Both)
+    draft = cachedit_yaml.infer(pipe, pipe.sample)
+    assert [*draft.data["transformers"]["net"]["blocks"]] == ["few"]
+    assert "# blocks: a Sequential of 4, and only the blocks of a torch.nn.ModuleList" in draft.yaml
+
+
 def test_steps_that_nothing_tells() -> None:
     pipe = kinds.sampler(kinds.Untimed, odd.Block)
     with pytest.raises(DraftError, match=r"net runs net.blocks in 4 calls, .*infer\(pipeline.net"):
