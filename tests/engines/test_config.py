@@ -291,20 +291,6 @@ def test_one_cache_for_all_requests_is_none_for_step_execution(
     assert loads == []
 
 
-def test_nothing_is_drafted_under_step_execution(tmp_path: Path) -> None:
-    """It is said at start, where a model has no adapter; one that has gets it."""
-    from vllm_omni.diffusion.registry import register_diffusion_model
-
-    register_diffusion_model("OutsideSteps", "tests.engines.outside", "OutsidePipeline")
-    checkpoints.index(tmp_path, "OutsideSteps")
-    auto = {"cache_backend": "cache_dit", "cache_config": {"adapter": "auto"}}
-    with pytest.raises(RuntimeError, match="'auto' watches one generation, and with step_exec"):
-        running("outside", tmp_path, step_execution=True, **auto).__enter__()
-    model = checkpoints.build("qwen_image", tmp_path / "model")
-    with running("qwen_image", model, step_execution=True, **auto) as engine:
-        assert engine.handle.plan.spec.name == "qwen-image"
-
-
 def test_one_graph_of_the_whole_transformer(
     model: Path,
     loads: list[str],
