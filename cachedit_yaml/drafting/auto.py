@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 import cachedit_yaml
-from cachedit_yaml.compiler.plan import Plan
-from cachedit_yaml.drafting.calls import LastCall
-from cachedit_yaml.drafting.draft import drafted
+from cachedit_yaml.drafting.draft import Draft, drafted
+from cachedit_yaml.drafting.trial import alone, prove
 from cachedit_yaml.drafting.watch import Watch
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError, DraftError
 from cachedit_yaml.runtime.cached import WATCHED
 from cachedit_yaml.runtime.handle import Handle
 
-#: Steps of a trial.
-_STEPS: Final = 4
+#: Generations that are watched once more, because they failed or had one step only.
+_MORE: Final = 2
 
 #: Caches a pipeline with a drafted adapter.
 Begin: TypeAlias = "Callable[[Any, Mapping[str, Any]], Handle]"
@@ -90,6 +91,8 @@ class Automatic:
         self._options = dict(options)
         self._begin = begin
         self._steps: int | None = None
+        self._more = _MORE
+        self._lock = threading.Lock()
         self._watch: Watch | None = Watch(target)
         if not (self._watch.can_tell or told):
             raise DraftError(
@@ -154,39 +157,31 @@ class Automatic:
         return "off" if self._watch is None else "the first generation is still watched"
 
     def _stop(self) -> Watch | None:
-        watch, self._watch = self._watch, None
+        with self._lock:
+            watch, self._watch = self._watch, None
         if watch is not None:
+            last = dict(watch.last)
             watch.__exit__(None, None, None)
+            watch.last = last
         return watch
 
     def _conclude(self, why: str | None) -> None:
         """The second generation begins: draft, prove, and cache; or nothing told that it does."""
-        watch, target = self._watch, self._target()
+        target, watch = self._target(), self._stop()
         if watch is None or target is None:
             return
-        last = dict(watch.last)
-        self._stop()
+        if why is None and self._more and ended_early(watch):
+            self._more -= 1
+            self._watch = Watch(target)
+            self._watch.on_over = self._conclude
+            self._watch.__enter__()
+            return
         name = type(target).__name__
         try:
             if why is not None:
                 raise DraftError(why)
-            draft = drafted(target, lambda: None, watch)
-            if draft.refused is not None:
-                raise DraftError(f"it must not be cached: {draft.refused}")
-            if draft.doubts:
-                raise DraftError(f"somebody has to decide: {'; '.join(draft.doubts)}")
-            data = {"name": name, **draft.data}
-            options = {key: self._options.get(key) for key in ("cache_config", "profile")}
-            native = self._options.get("execution") == "native"
-            plan = cachedit_yaml.compile_adapter(data, target, **options)
-            _prove(plan, data, last, native=native)
-            if self._begin is not None:
-                self.handle = self._begin(target, data)
-            else:
-                self.handle = cachedit_yaml.enable(target, data, **self._options)
-            _DRAFTS[target] = data
-            if self._steps is not None:
-                self.handle.refresh(self._steps)
+            with alone([item.around[0][1] for item in watch.candidates], watch):
+                draft = self._begin_caching(target, watch)
         except CacheditYamlError as error:
             self.why_not = str(error)
             _log.warning("%s is not cached: %s", name, error)
@@ -196,33 +191,35 @@ class Automatic:
         else:
             _log.info("%s is cached from now on:\n%s", name, draft.yaml)
 
+    def _begin_caching(self, target: Any, watch: Watch) -> Draft:
+        """Draft, prove and cache.
 
-def _prove(
-    plan: Plan, data: Mapping[str, Any], last: Mapping[str, LastCall], *, native: bool
-) -> None:
-    """Try each transformer on the last call of it, four times a generation.
+        Raises:
+            CacheditYamlError: it cannot be cached, or it does not hold.
+        """
+        draft = drafted(target, lambda: None, watch)
+        if draft.refused is not None:
+            raise DraftError(f"it must not be cached: {draft.refused}")
+        if draft.doubts:
+            raise DraftError(f"somebody has to decide: {'; '.join(draft.doubts)}")
+        data = {"name": type(target).__name__, **draft.data}
+        options = {key: self._options.get(key) for key in ("cache_config", "profile")}
+        native = self._options.get("execution") == "native"
+        plan = cachedit_yaml.compile_adapter(data, target, **options)
+        prove(plan, data, watch, native=native)
+        if self._begin is not None:
+            self.handle = self._begin(target, data)
+        else:
+            self.handle = cachedit_yaml.enable(target, data, **self._options)
+        _DRAFTS[target] = data
+        if self._steps is not None:
+            self.handle.refresh(self._steps)
+        return draft
 
-    Args:
-        plan: of the draft.
-        data: the draft.
-        last: the last call of each module.
-        native: cache-dit's own execution was asked for.
 
-    Raises:
-        DraftError: something does not hold.
-    """
-    for item in plan.transformers:
-        module = item.module
-        seen = last[""] if plan.pipeline is None else last[item.path]
-
-        def call(seen: LastCall = seen, module: Any = module, name: str = item.timestep) -> Any:
-            return [module(*args, **kwargs) for args, kwargs in seen.steps(name, _STEPS)]
-
-        declared = {**data["transformers"][item.path]}
-        declared.pop("scheduler", None)
-        alone = {"schema": 1, "transformers": {item.path: declared}}
-        proof = cachedit_yaml.check(module, alone, call, steps=_STEPS)
-        wrong = proof.failed if native else proof.broken
-        if wrong:
-            said = "; ".join(f"{claim.name}: {claim.detail}" for claim in wrong)
-            raise DraftError(f"{item.path}: what it shows does not hold: {said}")
+def ended_early(watch: Watch) -> bool:
+    """Whether a generation failed, or had one step only: the next one shows more."""
+    run = watch.run
+    calls = Counter(item.module for item in run.forwards)
+    steps = len(run.stepped) or max(calls.values(), default=0)
+    return watch.failed or steps < 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -29,6 +29,9 @@ class Blocks:
         returns: where the output holds what; empty for a tensor or a pair.
         evidence: what the run has shown, for a comment.
         doubts: what it has not shown.
+        skips: lists whose inner blocks it takes something of, by their keys in the record.
+        kept: what its blocks return is held while others run, which may read it.
+        follows: another list, with which it has to be served from the cache.
     """
 
     path: str
@@ -38,6 +41,9 @@ class Blocks:
     returns: dict[str, Any]
     evidence: tuple[str, ...]
     doubts: tuple[str, ...]
+    skips: frozenset[str] = frozenset()
+    kept: bool = False
+    follows: str | None = None
 
 
 #: Why a list is left out that may be fine: only values tell whether what is kept is read.
@@ -102,8 +108,34 @@ def judge(
         return wrong
     flow = flow_of(whole, moving_arguments(key, forwards))
     if flow is None:
-        return Unfit("no block takes what the one before it returned")
-    return _form(path, blocks[0], passes, whole, flow)
+        return Unfit(_why_no_flow(whole))
+    found = _form(path, blocks[0], passes, whole, flow)
+    if isinstance(found, Unfit):
+        return found
+    kept = any(item[-1].kept for item in passes)
+    return replace(found, skips=_skips_from(key, whole), kept=kept)
+
+
+def _why_no_flow(whole: Sequence[Sequence[BlockCall]]) -> str:
+    """Why no stream runs through a list."""
+    call = whole[0][0]
+    inside = [name for name in call.others if name not in call.tensors]
+    if call.tensors or not inside:
+        return "no block takes what the one before it returned"
+    return (
+        f"its blocks take their hidden states inside of {inside[0]!r}, which is no tensor; where "
+        "they have an argument of their own, they can be cached"
+    )
+
+
+def _skips_from(key: str, whole: Sequence[Sequence[BlockCall]]) -> frozenset[str]:
+    """Other lists of which blocks take what several blocks returned, not the last one alone."""
+    taken: dict[str, set[int]] = {}
+    for call in (call for calls in whole for call in calls):
+        for item in call.tensors.values():
+            if item.origin is not None and item.origin.blocks != key:
+                taken.setdefault(item.origin.blocks, set()).add(item.origin.index)
+    return frozenset(path for path, indexes in taken.items() if len(indexes) > 1)
 
 
 def _written(passes: Sequence[Sequence[BlockCall]]) -> list[str]:

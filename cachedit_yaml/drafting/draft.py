@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 import cachedit_yaml
-from cachedit_yaml.drafting.blocks import KEPT, TOKENS, Blocks, Unfit, judge
-from cachedit_yaml.drafting.parts import Candidate
+from cachedit_yaml.drafting.blocks import KEPT, Blocks
+from cachedit_yaml.drafting.lists import lists_of
+from cachedit_yaml.drafting.nothing import why_nothing
 from cachedit_yaml.drafting.record import Run
 from cachedit_yaml.drafting.steps import Denoiser, denoisers, split
 from cachedit_yaml.drafting.watch import Watch
@@ -20,9 +21,6 @@ from cachedit_yaml.language.spec import AdapterSpec
 
 if TYPE_CHECKING:
     from cachedit_yaml.probe.live import Proof
-
-#: A list of so few blocks is left out beside a longer one.
-_FEW: Final = 2
 
 
 @dataclass(frozen=True)
@@ -128,14 +126,14 @@ def drafted(target: Any, call: Callable[[], Any], watch: Watch, *, trusting: boo
         )
     found = denoisers(run, watch.candidates)
     if not found:
-        raise DraftError(_why_nothing(target, watch))
+        raise DraftError(why_nothing(target, watch))
     evidence: dict[str, tuple[str, ...]] = {}
     doubts: list[str] = []
     refused: list[str] = []
     transformers: dict[str, dict[str, Any]] = {}
     kept: list[Denoiser] = []
     for item in found:
-        lists = _lists(item, watch.candidates, evidence, refused, trusting=trusting)
+        lists = lists_of(item, watch.candidates, evidence, refused, trusting=trusting)
         if lists:
             kept.append(item)
             transformers[item.path or "transformer"] = _transformer(item, lists)
@@ -180,69 +178,6 @@ def _heading(target: Any, run: Run) -> dict[str, Any]:
     return heading
 
 
-def _lists(
-    denoiser: Denoiser,
-    candidates: Sequence[Candidate],
-    evidence: dict[str, tuple[str, ...]],
-    refused: list[str],
-    *,
-    trusting: bool,
-) -> list[Blocks]:
-    """The block lists of a transformer, and why others are none."""
-    prefix = f"{denoiser.path}." if denoiser.path else ""
-    fitting: dict[str, tuple[Candidate, Blocks]] = {}
-    for item in sorted(candidates, key=lambda item: item.path.count(".")):
-        if not item.path.startswith(prefix) or any(
-            item.path.startswith(f"{path}.") for path in fitting
-        ):
-            continue
-        path = item.path.removeprefix(prefix)
-        blocks = tuple(item.holder)
-        found = judge(path, item.path, blocks, denoiser.forwards, trusting=trusting)
-        if isinstance(found, Unfit):
-            evidence[item.path] = (found.why,)
-            if item.path.count(".") == prefix.count("."):
-                refused.append(f"{path}: {found.why}")
-        elif found is not None:
-            fitting[item.path] = item, found
-    for path, why in _left_out(denoiser, fitting).items():
-        evidence[path] = (f"left out: {why}",)
-        del fitting[path]
-    for path, (item, one) in fitting.items():
-        kinds = ", ".join(dict.fromkeys(type(block).__name__ for block in item.holder))
-        evidence[path] = (f"{len(item.holder)} {kinds}", *one.evidence)
-    return [one for _, one in fitting.values()]
-
-
-def _left_out(
-    denoiser: Denoiser, fitting: Mapping[str, tuple[Candidate, Blocks]]
-) -> dict[str, str]:
-    """Lists that fit and are better not cached."""
-    found: dict[str, str] = {}
-    longest = max((len(item.holder) for item, _ in fitting.values()), default=0)
-    ranges: list[tuple[int, int, str]] = []
-    for path, (item, blocks) in fitting.items():
-        ran = [forward for forward in denoiser.forwards if forward.passes(path)]
-        name = blocks.roles.get("hidden_states", "hidden_states")
-        marks: dict[int, set[tuple[float, ...]]] = {}
-        for forward in ran:
-            taken = forward.passes(path)[0][0].tensors.get(name)
-            if taken is not None:
-                marks.setdefault(forward.step, set()).add(taken.mark)
-        still = len(marks) > 1 and len({frozenset(item) for item in marks.values()}) == 1
-        numbers = [call.number for call in ran[0].passes(path)[0]]
-        around = [other for begin, end, other in ranges if begin < numbers[-1] and numbers[0] < end]
-        if still:
-            found[path] = "what goes into it is the same in every step"
-        elif len(item.holder) <= _FEW and (longest > _FEW or blocks.dimensions > TOKENS):
-            found[path] = f"{len(item.holder)} blocks are too few to gain anything"
-        elif around:
-            found[path] = f"its blocks run between those of {around[0]}"
-        else:
-            ranges.append((numbers[0], numbers[-1], path))
-    return found
-
-
 def _transformer(denoiser: Denoiser, lists: Sequence[Blocks]) -> dict[str, Any]:
     made: dict[str, Any] = {"class": [type(denoiser.module).__name__]}
     if denoiser.timestep not in (None, "timestep"):
@@ -254,6 +189,7 @@ def _transformer(denoiser: Denoiser, lists: Sequence[Blocks]) -> dict[str, Any]:
         more: dict[str, Any] = {"pattern": item.pattern}
         more |= {"roles": item.roles} if item.roles else {}
         more |= {"returns": item.returns} if item.returns else {}
+        more |= {"follows": item.follows} if item.follows else {}
         made["blocks"][item.path] = more if len(more) > 1 else item.pattern
     return made
 
@@ -271,21 +207,3 @@ def _schedulers(
         if path not in (None, "scheduler"):
             transformers[name]["scheduler"] = path
     return {}
-
-
-def _why_nothing(target: Any, watch: Watch) -> str:
-    name = type(target).__name__
-    if not watch.candidates:
-        return (
-            f"{name} holds no list of blocks: no model of it has a torch.nn.ModuleList of modules"
-        )
-    ran = {path for item in watch.run.forwards for path in item.calls}
-    paths = [item.path for item in watch.candidates if item.path in ran]
-    if not paths:
-        shown = ", ".join(item.path for item in watch.candidates[:5])
-        return f"the call of {name} runs none of its block lists ({shown})"
-    shown = ", ".join(paths[:5])
-    return (
-        f"nothing of {name} denoises in the call: {shown} run, in no module that is called in "
-        "several steps with a timestep that moves; give a call of at least two steps"
-    )

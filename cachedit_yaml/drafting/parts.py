@@ -78,6 +78,18 @@ def candidates(target: Any) -> list[Candidate]:
     return found
 
 
+def other_containers(
+    target: Any,
+) -> Iterator[tuple[str, torch.nn.Sequential | torch.nn.ModuleDict]]:
+    """What holds several modules, each with parts of its own, and is no list; by path."""
+    for root, model in models(target).items():
+        for name, module in model.named_modules():
+            if isinstance(module, (torch.nn.Sequential, torch.nn.ModuleDict)):
+                held = [*module.children()]
+                if len(held) >= _LEAST and all(next(x.children(), None) is not None for x in held):
+                    yield _join(root, name), module
+
+
 def _above(root: str, model: torch.nn.Module, name: str) -> Iterator[tuple[str, torch.nn.Module]]:
     yield root, model
     parts = name.split(".")[:-1]

@@ -108,7 +108,7 @@ def _timestep(calls: Sequence[Forward]) -> str | None:
         steps: dict[int, set[float]] = {}
         values: list[tuple[int, float]] = []
         for number, call in enumerate(calls):
-            if name in call.moments and name.isidentifier():
+            if name in call.moments and name.isidentifier() and not name.endswith("ids"):
                 value = call.moments[name].largest
                 steps.setdefault(call.step, set()).add(value)
                 if not values or values[-1][1] != value:

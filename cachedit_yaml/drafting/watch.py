@@ -34,6 +34,7 @@ class Watch(Patched):
         last: the last call of each module that holds block lists.
         can_tell: whether a scheduler tells where a generation begins.
         announced: somebody says that a generation begins with the next call.
+        failed: a call in it raised something, so that its generation ended early.
         on_over: called when the generation that was watched is over, and another one begins; or
             with a reason, when nothing has told so for too long. It ends the watch.
     """
@@ -44,6 +45,7 @@ class Watch(Patched):
         self.last: dict[str, LastCall] = {}
         self.can_tell = False
         self.announced = False
+        self.failed = False
         self.on_over: Callable[[str | None], None] | None = None
         self.candidates = candidates(target)
         self._tensors = Tensors()
@@ -52,6 +54,8 @@ class Watch(Patched):
         self._made: dict[str, list[weakref.ref[torch.Tensor]]] = {}
         self._turns: dict[str, Turn] = {}
         self._blocks = 0
+        self._inside: set[int] = set()
+        self._left = threading.Condition()
         for path, scheduler in schedulers(target).items():
             self._around(scheduler, "step", functools.partial(self._step, path))
             if callable(getattr(scheduler, "set_timesteps", None)):
@@ -76,7 +80,11 @@ class Watch(Patched):
         self.last.clear()
 
     def _step(self, path: str, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        output = inner(*args, **kwargs)
+        try:
+            output = inner(*args, **kwargs)
+        except BaseException:
+            self.failed = True
+            raise
         self.run.stepped.append(path)
         stepped = [item for item in (*args, *kwargs.values()) if isinstance(item, torch.Tensor)]
         self.run.latents = max((tuple(item.shape) for item in stepped), key=len, default=None)
@@ -85,7 +93,8 @@ class Watch(Patched):
     def _set(
         self, path: str, scheduler: Any, inner: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        if self.on_over is not None and (path in self.run.stepped or self._turned()):
+        over = path in self.run.stepped or self._turned() or self.failed
+        if self.on_over is not None and over:
             self.on_over(None)
             return scheduler.set_timesteps(*args, **kwargs)  # as it is now
         self.run.schedules.append(path)
@@ -138,6 +147,7 @@ class Watch(Patched):
         frame.taken = self._tensors.inside([args, kwargs])
         self.run.forwards.append(frame)
         frames.append(frame)
+        self._inside.add(threading.get_ident())
         try:
             output = inner(*args, **kwargs)
             frame.given = self._tensors.inside(output)
@@ -145,9 +155,22 @@ class Watch(Patched):
             if not getattr(self._frames, "blocks", 0):
                 self.last[path] = self._last_call(reader, args, kwargs)
             return output
+        except BaseException:  # what it has not done says nothing
+            self.failed = True
+            self.run.forwards = [item for item in self.run.forwards if item is not frame]
+            raise
         finally:
             frames.pop()
             frame.end = len(self.run.stepped)
+            if not frames:
+                with self._left:
+                    self._inside.discard(threading.get_ident())
+                    self._left.notify_all()
+
+    def wait_for_others(self) -> None:
+        """Return when no other thread is in a forward that is watched."""
+        with self._left:
+            self._left.wait_for(lambda: not self._inside - {threading.get_ident()})
 
     def _last_call(
         self, reader: Reader, args: tuple[Any, ...], kwargs: Mapping[str, Any]
