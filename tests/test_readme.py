@@ -9,6 +9,7 @@ import pytest
 
 import cachedit_yaml
 from benchmarks import pages
+from cachedit_yaml.cli.main import main
 from cachedit_yaml.engines import find_engine
 from cachedit_yaml.registry.registry import Registry
 from cachedit_yaml.rules.load import load_adapter
@@ -65,6 +66,18 @@ def test_what_the_commands_take_is_the_output_that_is_kept() -> None:
     said = re.findall(r"([\d.]+) s\b", page.split("\n\n")[0])
     others = [made["check-jsonschema adapters/*.yaml"]]
     assert said == [max(ours), *others, made["ruff check --no-cache cachedit_yaml/"]]
+
+
+def test_the_finding_on_the_page_of_validate_is_what_validate_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "validate.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```\n(cache\.yaml:.*?)```", page, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    text = "cache_config:\n  Fn_compute_blocks: 1\n  enable_sperate_cfg: true\n"
+    Path("cache.yaml").write_text(text, encoding="utf-8")
+    assert main(["validate", "cache.yaml"]) == 1
+    assert shown in capsys.readouterr().out
 
 
 def test_the_tutorial_is_a_valid_adapter_of_six_lines() -> None:

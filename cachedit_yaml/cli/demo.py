@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachedit_yaml.cli.arguments import add_format, positive
-from cachedit_yaml.cli.output import make_folder, print_json, table, use_color
+from cachedit_yaml.cli.output import count, make_folder, print_json, table, use_color
 from cachedit_yaml.generating.demo.models import MODELS
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _print(demo: Demo) -> None:
                 f"{item.quality.ssim:.4f}",
             )
         )
-    pictures = f"{len(demo.labels)} pictures at {demo.steps} steps"
+    pictures = f"{len(demo.labels)} pictures at {count(demo.steps, 'step')}"
     if not use_color(sys.stdout) or not _print_rich(pictures, header, rows):
         print(f"\n{pictures}\n\n" + "\n".join(table(rows, header)))
     for item in demo.outcomes:

@@ -77,7 +77,7 @@ class Diagnosis:
     Attributes:
         adapters: how many adapters load, by where they come from.
         plugin: what is to say about the plugin; empty where the engine has none.
-        snippet: the config for the engine.
+        snippet: the config for the engine; empty where nothing serves the pipeline.
         problems: what has to be mended; the exit code is 1 if there is any.
     """
 
@@ -131,6 +131,8 @@ def diagnose(
             # No name finds what only this call was told of.
             given = match.entry.kind == "argument"
             adapter = str(match.entry.path.resolve()) if given else match.entry.label
+    # An engine of its own may still serve it by its own code.
+    unserved = choice is not None and match is None and runs.needed
     plugin = ""
     if runs.plugin is not None:
         plugin, problem = look_at_plugin(runs.plugin)
@@ -143,7 +145,7 @@ def diagnose(
         adapters=sorted(counted.items()),
         choice=choice,
         plugin=plugin,
-        snippet=runs.snippet(model or "MODEL", adapter, match),
+        snippet="" if unserved else runs.snippet(model or "MODEL", adapter, match),
         problems=problems,
     )
 

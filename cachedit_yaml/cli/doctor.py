@@ -70,7 +70,9 @@ def render(found: Diagnosis) -> str:
         parts.append(_part(f"pipeline {choice.pipeline}", lines))
     if found.plugin:
         parts.append(_part("plugin", [found.plugin]))
-    parts.append(_part(f"config for {find_engine(found.engine).title}", found.snippet.splitlines()))
+    if found.snippet:
+        title = f"config for {find_engine(found.engine).title}"
+        parts.append(_part(title, found.snippet.splitlines()))
     if found.problems:
         lines = [line for text in found.problems for line in f"- {text}".splitlines()]
         parts.append(_part(count(len(found.problems), "problem"), lines))

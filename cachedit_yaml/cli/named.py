@@ -63,6 +63,10 @@ def find_one(registry: Registry, text: str, engine: str | None = None) -> Named:
     """
     if text == STDIN:
         return Named(TextEntry(read_stdin(), "<stdin>", registry.resolve), engine)
+    if os.path.isfile(os.path.join(text, "model_index.json")):
+        raise AdapterNotFoundError(
+            f"{text} is the folder of a model, not an adapter; a model is given as --model {text}"
+        )
     engine, name = of_engine(text, engine)
     try:
         entry = registry.find(name, engine)

@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from cachedit_yaml.generating.results import PICTURES, is_file
 
     check_folder(args.model)
+    values_of(args.arg, "--arg")  # what is wrong there is said before the weights are loaded
     make_folder("--out", args.out.parent if is_file(args.out) else args.out)
     if args.timeline is not None:
         make_folder("--timeline", args.timeline.parent)

@@ -64,7 +64,7 @@ def _bars() -> Any:
 
 
 def _start_line(name: str, total: int | None) -> Callable[[int, int | None], None]:
-    steps = f", {total} steps" if total is not None else ""
+    steps = f", {total} step{'s' * (total != 1)}" if total is not None else ""
     print(f"{name}{steps} ...", file=sys.stderr, flush=True)
     return _advance_nothing
 

@@ -56,6 +56,11 @@ def live(
             f"{text} makes a {type(target).__name__}, a transformer alone: say how it is run, "
             "with --call module:callable"
         )
+    if not callable(target):
+        raise ConfigError(
+            f"TARGET {text} gives a {type(target).__name__}, which cannot be called; "
+            "name a function that returns a pipeline or a transformer"
+        )
     made = build_call(target, wishes)
     return target, lambda: target(**made.with_generators())
 

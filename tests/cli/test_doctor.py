@@ -132,6 +132,7 @@ def test_a_class_that_nobody_serves_and_a_file_that_does_not_load(
     assert "FluxPipeline" in out
     assert re.search(r"mine\.yaml does not load: .*names no transformers", out)
     assert "2 problems" in out
+    assert "config for" not in out  # nothing would serve it
 
 
 def test_an_adapter_that_is_made_for_another_engine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["clip_model:mak", *TEXT], "clip_model has no 'mak'; did you mean 'make'?"),
         (["clip_model:"], "write module:callable"),
         (["clip_model:broken"], "clip_model:broken raised ValueError: no luck"),
+        (["os:getcwd"], "TARGET os:getcwd gives a str, which cannot be called; name a function"),
         (["clip_model:alone"], "makes a ClipDenoiser, a transformer alone: say how it is run"),
         (["clip_model:make"], "ClipPipeline needs text; give it with --arg NAME=VALUE"),
         (["FluxPipelin"], "FluxPipeline"),

@@ -101,6 +101,10 @@ def test_what_is_not_there(command: str, here: Path, capsys: pytest.CaptureFixtu
         "mypipelin": "no adapter for the pipeline class 'mypipelin'\n  nearest: MyPipeline (",
         "MyTransfomer": "no adapter for the transformer class 'MyTransfomer'\n  nearest: MyTrans",
     }
+    if command in ONE:
+        (here / "model").mkdir()
+        (here / "model" / "model_index.json").write_text("{}")
+        says["model"] = "model is the folder of a model, not an adapter; a model is given as --mod"
     if command in MANY:
         says |= {
             "empty": "no adapter files (*.yaml, *.yml) in empty",

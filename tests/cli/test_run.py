@@ -135,7 +135,8 @@ def test_a_picture_does_not_depend_on_those_beside_it(command: list[str], tmp_pa
         (["--prompt", "a cat"], 2, "takes no prompt, so --prompt does not go with it"),
         (["--label", "1", "--height", "64"], 2, "takes no height, so --height does not"),
         (["--label", "1", "--arg", "guidence_scale=2"], 2, "did you mean guidance_scale?"),
-        (["--label", "1", "--arg", "guidance_scale"], 2, "write KEY=VALUE"),
+        # Said before the weights are loaded, so first.
+        (["--device", "toaster", "--arg", "guidance_scale"], 2, "write KEY=VALUE"),
         (["--label", "1", "--profile", "best"], 2, "no profile 'best'; it has: "),
         (["--label", "1", "--set", "residual=1"], 2, "unknown key 'residual'"),
         (["--label", "1", "--set", "residual_diff_threshold=[1"], 2, "--set"),
