@@ -38,6 +38,7 @@ from cachedit_yaml.runtime.turns import TransformerState, Turn
 #: that the clock stands still, so they run uncached.
 MAX_BRANCHES = 8
 
+OTHER_BLOCKS = "they compute other first or last blocks"
 HOLDS_MORE = "its blocks keep or return more than tensors of the batch"
 INTERLEAVED = "blocks of another declared list run between its own; declare one of the lists only"
 
@@ -240,7 +241,10 @@ class TransformerRunner:
             found, primary = (None, None) if turn.reason else self._branch(turn, runner, again)
             member = Member(found, primary, turn.rows, turn.state.step, turn.place, turn.length)
             members.append(member)
-        return SharedBranch(runner, members, turns[0].width)
+        shared = SharedBranch(runner, members, turns[0].width)
+        if len({(item.resolved.fn, item.resolved.bn) for item in shared.branches}) > 1:
+            raise shared.refuse(OTHER_BLOCKS)
+        return shared
 
     def _branch(
         self, turn: Turn, runner: ListRunner, again: int

@@ -101,6 +101,7 @@ def test_requests_choose_their_profiles_and_settings(engine: Engine) -> None:
         "settings": {"extra_args": {"cachedit": {"max_cached_steps": 1}}},
         "profile": {"extra_args": {"cachedit": {"profile": "fast", "max_warmup_steps": 1}}},
         "mask": {"extra_args": {"cachedit": {"scm": {"preset": "fast", "policy": "static"}}}},
+        "blocks": {"extra_args": {"cachedit": {"Fn_compute_blocks": 2}}},
         "high": {"quality": "high"},
         "lossless": {"quality": "lossless"},
     }
