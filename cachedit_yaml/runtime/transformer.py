@@ -25,11 +25,12 @@ from cachedit_yaml.runtime.contexts import BranchState
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.identity import Traces, traces_of
 from cachedit_yaml.runtime.masks import UNTOLD, build_mask
+from cachedit_yaml.runtime.members import Member
 from cachedit_yaml.runtime.passes import ListPass
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.rows import DeviationError, TogetherError
 from cachedit_yaml.runtime.samples import latents_in
-from cachedit_yaml.runtime.shared import Cache, Member, SharedBranch
+from cachedit_yaml.runtime.shared import Cache, SharedBranch
 from cachedit_yaml.runtime.steps import Shared
 from cachedit_yaml.runtime.timesteps import Reading
 from cachedit_yaml.runtime.turns import TransformerState, Turn
