@@ -8,7 +8,6 @@ blocks run on the rows of those that miss, see :mod:`cachedit_yaml.runtime.rows`
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
@@ -16,6 +15,7 @@ import torch
 from cachedit_yaml.compiler.parallel import Ranks
 from cachedit_yaml.runtime.buffers import BranchState
 from cachedit_yaml.runtime.manager import read_together
+from cachedit_yaml.runtime.members import Member
 from cachedit_yaml.runtime.record import BranchRecord
 from cachedit_yaml.runtime.rows import Split, TogetherError
 from cachedit_yaml.runtime.samples import Layout
@@ -24,51 +24,20 @@ if TYPE_CHECKING:
     from cachedit_yaml.runtime.blocks import ListRunner
 
 NO_ROWS: Final = "what runs through its blocks has no rows for each request"
+OTHER_CALLS: Final = "the loop called other blocks when theirs were stored"
 
 
-@dataclass
-class Member:
-    """One request in a forward.
+def _alike(name: str, unless: bool = False) -> property:
+    """What is the same for all, as the same blocks run for them: that of one who has it.
 
-    Attributes:
-        branch: its cache; None where all of it is computed and nothing is stored.
-        primary: the first branch of its step.
-        rows: its rows of the latents.
-        step: the step that it is at.
-        place: which forward of the step this is.
-        length: how much of the encoder hidden states is its own; None for all.
-        hits: which of its samples are served in this forward; a single answer for all.
-        split: those, where some are and others are not.
+    Args:
+        name: the attribute.
+        unless: it is None where one of them has none.
     """
 
-    branch: BranchState | None
-    primary: BranchState | None
-    rows: int
-    step: int
-    place: int
-    length: int | None = None
-    hits: tuple[bool, ...] = (False,)
-    split: Split | None = None
-
-    def count(self, served: bool) -> int:
-        """How many of its rows are served, or computed."""
-        return sum(self.hits[row % len(self.hits)] is served for row in range(self.rows))
-
-    def own(self, encoder: Any, width: int | None) -> Any:
-        """Its encoder hidden states without what they were padded with.
-
-        Args:
-            encoder: its rows of them, ``[r x s x d]``.
-            width: the length of what is padded; None for nothing.
-        """
-        padded = isinstance(encoder, torch.Tensor) and encoder.ndim > 2
-        return encoder[:, : self.length] if padded and encoder.shape[1] == width else encoder
-
-
-def _alike(name: str) -> property:
-    """What is the same for all, as the same blocks run for them: that of one who has it."""
-
     def get(shared: SharedBranch) -> Any:
+        if unless and any(getattr(branch, name) is None for branch in shared.branches):
+            return None
         return getattr(shared.told, name)
 
     def put(shared: SharedBranch, value: Any) -> None:
@@ -100,6 +69,8 @@ class SharedBranch:
     last_middle = _alike("last_middle")
     replaced = _alike("replaced")
     resolved = _alike("resolved")
+    signature = _alike("signature", unless=True)
+    unfit = _alike("unfit", unless=True)
 
     def __init__(self, runner: ListRunner, members: Sequence[Member], width: int | None) -> None:
         self._runner, self.members, self._width = runner, members, width
@@ -115,28 +86,6 @@ class SharedBranch:
         served = [item.branch for item in self.members if item.branch and any(item.hits)]
         stored = [item for item in self.branches if item.signature is not None]
         return [*served, *stored, *self.branches][0]
-
-    @property
-    def unfit(self) -> str | None:
-        """Why none of them can hit."""
-        found = [item.unfit for item in self.branches]
-        return found[0] if all(found) else None
-
-    @unfit.setter
-    def unfit(self, why: str | None) -> None:
-        for branch in self.branches:
-            branch.unfit = why
-
-    @property
-    def signature(self) -> tuple[Any, ...] | None:
-        """None while one of them has nothing stored."""
-        found = [item.signature for item in self.branches]
-        return None if None in found else found[0]
-
-    @signature.setter
-    def signature(self, signature: None) -> None:
-        for branch in self.branches:
-            branch.signature = signature
 
     @property
     def has_encoder(self) -> bool:
@@ -180,10 +129,10 @@ class SharedBranch:
         return TogetherError(why)
 
     def computed_together(self, why: str) -> None:
-        """All rows would have to be computed because some are; see :meth:`refuse`.
+        """All rows would be computed because some are: requests do not wait for each other.
 
         Raises:
-            TogetherError: always: requests do not wait for each other.
+            TogetherError: always.
         """
         raise self.refuse(why)
 
@@ -199,71 +148,57 @@ class SharedBranch:
     ) -> tuple[bool, ...]:
         """Which rows are served in this step, as each request decides; the host waits once.
 
-        Args:
-            residual: what the first F blocks added, ``[b x ...]``.
-            hidden: hidden states after them, ``[b x s x d]``.
-            encoder: encoder hidden states after them, or None.
-            ranks: those that decide alike.
-            primary: as each has its own, not looked at.
+        The arguments are as there; each has a primary of its own.
 
         Raises:
-            TogetherError: the rows are not told apart by the first dimension.
+            TogetherError: the requests cannot be told apart.
         """
-        counts = [item.rows for item in self.members]
-        if self.layout.axis(hidden.shape) != 0:
-            raise self.refuse(NO_ROWS)
-        residuals = self._pieces(residual, counts)
-        parts = zip(self._pieces(hidden, counts), self._encoders(encoder, counts), strict=True)
+        parts = self._parts(hidden, encoder)
+        residuals = self._pieces(residual, [item.rows for item in self.members])
         asked = [
             (item.branch.manager, item.branch.prefix_fn, own)
             for item, own in zip(self.members, residuals, strict=True)
             if item.branch is not None and not item.branch.apart(own.shape)
         ]
         with read_together(asked if ranks is None else []):
-            for item, own, (piece, beside) in zip(self.members, residuals, parts, strict=True):
-                if item.branch is None or item.branch.unfit is not None:
-                    continue
-                assert item.primary is not None
-                hits = item.branch.decide(own, piece, beside, ranks, item.primary)
-                self._set(item, hits, piece.shape)
-        return self.hits
+            for own, (item, piece, beside) in zip(residuals, parts, strict=True):
+                if item.branch is not None and item.branch.unfit is None:
+                    assert item.primary is not None
+                    hits = item.branch.decide(own, piece, beside, ranks, item.primary)
+                    item.take(hits, self._runner, piece.shape)
+        return self._decided()
 
     def decide_before(
         self, hidden: torch.Tensor, encoder: Any, leader: Any, hits: tuple[bool, ...]
     ) -> tuple[bool, ...]:
         """Which rows are served, with F = 0.
 
-        Args:
-            hidden: hidden states before the first block, ``[b x s x d]``.
-            encoder: encoder hidden states before it, or None.
-            leader: what decided for the list that this one follows; None without.
-            hits: not looked at, as each has its own.
+        The arguments are as there; each has followed its own leader.
 
         Raises:
-            TogetherError: the rows are not told apart by the first dimension.
+            TogetherError: the requests cannot be told apart.
         """
+        leaders = self.members if leader is None else leader.members
+        for other, (item, piece, beside) in zip(leaders, self._parts(hidden, encoder), strict=True):
+            if item.branch is not None:
+                first, own = (None, ()) if leader is None else (other.branch, other.hits)
+                found = item.branch.decide_before(piece, beside, first, own)
+                item.take(found, self._runner, piece.shape)
+        return self._decided()
+
+    def _parts(self, hidden: torch.Tensor, encoder: Any) -> list[tuple[Member, Any, Any]]:
+        """Everybody's hidden states and encoder hidden states."""
         counts = [item.rows for item in self.members]
         if self.layout.axis(hidden.shape) != 0:
             raise self.refuse(NO_ROWS)
         pieces, encoders = self._pieces(hidden, counts), self._encoders(encoder, counts)
-        leaders = self.members if leader is None else leader.members
-        for item, piece, beside, other in zip(self.members, pieces, encoders, leaders, strict=True):
-            if item.branch is not None:
-                first, own = (None, ()) if leader is None else (other.branch, other.hits)
-                found = item.branch.decide_before(piece, beside, first, own)
-                self._set(item, found, piece.shape)
-        return self.hits
+        return list(zip(self.members, pieces, encoders, strict=True))
 
-    def _set(self, item: Member, hits: tuple[bool, ...], shape: torch.Size) -> None:
-        item.hits = hits
-        if any(hits) and not all(hits):
-            assert item.branch is not None
-            assert item.branch.layout is not None
-            item.split = Split(self._runner, item.branch.layout, hits, shape[0], shape)
-
-    @property
-    def hits(self) -> tuple[bool, ...]:
+    def _decided(self) -> tuple[bool, ...]:
         """For each row of the latents, whether it is served."""
+        served = [item.branch for item in self.members if item.branch and any(item.hits)]
+        if len({(item.called, item.last_middle, item.replaced) for item in served}) > 1:
+            raise self.refuse(OTHER_CALLS)
         return tuple(
             item.hits[row % len(item.hits)] for item in self.members for row in range(item.rows)
         )

@@ -25,11 +25,12 @@ from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.identity import Traces, traces_of
 from cachedit_yaml.runtime.masks import UNTOLD, build_mask
+from cachedit_yaml.runtime.members import Member
 from cachedit_yaml.runtime.passes import ListPass
 from cachedit_yaml.runtime.patching import Patch
 from cachedit_yaml.runtime.rows import DeviationError, TogetherError
 from cachedit_yaml.runtime.samples import latents_in
-from cachedit_yaml.runtime.shared import Cache, Member, SharedBranch
+from cachedit_yaml.runtime.shared import Cache, SharedBranch
 from cachedit_yaml.runtime.steps import Shared
 from cachedit_yaml.runtime.timesteps import Reading
 from cachedit_yaml.runtime.turns import TransformerState, Turn
@@ -38,6 +39,7 @@ from cachedit_yaml.runtime.turns import TransformerState, Turn
 #: that the clock stands still, so they run uncached.
 MAX_BRANCHES = 8
 
+OTHER_BLOCKS = "they compute other first or last blocks"
 HOLDS_MORE = "its blocks keep or return more than tensors of the batch"
 INTERLEAVED = "blocks of another declared list run between its own; declare one of the lists only"
 
@@ -240,7 +242,10 @@ class TransformerRunner:
             found, primary = (None, None) if turn.reason else self._branch(turn, runner, again)
             member = Member(found, primary, turn.rows, turn.state.step, turn.place, turn.length)
             members.append(member)
-        return SharedBranch(runner, members, turns[0].width)
+        shared = SharedBranch(runner, members, turns[0].width)
+        if len({(item.resolved.fn, item.resolved.bn) for item in shared.branches}) > 1:
+            raise shared.refuse(OTHER_BLOCKS)
+        return shared
 
     def _branch(
         self, turn: Turn, runner: ListRunner, again: int

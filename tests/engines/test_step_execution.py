@@ -101,6 +101,7 @@ def test_requests_choose_their_profiles_and_settings(engine: Engine) -> None:
         "settings": {"extra_args": {"cachedit": {"max_cached_steps": 1}}},
         "profile": {"extra_args": {"cachedit": {"profile": "fast", "max_warmup_steps": 1}}},
         "mask": {"extra_args": {"cachedit": {"scm": {"preset": "fast", "policy": "static"}}}},
+        "blocks": {"extra_args": {"cachedit": {"Fn_compute_blocks": 2}}},
         "high": {"quality": "high"},
         "lossless": {"quality": "lossless"},
     }
@@ -198,6 +199,29 @@ def test_requests_share_forwards_and_blocks_run_on_rows_that_miss(
         (row,) = result.stats[-1].branches
         assert row.cached_steps == (() if name == "never" else (2, 3, 4))
         assert row.computed_blocks == 8 * (last + 1) - len(row.cached_steps) * last
+
+
+def test_rows_that_cannot_be_told_apart_get_forwards_of_their_own(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many as the picture has tokens: the positions of those look like rows."""
+    logging.getLogger("vllm_omni").propagate = True
+    caplog.set_level(logging.WARNING, logger="vllm_omni.cachedit_yaml")
+    never = {"extra_args": {"cachedit": {"residual_diff_threshold": 0.0}}}
+    mask = {"extra_args": {"cachedit": {"scm": {"preset": "fast", "policy": "static"}}}}
+    asks = {str(seed): Ask("a red cat", sampling={"seed": seed, **mask}) for seed in range(15)}
+    asks["never"] = Ask("a blue dog", sampling=never)
+    with counted(engine, monkeypatch) as found:
+        results = run(engine.runner, asks, together=16)
+    # The step in which most hit runs again, and from then on each has forwards of its own.
+    assert [rows for block, rows in found if block == -1] == [16] * 5 + [1] * 16 * 4
+    assert caplog.text.count("each request gets a forward of its own: a block ") == 1
+    alone = run(engine.runner, {"never": asks["never"]})["never"]
+    assert near(results["never"].output, alone.output)
+    for name, result in results.items():
+        assert result.error is None
+        (row,) = result.stats[-1].branches
+        assert row.cached_steps == (() if name == "never" else (5, 6))  # and 3 where it is alone
 
 
 def held(engine: Engine) -> list[torch.Size]:

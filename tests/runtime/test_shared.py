@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,11 +75,16 @@ class Model(nn.Module):
     ) -> torch.Tensor:
         """``[b x s x d]``."""
         temb = timestep[:, None, None] / 4000
-        for block in self.blocks:
+        for block in self.lists:
             hidden_states, encoder_hidden_states = block(
                 *self.between(hidden_states, encoder_hidden_states, mask, temb)
             )
         return hidden_states + (encoder_hidden_states * mask).sum(1, keepdim=True)
+
+    @property
+    def lists(self) -> Iterable[nn.Module]:
+        """The blocks, in their order."""
+        return self.blocks
 
     def between(self, *given: torch.Tensor) -> Any:
         """What the blocks take."""
@@ -319,6 +325,60 @@ def test_what_raises_ends_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [item.ended for item in handle.history] == ["failed", "failed"]
         wave(model, handle, made)
         assert torch.equal(made[1].made[-1], plain[1].made[-1])
+
+
+class TwoLists(Model):
+    """The first half of the blocks, and the others in a list of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks, self.others = self.blocks[:3], self.blocks[3:]
+
+    @property
+    def lists(self) -> list[nn.Module]:
+        """All blocks, in their order."""
+        return [*self.blocks, *self.others]
+
+
+@pytest.mark.parametrize("follows", [{}, {"follows": "blocks"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"calibrator": "taylorseer"}, {"scm": {"preset": "fast", "policy": "static"}}],
+    ids=str,
+)
+def test_several_lists(follows: dict[str, str], settings: dict[str, Any]) -> None:
+    model = TwoLists()
+    spec = adapter({"blocks": "Pattern_0", "others": {"pattern": "Pattern_0", **follows}})
+    with start(model, spec, **{**SETTINGS, **settings}) as handle:
+        made = run(model, handle, asks())
+        assert all(len(stats_of(handle, ask).branches) == 2 for ask in made)
+        assert len({stats_of(handle, ask).branches[1].cached_steps for ask in made}) > 1
+        assert_as_alone(model, handle, made)
+
+
+def test_no_number_in_one_request() -> None:
+    """Only that one computes; the others hit as if it was not there."""
+
+    class Breaks(Model):
+        step = 0
+
+        def between(self, hidden: torch.Tensor, *rest: Any) -> Any:
+            """What the blocks take."""
+            self.step += 1
+            if self.step == 4 and len(hidden) > 1:
+                hidden = hidden.clone()
+                hidden[1] = math.nan
+            return hidden, *rest
+
+    model = Breaks()
+    with start(model, BOTH, **SETTINGS) as handle:
+        made = run(model, handle, [Ask(8, 0.02, 3), Ask(8, 0.02, 5), Ask(8, 0.02, 4)])
+        steps = [stats_of(handle, ask).branches[0].cached_steps[0] for ask in made]
+        assert steps == [1, 2, 1]
+        assert not made[1].made[0].isfinite().all()
+        assert all(item.isfinite().all() for ask in (made[0], made[2]) for item in ask.made)
+        assert any("NaN" in text for text in stats_of(handle, made[1]).warnings)
+        assert not stats_of(handle, made[0]).warnings
 
 
 class Positions(Block):

@@ -27,7 +27,10 @@ STEP_EXECUTION: Final[Mapping[str, str]] = {
         "(max_num_seqs: 1)"
     ),
     "HeliosPipeline": "each chunk, and each resolution of a pyramid, is a generation of its own",
-    "MiniMaxH3Pipeline": f"{_EACH}; not tried, because its checkpoint brings Python of its own",
+    "MiniMaxH3Pipeline": (
+        f"{_EACH}; its pipeline refuses quality: high there; tried without its text encoder and "
+        "its autoencoders, which are Python of its checkpoint"
+    ),
     "LingBotWorldCausalDMDPipeline": "none: the engine switches every cache back end off for it",
     "OmniVoicePipeline": "none: its adapter refuses",
 }

@@ -83,6 +83,8 @@ def test_requests_over_http(one: Server) -> None:
     assert len({item.tobytes() for item in (plain, hits, mask)}) == 3
     assert (one.picture(HITS, seed=1) != hits).any()
     assert (one.picture(HITS) == hits).all()  # whatever came in between
+    for batch in ("per_sample", "worst", "mean"):  # the same for one sample
+        assert (one.picture({**HITS, "batch": batch}) == hits).all()
     assert (one.picture(None) == plain).all()
     text = one.said()
     assert "FluxTransformer2DModel is cached by cachedit-yaml" in text
@@ -112,6 +114,7 @@ def test_what_is_wrong_fails_its_request_alone(one: Server) -> None:
         ({"residual_diff_treshold": 0.1}, "did you mean 'residual_diff_threshold'"),
         ({"Fn_compute_blocks": 99}, "write at most 4 together"),
         ({"profile": "fasst"}, "has no profile 'fasst'"),
+        ({"batch": "worse"}, "did you mean 'worst'"),
     ):
         status, answer = one.answer(params)
         assert status >= 400

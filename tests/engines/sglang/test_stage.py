@@ -361,3 +361,38 @@ def test_the_snippets_of_the_page(tmp_path: Path) -> None:
     assert config is not None
     assert config.adapter is not None
     assert config.settings.residual_diff_threshold == 0.2
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_how_the_samples_of_a_batch_decide(model: Any, tmp_path: Path, server: bool) -> None:
+    """As a request says, or the server's file: one sample stands still, and one moves."""
+
+    def stats(**params: Any) -> Any:
+        given: dict[str, Any] = {"residual_diff_threshold": 0.1, "max_warmup_steps": 1, **params}
+        path = tmp_path / "mine.yaml"
+        settings = "\n".join(f"  {key}: {value}" for key, value in given.items())
+        path.write_text(f"{MINE.split('cache:')[0]}cache:\n{settings}\n", encoding="utf-8")
+        owner = stage(model, cache_dit_config=str(path) if server else None)
+        begin(owner, STEPS, {} if server else given)
+        with torch.no_grad():
+            for step in range(STEPS):
+                torch.manual_seed(0)
+                state = torch.randn(2, 4, 8)
+                state[1] *= 1 + 0.5 * step
+                model(state, torch.tensor([1000.0 - 10 * step]))
+        handle = cachedit_yaml.handle_of(model)
+        assert handle is not None
+        (row,) = handle.stats().branches
+        end(owner)
+        return row
+
+    each = stats()
+    assert each.samples[0].cached_steps[:3] == (1, 2, 3)
+    assert 1 not in each.samples[1].cached_steps
+    assert stats(batch="per_sample") == each
+    worst = stats(batch="worst")
+    assert [item.cached_steps for item in worst.samples] == [worst.cached_steps] * 2
+    assert 1 not in worst.cached_steps
+    assert not worst.partly_cached
+    mean = stats(batch="mean")
+    assert not mean.samples
