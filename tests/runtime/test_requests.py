@@ -575,6 +575,21 @@ def test_a_transformer_that_is_let_go_is_gone_at_once() -> None:
         assert "was taken away" in handle.stats().warnings[-1]
 
 
+def test_native_execution_lets_go_when_it_is_disabled() -> None:
+    """What cache-dit puts into a transformer holds it, until that is taken out again."""
+    pipe = SmallPipeline(small())
+    handle = start(pipe, models.adapter(), "native", **ALWAYS)
+    pipe(6)
+    gone = weakref.ref(pipe.transformer)
+    gc.disable()
+    try:
+        handle.disable()
+        pipe.transformer = None  # type: ignore[assignment]
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 def test_the_boundary_is_read_for_each_generation() -> None:
     pipe = tiny.build("WanPipeline", two=True)
     with start(pipe, None, **MASKED) as handle:
