@@ -77,6 +77,11 @@ class Clock:
         ratio = self.plan.ratio_in(holder) if self.ratio is None else self.ratio
         return share_steps(self.plan, timesteps, total, ratio)
 
+    @property
+    def unseen(self) -> bool:
+        """Whether a scheduler got timesteps and stepped, and no forward came in between."""
+        return any(runs.unseen for runs in self._schedulers)
+
     # --- whose generation ---
 
     def install(self) -> None:

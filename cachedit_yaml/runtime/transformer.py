@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 
@@ -35,6 +35,13 @@ from cachedit_yaml.runtime.timesteps import Reading
 #: A forward that none of the pipelines known makes: more forwards than this within one step mean
 #: that the clock stands still, so they run uncached.
 MAX_BRANCHES = 8
+
+#: Modes of torch's dispatcher under which no tensor is one.
+_RECORDING: Final = (
+    torch._C._TorchDispatchModeKey.FAKE,
+    torch._C._TorchDispatchModeKey.FUNCTIONAL,
+    torch._C._TorchDispatchModeKey.PROXY,
+)
 
 INTERLEAVED = "blocks of another declared list run between its own; declare one of the lists only"
 
@@ -189,7 +196,7 @@ class TransformerRunner:
                     runner.ranks = ranks_of(self.plan.module, self._together)
                     for hook in runner.hooks:
                         hook.follow()
-                    state.changed = state.changed or changed_blocks(runner.plan)
+                    state.changed = state.changed or changed_blocks(self.plan.module, runner.plan)
             branch = state.enter(generation.tick, name, traces)
             reason = generation.reason_against(self.plan.path, state.step) or state.changed
             if reason is None and len(state.known.ran) > MAX_BRANCHES:
@@ -272,11 +279,15 @@ def needs_steps(plan: TransformerPlan, generation: Generation) -> bool:
 
 
 def is_recorded() -> bool:
-    """Whether this call becomes part of a graph, or runs under a transform of torch.func."""
+    """Whether this call becomes part of a graph, or runs under a transform of torch.func.
+
+    So it is where a mode of torch's own stands in for tensors: those of `make_fx` and fake ones.
+    """
     return bool(
         torch._C._get_tracing_state() is not None
         or torch.compiler.is_exporting()
         or torch._C._functorch.peek_interpreter_stack() is not None
+        or any(torch._C._get_dispatch_mode(mode) is not None for mode in _RECORDING)
     )
 
 
