@@ -69,6 +69,11 @@ class Clock:
         ratio = self.plan.ratio_in(holder) if self.ratio is None else self.ratio
         return share_steps(self.plan, timesteps, total, ratio)
 
+    @property
+    def unseen(self) -> bool:
+        """Whether a scheduler got timesteps and stepped, and no forward came in between."""
+        return any(runs.unseen for runs in self._schedulers)
+
     # --- whose generation ---
 
     def remove(self) -> None:
@@ -163,7 +168,7 @@ class Clock:
             if generation.over and (forward.timestep.given or schedule.replaced):
                 return self._after(runs, run, forward, caller)
             unseen = runs.steps and generation.total is not None
-            if generation.tick or (unseen and not forward.timestep.element is not None):
+            if generation.tick or (unseen and forward.timestep.element is None):
                 return generation
             if not self._stands_still(run, forward):
                 return generation

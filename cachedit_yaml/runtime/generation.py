@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from cachedit_yaml.compiler.plan import ListPlan, Plan
+    from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
     from cachedit_yaml.compiler.settings import Layers
     from cachedit_yaml.runtime.choice import Choice
     from cachedit_yaml.runtime.timesteps import Moment
@@ -106,6 +106,11 @@ class Generation:
         """The settings of a block list of a transformer."""
         found = None if self.choice is None else self.choice.layers.get((path, plan.path))
         return plan.layers if found is None else found
+
+    def masked(self, plan: TransformerPlan) -> bool:
+        """Whether a list has a step computation mask, which is made for a number of steps."""
+        found = (self.layers(plan.path, item) for item in plan.lists)
+        return any(item.resolve(None).scm is not None for item in found)
 
     def begins_again(self, now: Moment | None) -> bool:
         """Whether a loop runs once more over the timesteps that it was given once, for a chunk.

@@ -15,7 +15,7 @@ from cachedit_yaml.compiler.plan import Plan
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError
 from cachedit_yaml.runtime.advice import advice_of
 from cachedit_yaml.runtime.cached import CACHED, refuse_if_cached
-from cachedit_yaml.runtime.changes import changes_of
+from cachedit_yaml.runtime.changes import changes_of, displaced
 from cachedit_yaml.runtime.choice import Choice
 from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
@@ -205,8 +205,7 @@ class Handle:
         generation = self._clock.history.latest
         if generation is None:
             nothing = "no generation has run since caching was enabled"
-            changed = changes_of(self.plan) if self.enabled else []
-            return Stats(self.plan.spec.name, self.execution, None, (), (nothing, *changed))
+            return Stats(self.plan.spec.name, self.execution, None, (), (nothing, *self._changed()))
         return self.stats_of(generation)
 
     def stats_of(self, generation: Generation) -> Stats:
@@ -226,8 +225,8 @@ class Handle:
                     f"{transformer.path} ran no cached forward; if the pipeline called it, "
                     "something replaced its forward after caching was enabled"
                 )
-        if self.enabled and generation is self._clock.history.latest:
-            warnings += changes_of(self.plan)
+        if generation is self._clock.history.latest:
+            warnings += self._changed()
         return Stats(
             name,
             self.execution,
@@ -237,6 +236,18 @@ class Handle:
             generation.what,
             generation.ended,
         )
+
+    def _changed(self) -> list[str]:
+        """What has been put in the place of something that is cached."""
+        if not self.enabled:
+            return []
+        found = [*changes_of(self.plan), *displaced(self._patches)]
+        if not found and self._clock.unseen:
+            found.append(
+                "the scheduler has stepped since, and no forward of a cached transformer was seen; "
+                "if the pipeline called one, something replaced its forward"
+            )
+        return found
 
     def explain(self, num_inference_steps: int | None = None) -> str:
         """What is cached and how, and where each setting came from.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cachedit_yaml.runtime.contexts import BranchState
+from cachedit_yaml.runtime.buffers import BranchState
 from cachedit_yaml.runtime.rows import Split
 
 if TYPE_CHECKING:

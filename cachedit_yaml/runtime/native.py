@@ -37,7 +37,7 @@ class NativeExecution:
         for item in plan.transformers:
             loops = {blocks.path: inspect_loop(item.module, blocks.path) for blocks in item.lists}
             problems += _problems(item, loops, plan.separate_cfg is True)
-            self.transformers.append(NativeTransformer(item, self, loops))
+            self.transformers.append(NativeTransformer(item, plan, clock, loops))
         if problems:
             raise CompileError("native execution would get this wrong; use 'loop':", problems)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cache_dit
 import torch
@@ -14,24 +14,19 @@ from cache_dit.caching.cache_blocks import remove_stats
 from cachedit_yaml.compiler.adapters import base_config, block_adapter
 from cachedit_yaml.compiler.chains import Chain, chains, settings_of
 from cachedit_yaml.compiler.loops import LoopReport
-from cachedit_yaml.compiler.plan import TransformerPlan
+from cachedit_yaml.compiler.plan import Plan, TransformerPlan
 from cachedit_yaml.compiler.signature import plain_forward
 from cachedit_yaml.errors import CacheRuntimeError
 from cachedit_yaml.runtime.branches import BranchNames, Forward, Parameters, counts_as_denoising
+from cachedit_yaml.runtime.clock import Clock
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.identity import traces_of
 from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.runtime.native_state import NativeState
 from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.plain import needs_gradients
 from cachedit_yaml.runtime.timesteps import Reading
-from cachedit_yaml.runtime.transformer import (
-    ForwardHook,
-    needs_gradients,
-    needs_steps,
-)
-
-if TYPE_CHECKING:
-    from cachedit_yaml.runtime.native import NativeExecution
+from cachedit_yaml.runtime.transformer import ForwardHook
 
 _ABSENT = object()
 
@@ -40,13 +35,17 @@ class NativeTransformer:
     """One transformer under cache-dit's own execution."""
 
     def __init__(
-        self, plan: TransformerPlan, owner: NativeExecution, loops: dict[str, LoopReport]
+        self, plan: TransformerPlan, whole: Plan, clock: Clock, loops: dict[str, LoopReport]
     ) -> None:
         self.plan = plan
-        self.owner = owner
+        self._whole = whole
+        self._clock = clock
         self.names = BranchNames(plan.module)
         self._parameters = Parameters(plain_forward(plan.module))
-        self._plain: Callable[..., Any] = plan.module.forward
+        # The plain forward; a bound method would hold the transformer when caching is off.
+        forward = plan.module.forward
+        bound = getattr(forward, "__self__", None) is plan.module
+        self._forward = weakref.WeakMethod(forward) if bound else lambda: forward
         self._loops = loops
         self._hook: ForwardHook | None = None
         # What cache-dit changed: the object, the attribute, what it put there, what was before.
@@ -54,6 +53,12 @@ class NativeTransformer:
         self._children = list(plan.module._modules)
         self._running: Callable[[], Generation | None] = lambda: None
         self._lock = threading.RLock()
+
+    @property
+    def _plain(self) -> Callable[..., Any]:
+        forward: Callable[..., Any] | None = self._forward()
+        assert forward is not None  # what runs it holds the transformer
+        return forward
 
     @property
     def patches(self) -> list[Patch]:
@@ -69,8 +74,8 @@ class NativeTransformer:
         """Let cache-dit replace the transformer's forward."""
         before = [dict(vars(holder)) for holder in self._holders]
         try:
-            adapter = block_adapter(self.owner.plan, self.plan, None)
-            cache_dit.enable_cache(adapter, cache_config=base_config(self.owner.plan, self.plan))
+            adapter = block_adapter(self._whole, self.plan, None)
+            cache_dit.enable_cache(adapter, cache_config=base_config(self._whole, self.plan))
         finally:
             for holder, old in zip(self._holders, before, strict=True):
                 self._changes += [
@@ -101,13 +106,14 @@ class NativeTransformer:
         if self._hook is not None:
             # Where somebody has wrapped it, it stays: as the plain forward.
             self._hook.inner = self._plain
+            self._hook = None
 
     def forward(self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one forward through cache-dit, where it is a denoising step."""
         with self._lock:
             if not counts_as_denoising(self.plan, self._parameters, args, kwargs):
                 return self._plain(*args, **kwargs)
-            clock = self.owner.clock
+            clock = self._clock
             timestep = self.plan.timestep
             generation = clock.generation(
                 Forward(
@@ -119,7 +125,7 @@ class NativeTransformer:
             )
             state = generation.transformers.get(self.plan.path)
             early = state is None and clock.may_announce(generation)
-            if early and needs_steps(self.plan, generation):
+            if early and generation.masked(self.plan):
                 return self._plain(*args, **kwargs)
             if state is None:
                 state = generation.transformers[self.plan.path] = self._begin(generation)
@@ -149,7 +155,7 @@ class NativeTransformer:
             item, resolved = chain[0], settings_of(chain, generation.total)
             # Two branches begin with the first step's second forward, whatever is declared, unless
             # cache-dit has to know the order of the branches before.
-            separate = bool(self.owner.plan.separate_cfg and resolved.values["cfg_compute_first"])
+            separate = bool(self._whole.separate_cfg and resolved.values["cfg_compute_first"])
             mask = build_mask(resolved.scm, steps, item.where)
             config = resolved.cache_config(steps, mask, separate_cfg=separate, owns_refresh=False)
             if separate:

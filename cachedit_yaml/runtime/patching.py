@@ -10,7 +10,8 @@ import copy
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from types import CodeType
+from typing import Any, TypeVar, cast
 
 _ABSENT = object()
 _T = TypeVar("_T", bound="Patched")
@@ -75,6 +76,26 @@ class Patch:
         # `inspect.signature` follows it to the real signature, which cache-dit's forward hides:
         # Modular pipelines pass only the arguments that it names.
         return self._plain or self.inner
+
+    @property
+    def __code__(self) -> CodeType:
+        # `torch.export` asks for it to name where a forward stands.
+        code: CodeType = cast(Any, self.__wrapped__).__code__
+        return code
+
+    @property
+    def displaced(self) -> bool:
+        """Whether the method itself was put back while this was installed.
+
+        What somebody else has put there may call this one, for all that can be told.
+        """
+        owner = self.owner
+        if not self.active or owner is None:
+            return False
+        now = vars(owner).get(self.name, _ABSENT)
+        plain = getattr(type(owner), self.name, None)
+        bound = getattr(now, "__self__", None) is owner
+        return now is _ABSENT or (bound and getattr(now, "__func__", None) is plain)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner(*args, **kwargs)

@@ -37,6 +37,7 @@ class Runs:
 
     Attributes:
         steps: the scheduler has ended a step.
+        unseen: it has ended one of a generation that no forward has begun.
         seen: the scheduler's timesteps when the last generation began.
     """
 
@@ -58,7 +59,7 @@ class Runs:
         self._announced: dict[int, None] = {}
         self._lock = threading.RLock()
         self._patches: list[weakref.ref[Patch]] = []
-        self.steps = False
+        self.steps = self.unseen = False
         self.seen: Any = getattr(scheduler, "timesteps", None)
         if scheduler is not None:
             try:
@@ -145,6 +146,7 @@ class Runs:
         Returns:
             The run, or None where it cannot be told.
         """
+        self.unseen = False
         request = current_request()
         if request is not None:
             return self._remember(self.run_of(request))
@@ -266,6 +268,7 @@ class Runs:
 
     def _step(self, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.steps = True
+        self.unseen |= threading.get_ident() in self._announced
         sample = kwargs.get("sample", args[2] if len(args) > 2 else None)
         run = self._stepping(sample)
         if run is None or run.over or run.announced:

@@ -28,6 +28,7 @@ from cachedit_yaml.runtime.masks import UNTOLD, build_mask
 from cachedit_yaml.runtime.members import Member
 from cachedit_yaml.runtime.passes import ListPass
 from cachedit_yaml.runtime.patching import Patch
+from cachedit_yaml.runtime.plain import is_recorded, needs_gradients
 from cachedit_yaml.runtime.rows import DeviationError, TogetherError
 from cachedit_yaml.runtime.samples import latents_in
 from cachedit_yaml.runtime.shared import Cache, SharedBranch
@@ -187,13 +188,13 @@ class TransformerRunner:
                 runner.ranks = ranks_of(self.plan.module, self._together)
                 for hook in runner.hooks:
                     hook.follow()
-                state.changed = state.changed or changed_blocks(runner.plan)
+                state.changed = state.changed or changed_blocks(self.plan.module, runner.plan)
         turn = Turn(generation, state, state.enter(generation.tick, name, traces), rows)
         reason = generation.reason_against(self.plan.path, state.step) or state.changed
         if reason is None and len(state.known.ran) > MAX_BRANCHES:
             reason = "too many forwards in one step"
         early = reason is None and self.clock.may_announce(generation)
-        if early and needs_steps(self.plan, generation):
+        if early and generation.masked(self.plan):
             reason = UNTOLD
         turn.reason = reason
         return turn
@@ -265,28 +266,3 @@ class TransformerRunner:
         found.arrange(state.layouts.get(branch))
         primary = state.first.setdefault((path, again), branch)
         return found, state.branches[path, primary, again]
-
-
-def needs_steps(plan: TransformerPlan, generation: Generation) -> bool:
-    """Whether a list has a step computation mask, which is made for a number of steps."""
-    found = (generation.layers(plan.path, item) for item in plan.lists)
-    return any(item.resolve(None).scm is not None for item in found)
-
-
-def is_recorded() -> bool:
-    """Whether this call becomes part of a graph, or runs under a transform of torch.func."""
-    return bool(
-        torch._C._get_tracing_state() is not None
-        or torch.compiler.is_exporting()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    )
-
-
-def needs_gradients(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether autograd records this forward: what it records must not be stored or skipped."""
-    if not torch.is_grad_enabled():
-        return False
-    return any(
-        isinstance(item, torch.Tensor) and item.requires_grad
-        for item in (*args, *kwargs.values(), *module.parameters())
-    )

@@ -88,6 +88,7 @@ def _stress(
     with Calls().watching() as calls:
         generate()
     places = []
+    grad = torch.is_grad_enabled()
     for _ in range(count):
         error = chance.choice(ERRORS)
         fault = Calls(chance.randrange(calls.count), error)
@@ -96,6 +97,7 @@ def _stress(
                 generate()
         except error:
             pass
+        torch.set_grad_enabled(grad)  # raised within torch's own `no_grad`, it stays off
         places.append(fault.place)
         again = generate()
         assert torch.equal(again, wanted), f"{error.__name__} at {fault.place}"

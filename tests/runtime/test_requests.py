@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, FluxPipeline
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from cachedit_yaml import enable
 from cachedit_yaml.compiler.calibrators import has_calibrator
@@ -485,6 +488,10 @@ def test_what_records_a_forward_sees_the_plain_one() -> None:
             assert torch.equal(traced(latents), plain)
             mapped = torch.func.vmap(model)(latents[None])
             assert torch.allclose(mapped[0], plain, atol=1e-6)
+            assert torch.equal(make_fx(model)(latents)(latents), plain)
+            assert torch.equal(torch.export.export(model, (latents,)).module()(latents), plain)
+            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+                assert model(mode.from_tensor(latents)).shape == plain.shape
 
         before = pipe(8)
         assert torch.equal(pipe(8, after_step=record), before)
@@ -545,7 +552,33 @@ def test_replaced_modules_are_noticed() -> None:
     def add_a_block(pipe: Any) -> None:
         pipe.transformer.blocks.append(copy.deepcopy(pipe.transformer.blocks[1]))
 
+    def replace_the_list(pipe: Any) -> None:
+        pipe.transformer.blocks = nn.ModuleList([*pipe.transformer.blocks][:4])
+
+    def take_the_list(pipe: Any) -> None:
+        del pipe.transformer.blocks
+        pipe.transformer.blocks = []
+
+    def compile_in_place(pipe: Any) -> None:
+        pipe.transformer.compile(backend="eager")
+
+    def put_back(pipe: Any) -> None:
+        del pipe.transformer.forward
+
+    def put_back_of_a_block(pipe: Any) -> None:
+        block = pipe.transformer.blocks[2]
+        block.forward = type(block).forward.__get__(block)
+
+    def replay(pipe: Any) -> None:
+        pipe.transformer.forward = lambda hidden_states, timestep: hidden_states
+
     for change, text in (
+        (replace_the_list, "2 of its blocks were replaced"),
+        (take_the_list, "6 of its blocks were replaced"),
+        (compile_in_place, "was compiled as a whole after caching was enabled"),
+        (put_back, "the forward of 1 cached modules (Small) was replaced"),
+        (put_back_of_a_block, "the forward of 1 cached modules (Block) was replaced"),
+        (replay, "no forward of a cached transformer was seen"),
         (replace, "was replaced after caching was enabled"),
         (compile_whole, "wrapped by torch.compile"),
         (replace_blocks, "1 of its blocks were replaced"),
@@ -573,6 +606,21 @@ def test_a_transformer_that_is_let_go_is_gone_at_once() -> None:
         finally:
             gc.enable()
         assert "was taken away" in handle.stats().warnings[-1]
+
+
+def test_native_execution_lets_go_when_it_is_disabled() -> None:
+    """What cache-dit puts into a transformer holds it, until that is taken out again."""
+    pipe = SmallPipeline(small())
+    handle = start(pipe, models.adapter(), "native", **ALWAYS)
+    pipe(6)
+    gone = weakref.ref(pipe.transformer)
+    gc.disable()
+    try:
+        handle.disable()
+        pipe.transformer = None  # type: ignore[assignment]
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_the_boundary_is_read_for_each_generation() -> None:

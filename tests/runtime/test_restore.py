@@ -230,7 +230,8 @@ def test_deepcopy(name: str) -> None:
         twin = copy.deepcopy(model)
         stats = handle.stats()
         assert torch.equal(run(twin), plain)
-        assert handle.stats() == stats
+        assert handle.stats().branches == stats.branches
+        assert "no forward of a cached transformer was seen" in handle.stats().warnings[-1]
         tiny.randomise(twin, "other")
         changed = run(twin)
         assert not torch.equal(changed, plain)
