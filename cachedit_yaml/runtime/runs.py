@@ -285,16 +285,15 @@ class Runs:
         run = self.current()
         if run is None:
             with self._lock:
-                going = [item for item in self._runs if not item.over]
-            run = going[-1] if going else None
+                run = next((item for item in reversed(self._runs) if not item.over), None)
         if len(self._runs) < 2 or not isinstance(sample, torch.Tensor):
             return run
         for other in list(self._runs):
             own = other.latents
             if own is None or other is run or other.over or own != trace_of(sample):
                 continue
-            for mixed in (run, other):
-                if mixed is not None and mixed.generation is not None:
+            for mixed in filter(None, (run, other)):
+                if mixed.generation is not None:
                     mixed.generation.fail(MIXED)
                     mixed.release()
             return other
