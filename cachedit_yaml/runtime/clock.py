@@ -46,6 +46,7 @@ class Clock:
         driven: the generations whose steps callers count.
         pipelines: those whose loops are watched.
         history: the last generations, the newest last.
+        told: numbers of steps of generations to come.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -59,7 +60,7 @@ class Clock:
             lambda item, claim: Runs(item, self._forwards, self._end_step, claim)
         )
         self.pipelines = Pipelines(plan, self._schedulers)
-        self._told = Told()
+        self.told = Told()
 
     def share(
         self, timesteps: torch.Tensor | None, total: int | None, pipeline: Any = None
@@ -79,7 +80,7 @@ class Clock:
     def remove(self) -> None:
         """Restore the pipelines and forget every generation."""
         self.pipelines.remove()
-        self._told = Told()
+        self.told = Told()
         for generation in (*self.history, *self.driven.of(None)):
             generation.end("caching was disabled")
 
@@ -94,13 +95,6 @@ class Clock:
         """A request is over, whatever was left of its generation; None: what this thread runs."""
         for runs in self._schedulers:
             runs.end(request, why)
-
-    def refresh(self, total: int | None) -> None:
-        """The next forward begins a generation of ``total`` executed steps.
-
-        That is this thread's next forward, or that of a thread which never calls this itself.
-        """
-        self._told.tell(total)
 
     def begin(self, total: int, timesteps: torch.Tensor | None, what: str) -> Stepwise:
         """Begin a generation whose steps the caller counts; see :meth:`Handle.stepwise`."""
@@ -117,7 +111,7 @@ class Clock:
         scheduler = caller.scheduler
         first = scheduler is not None and not self._schedulers.knows(scheduler)
         runs = self._schedulers.runs_of(scheduler)
-        told = self._told.take()
+        told = self.told.take()
         run = runs.find(forward.traces, begins=told is not None)
         if run is None:
             return self.history.mixed(self.share(None, None))

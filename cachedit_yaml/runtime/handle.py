@@ -99,7 +99,7 @@ class Handle:
         steps = num_inference_steps
         if steps is not None and (not isinstance(steps, int) or steps < 1):
             raise ValueError(f"num_inference_steps must be a whole number from 1 on, not {steps!r}")
-        self._clock.refresh(num_inference_steps)
+        self._clock.told.tell(num_inference_steps)
 
     @property
     def boundary_ratio(self) -> float | None:

@@ -85,11 +85,6 @@ class Runs:
         """Whether the scheduler counts its steps, so that it serves one request at a time."""
         return hasattr(self.scheduler, "step_index")
 
-    @property
-    def _single(self) -> bool:
-        """Whether a thread runs one request at a time, as far as anybody knows."""
-        return self._scheduler is None or self._stateful
-
     def timesteps(self) -> TimestepClock:
         """What tells the steps of a run by the timesteps of its forwards."""
         return TimestepClock(self._forwards, self._distances)
@@ -208,9 +203,10 @@ class Runs:
     def _new(self, name: str | None = None) -> Run:
         """A new run; what nobody can go on with goes."""
         run = Run(self.timesteps(), name)
+        # A scheduler without a state serves several requests of a thread, in turns.
+        single = self._scheduler is None or self._stateful
         for other in list(self._runs):
-            # A scheduler without a state serves several, in turns.
-            replaced = other.here and other.name is None and (self._single or not other.waits)
+            replaced = other.here and other.name is None and (single or not other.waits)
             if replaced or other.lost or other.over:
                 self._drop(other)
         while len(self._runs) >= MOST_RUNS:

@@ -68,7 +68,7 @@ class TimestepClock:
     So does the same timestep once more, where what goes in belongs to no forward of its step.
 
     Where calls carry no timestep, the names of the guidance branches or their declared number
-    tell where a step ends, and only :meth:`Clock.refresh` tells where a generation does.
+    tell where a step ends, and only :meth:`Handle.refresh` tells where a generation does.
 
     Args:
         forwards: forwards that make a step, for calls that carry no timestep; 0 if unknown.

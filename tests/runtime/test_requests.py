@@ -643,7 +643,7 @@ def test_threads_that_are_gone_leave_nothing() -> None:
             worker = threading.Thread(target=handle.refresh, args=(6,))
             worker.start()
             worker.join()
-        assert len(handle._clock._told) == 1
+        assert len(handle._clock.told) == 1
         pipe(6)
         assert row(handle).cached_steps == tuple(range(1, 6))
 
