@@ -106,6 +106,8 @@ class Clock:
 
     def generation(self, forward: Forward, caller: Caller) -> Generation:
         """The generation that a forward belongs to."""
+        for item in self._schedulers:
+            item.see()
         if self.driven.current is not None:
             return self.driven.current.parts[0][0]
         scheduler = caller.scheduler

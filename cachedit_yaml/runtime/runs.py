@@ -37,7 +37,7 @@ class Runs:
 
     Attributes:
         steps: the scheduler has ended a step.
-        unseen: it has ended one of a generation that no forward has begun.
+        unseen: it got timesteps and has ended a step, and no forward came in between.
         seen: the scheduler's timesteps when the last generation began.
     """
 
@@ -57,6 +57,8 @@ class Runs:
         self._runs: list[Run] = []
         # Threads that got new timesteps and have not begun to use them.
         self._announced: dict[int, None] = {}
+        # Threads of which no forward of anybody has come since.
+        self._waiting: set[int] = set()
         self._lock = threading.RLock()
         self._patches: list[weakref.ref[Patch]] = []
         self.steps = self.unseen = False
@@ -122,6 +124,12 @@ class Runs:
         else:
             with self._lock:
                 self._announced[threading.get_ident()] = None
+                self._waiting.add(threading.get_ident())
+
+    def see(self) -> None:
+        """There is a forward."""
+        self.unseen = False
+        self._waiting.clear()
 
     def run_of(self, request: str) -> Run:
         """The run of a request that the caller named."""
@@ -141,7 +149,6 @@ class Runs:
         Returns:
             The run, or None where it cannot be told.
         """
-        self.unseen = False
         request = current_request()
         if request is not None:
             return self._remember(self.run_of(request))
@@ -226,6 +233,7 @@ class Runs:
             self._runs.remove(run)
             if run.began:
                 self.announce()
+                self.see()
         run.claimed = True
         if run.generation is not None:
             run.generation.total, run.generation.cut_unknown = None, True
@@ -264,7 +272,7 @@ class Runs:
 
     def _step(self, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.steps = True
-        self.unseen |= threading.get_ident() in self._announced
+        self.unseen |= threading.get_ident() in self._waiting
         sample = kwargs.get("sample", args[2] if len(args) > 2 else None)
         run = self._stepping(sample)
         if run is None or run.over or run.announced:

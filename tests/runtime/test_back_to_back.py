@@ -231,6 +231,34 @@ def test_another_scheduler_for_each_way() -> None:
         assert cached[0] == cached[1] == cached[2] == cached[3]
 
 
+class WithSound(Inverting):
+    """A pipeline that steps two schedulers with each output."""
+
+    def both(self, first: Any, second: Any) -> None:
+        """A generation of seven steps."""
+        for scheduler in (first, second):
+            scheduler.set_timesteps(7)
+        latents, sound = models.noise(), models.noise(1)
+        for timestep in self.scheduler.timesteps:
+            update = self.predict(latents, timestep)
+            latents = first.step(update, timestep, latents)[0]
+            sound = second.step(update, timestep, sound)[0]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_schedulers_for_one_loop(order: int) -> None:
+    """Whichever is stepped first, each step counts once."""
+    pipe = WithSound(False, DDIMScheduler, DDIMScheduler)
+    with start(pipe, adapter(), **MASKED) as handle, torch.no_grad():
+        for _ in range(2):
+            pipe.both(*(pipe.scheduler, pipe.inverse_scheduler)[::order])
+        assert [item.num_steps for item in handle.history] == [7, 7]
+        assert steps(handle) == [7, 7]
+        assert not any(item.warnings for item in handle.history)
+        first, second = (item.branches[0].cached_steps for item in handle.history)
+        assert first == second != ()
+
+
 def test_one_step_at_the_end_of_a_schedule() -> None:
     """Without anybody who says where the loop begins: as little strength as there can be."""
     pipe = Inverting(False, DDIMScheduler, DDIMInverseScheduler)
