@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import textwrap
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +24,8 @@ from cachedit_yaml.yaml.reader import read_file, read_text
 if TYPE_CHECKING:
     from cachedit_yaml.tuning.tune import Tuning
 
+#: Of the lines of a new file.
+_WIDTH: Final = 100
 _BOM: Final = b"\xef\xbb\xbf"
 #: Stands in for a profile where it is tried whether one can be written.
 _SOME: Final = {"residual_diff_threshold": 0.1}
@@ -111,7 +114,13 @@ def _new_file(path: Path, tuning: Tuning, registry: Registry) -> str:
     return (
         f"# Made by cachedit-yaml tune; profiles that were measured on {tuning.model}.\n"
         + "".join(f"{flow({key: value}, '')[1:-1]}\n" for key, value in head.items())
-        + f"pipelines: [{', '.join(spec.pipelines)}]\n"
+        + textwrap.fill(
+            f"pipelines: [{', '.join(spec.pipelines)}]",
+            _WIDTH,
+            subsequent_indent="  ",
+            break_long_words=False,
+        )
+        + "\n"
         + tuning.text()
     )
 

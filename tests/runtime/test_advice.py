@@ -9,6 +9,7 @@ import torch
 
 import cachedit_yaml
 from benchmarks.subjects import Size, build, inputs, own_adapter
+from cachedit_yaml.registry.registry import Registry
 
 STEPS = 16
 
@@ -62,6 +63,7 @@ def test_what_is_known_to_be_bad_is_said(settings: dict[str, Any], words: str) -
         {"max_warmup_steps": 1, "calibrator": "taylorseer"},
         {"max_warmup_steps": 4},
         {"max_warmup_steps": 4, "calibrator": "taylorseer", "max_continuous_cached_steps": 3},
+        {"max_warmup_steps": 8, "calibrator": "taylorseer", "max_continuous_cached_steps": 6},
         {"max_warmup_steps": 1, "calibrator": "taylorseer", "scm": "fast"},
         {"max_warmup_steps": 4, "scm": "fast"},
         {
@@ -78,3 +80,19 @@ def test_what_is_known_to_be_bad_is_said(settings: dict[str, Any], words: str) -
 )
 def test_what_is_not_is_not(settings: dict[str, Any]) -> None:
     assert said(**settings) == []
+
+
+def test_no_shipped_profile_is_one_of_them() -> None:
+    """Whichever engine asks: what `stats()` warns of is nothing that we suggest."""
+    for entry in Registry.load().adapters():
+        for engine in entry.engines:
+            spec = entry.with_probe(engine)
+            for name, profile in (spec.profiles or {}).items():
+                settings = {**dict(spec.cache.given()), **dict(profile.given())}
+                forecast = settings.get("calibrator")
+                if forecast is None or forecast.type != "taylorseer":
+                    continue
+                warmup = settings["max_warmup_steps"]
+                row = settings["max_continuous_cached_steps"]
+                fine = settings.get("scm") is not None or warmup < 3 or row < max(4, warmup)
+                assert fine, (entry.name, engine, name)
