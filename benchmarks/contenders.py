@@ -102,6 +102,7 @@ def defaults(model: Model, pipeline: Any) -> Iterator[tuple[str, str, Switch]]:
         return kind, name, lambda: enabled(pipeline, spec, {"cache_config": config})
 
     grid = [*itertools.product((3, 6), (0, 1), (1, 4, 8)), (6, 2, 1)]
+    grid += itertools.product((3, 4, 5), (1,), (2,))
     for most, order, warmup in grid:
         kind = f"at most {most}, order {order}, warm-up {warmup}"
         for threshold in (0.09, 0.15, 0.25):

@@ -7,6 +7,7 @@ and writes ``benchmarks/tuned/MODEL-STEPS-KIND.yaml``.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,14 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", choices=MODELS, default="dit")
     parser.add_argument("--steps", type=int, default=showcase.STEPS)
     parser.add_argument("--kind", choices=("settings", "masks"), default="settings")
-    parser.add_argument("--budget", type=float, default=14.0)
+    parser.add_argument("--calls", type=int, default=8, help="a label and a seed each")
+    parser.add_argument("--budget", type=float, default=20.0)
     parser.add_argument("--work", type=Path, default=Path("out/tuned"))
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     model = MODELS[given.model]
     pipeline = model.load()
+    labels = itertools.islice(itertools.cycle(SEEN), given.calls)
     calls = [
-        {**model.call(pipeline, [label]), "num_inference_steps": given.steps} for label in SEEN
+        {**model.call(pipeline, [label]), "num_inference_steps": given.steps} for label in labels
     ]
     name = f"{given.model}-{given.steps}-{given.kind}"
     path = TUNED / f"{name}.yaml"

@@ -76,6 +76,14 @@ class Likeness:
         """Mean of the samples' PSNR; infinite as soon as one is equal."""
         return sum(self.each) / len(self.each)
 
+    @property
+    def typical(self) -> float:
+        """What decides between settings of a cost: half :attr:`low`, half the mean of all.
+
+        A sample that is equal counts as 100 dB.
+        """
+        return (sum(min(value, 100.0) for value in self.each) / len(self.each) + self.low) / 2
+
     def others(self) -> dict[str, str]:
         """What was measured beside PSNR, as text by its name."""
         found = ((name, getattr(self, field), digits) for field, name, digits in _OTHERS)

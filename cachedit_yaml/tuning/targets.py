@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from cachedit_yaml.errors import ConfigError
 from cachedit_yaml.generating.likeness import Likeness
-from cachedit_yaml.tuning.candidates import Candidate, family_of
+from cachedit_yaml.tuning.candidates import Candidate
+from cachedit_yaml.tuning.guess import Guess
 from cachedit_yaml.yaml.diagnostics import did_you_mean, one_of
 
 KINDS: Final = ("psnr", "blocks", "speed")
-#: How much worse TaylorSeer of an order is taken to come out than a trace of uncached steps says,
-#: until some was run. On the demo's model order 2 was 0.7 to 1.8 times as bad as order 1 with the
-#: same expectation (benchmarks/variants.py): errors of the cached steps bend its curve too.
-_UNSEEN: Final = {2: 1.25}
 _NAME: Final = re.compile(r"(?!(?:null|true|false)$)[A-Za-z][A-Za-z0-9._-]*")
 
 
@@ -28,7 +25,7 @@ class Target(NamedTuple):
         profile: its name.
         kind: ``psnr``: of the worst quarter of the samples, in dB, as fast as can be; ``blocks``:
             share that runs, at most; ``speed``: uncached time over its own, at least; both as
-            near as can be.
+            near to the uncached samples as can be.
         value: the number.
     """
 
@@ -126,10 +123,11 @@ def reached(target: Target, item: Measured) -> bool:
 
 
 def choose(target: Target, measured: Sequence[Measured]) -> Measured | None:
-    """The best of the settings that reach a target: the worst quarter of the samples decides.
+    """The best of the settings that reach a target.
 
-    Not the worst one alone: a single sample that takes another turn early on says little, and what
-    spoils all the others may spare it.
+    A promised PSNR is kept by the worst quarter of the samples. Of settings that cost what they
+    may, that quarter and all samples count alike: not the worst one alone, as a single sample that
+    takes another turn early on says little, and what spoils all the others may spare it.
 
     Returns:
         None where none reaches it.
@@ -137,7 +135,7 @@ def choose(target: Target, measured: Sequence[Measured]) -> Measured | None:
     found = [item for item in measured if reached(target, item)]
     if target.kind == "psnr":
         return min(found, key=lambda item: (item.blocks, -item.likeness.low), default=None)
-    return max(found, key=lambda item: (item.likeness.low, -item.blocks), default=None)
+    return max(found, key=lambda item: (item.likeness.typical, -item.blocks), default=None)
 
 
 def promising(
@@ -151,66 +149,41 @@ def promising(
         measured: what has been run.
     """
     known = {item.key for item in measured}
-    off = _off(measured)
-    left = [
-        (item, item.error * off.get(item.family, _UNSEEN.get(item.family[0], 1.0)))
-        for item in candidates
-        if item.key not in known
-    ]
-    if target.kind == "psnr":
-        worth = _worth(measured, off)
-        if not worth:
-            found = min(left, key=lambda pair: (abs(pair[0].blocks - 0.33), pair[1]), default=None)
-            return found[0] if found else None
-
-        def expected(item: Candidate, error: float) -> float:
-            near = sorted(worth, key=lambda pair: abs(pair[0] - item.blocks))[:3]
-            mean = sum(value for _, value in near) / len(near)
-            return mean - 20 * math.log10(error)
-
-        found = min(
-            (pair for pair in left if expected(*pair) >= target.value),
-            key=lambda pair: (round(pair[0].blocks, 2), pair[1]),
-            default=None,
-        )
-        return found[0] if found else None
-    most = target.value
-    if target.kind == "speed":
-        most = _blocks_for(target.value, measured)
-    fitting = (pair for pair in left if pair[0].blocks <= most + 0.005)
-    found = min(fitting, key=lambda pair: pair[1], default=None)
-    return found[0] if found else None
+    left = [item for item in candidates if item.key not in known]
+    lowest = target.kind == "psnr"
+    guess = Guess(
+        [
+            (item.settings, item.blocks, item.error, near.low if lowest else near.typical)
+            for item in measured
+            if item.error and math.isfinite((near := item.likeness).low)
+        ]
+    )
+    if lowest and not guess:
+        return min(left, key=lambda item: (abs(item.blocks - 0.33), item.error), default=None)
+    if lowest:
+        hopes = ((item, guess.of(item)) for item in left)
+        good = (pair for pair in hopes if pair[1] >= target.value)
+        return min(good, key=lambda pair: (round(pair[0].blocks, 2), -pair[1]), default=(None,))[0]
+    most = _blocks_for(target.value, measured) if target.kind == "speed" else target.value
+    dearer = _dearer(candidates, measured)
+    fitting = (
+        item for item in left if item.blocks * (1 if _masked(item) else dearer) <= most + 0.005
+    )
+    return max(fitting, key=guess.of, default=None)
 
 
-def _worth(
-    measured: Sequence[Measured], off: Mapping[tuple[Any, ...], float]
-) -> list[tuple[float, float]]:
-    """How many dB an error is worth, by what was run at about the same cost."""
-    return [
-        (item.blocks, item.likeness.low + 20 * math.log10(item.error * off[family]))
-        for item, family in _judged(measured)
-        if item.error
-    ]
+def _dearer(candidates: Iterable[Candidate], measured: Sequence[Measured]) -> float:
+    """How many more blocks ran than the trace expected, where a threshold decides.
+
+    What is cached moves the next differences, so fewer steps hit than in uncached calls.
+    """
+    expected = {item.key: item.blocks for item in candidates if not _masked(item)}
+    found = [item.blocks / expected[item.key] for item in measured if item.key in expected]
+    return sum(found) / len(found) if found else 1.0
 
 
-def _judged(measured: Sequence[Measured]) -> list[tuple[Measured, tuple[Any, ...]]]:
-    """What was run of what the trace had an opinion on."""
-    return [
-        (item, family_of(item.settings))
-        for item in measured
-        if item.error and math.isfinite(item.likeness.low)
-    ]
-
-
-def _off(measured: Sequence[Measured]) -> dict[tuple[Any, ...], float]:
-    """How much worse settings came out than the trace said, against all that was run, by family."""
-    ratios: dict[tuple[Any, ...], list[float]] = {}
-    for item, family in _judged(measured):
-        assert item.error
-        ratios.setdefault(family, []).append(item.likeness.low / 20 + math.log10(item.error))
-    means = {family: sum(found) / len(found) for family, found in ratios.items()}
-    middle = sum(means.values()) / len(means) if means else 0.0
-    return {family: 10 ** (middle - mean) for family, mean in means.items()}
+def _masked(item: Candidate) -> bool:
+    return item.settings.get("scm") is not None
 
 
 def _blocks_for(speed: float, measured: Sequence[Measured]) -> float:

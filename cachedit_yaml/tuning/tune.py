@@ -247,7 +247,7 @@ def _pool(surrogate: Surrogate, masks: bool) -> list[Candidate]:
     grid = search.settings(surrogate)
     best = [item for items in search.fronts(grid).values() for item in items]
     found = search.near_fronts([*grid, *search.refined(surrogate, best)])
-    for order in (1, 2) if masks else ():
+    for order in search.ORDERS if masks else ():
         found += search.masks(surrogate, _SHARES, order)
     return found
 

@@ -125,25 +125,44 @@ def test_limits_and_lists() -> None:
 
 
 def test_what_the_trace_errs_on_is_learned() -> None:
-    """Order 2 has to promise more, until one was run; then that decides."""
+    """What was run says what others like it come to; what is unlike all of it may be better."""
 
-    def made(order: int, error: float) -> Candidate:
-        settings = {"Fn_compute_blocks": 1, "x": error, "calibrator": calibrator(order)}
+    def made(order: int, error: float, warmup: int = 1) -> Candidate:
+        settings = {
+            "Fn_compute_blocks": 1,
+            "max_warmup_steps": warmup,
+            "x": error,
+            "calibrator": calibrator(order),
+        }
         return Candidate(settings, 0.3, error)
 
-    target = Target("a", "blocks", 0.33)
-    one, two, far = made(1, 1.0), made(2, 0.9), made(2, 0.5)
-    assert promising(target, [one, two], []) is one
-    assert promising(target, [one, two, far], []) is far
-
-    def ran(item: Candidate, psnr: float) -> Measured:
-        near = Likeness((psnr,), psnr, None)
+    def ran(item: Candidate, psnr: float, *more: float) -> Measured:
+        near = Likeness((psnr, *more), psnr, None)
         return Measured(item.settings, item.key, item.blocks, 1.0, near, error=item.error)
 
-    good = [ran(made(1, 2.0), 20), ran(made(2, 2.0), 20)]
-    assert promising(target, [one, two], good) is two
-    bad = [ran(made(1, 2.0), 20), ran(made(2, 2.0), 8)]
-    assert promising(target, [one, two], bad) is one
+    target = Target("a", "blocks", 0.33)
+    one, two = made(1, 1.0), made(2, 0.9)
+    assert promising(target, [one, two], []) is two
+    # Order 1 came to 26 dB at an error of 2, so 32 at 1; order 2 to 20, so 27 at 0.9.
+    both = [ran(made(1, 2.0), 26), ran(made(2, 2.0), 20)]
+    assert promising(target, [one, two], both) is one
+    # None of order 0 was run: it may be 4 dB better than what the others say of it.
+    near, far = made(0, 1.05), made(0, 1.4)
+    assert promising(target, [one, near], both) is near
+    assert promising(target, [one, far], both) is one
+    assert promising(target, [one, near], [*both, ran(made(0, 2.0), 26)]) is one
+    # A warm-up that was not tried either, before more of what was.
+    warmer = made(1, 1.2, warmup=8)
+    assert promising(target, [one, warmer], both) is warmer
+    # Where more blocks ran than expected, more will of others: what is left is cheaper.
+    dear = dataclasses.replace(ran(two, 40), blocks=0.36)
+    cheap = dataclasses.replace(made(1, 3.0), blocks=0.25)
+    assert promising(target, [one, two, cheap], [dear]) is cheap
+    # A promised PSNR is that of the worst quarter.
+    promised = Target("a", "psnr", 31.0)
+    assert promising(promised, [one], both) is one
+    assert promising(promised, [made(1, 2.5)], both) is None
+    assert promising(promised, [one], [ran(made(1, 2.0), 26, 20)]) is None
 
 
 def test_lists_decide_each_for_itself() -> None:
