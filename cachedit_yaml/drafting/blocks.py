@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -197,7 +198,9 @@ def _form(
     encoder = flow.encoder if length > 1 else None
     if encoder is None and length == 2 and call.form == "sequence":
         encoder = _named_in_source(block, [*call.results].index(place))
-    pattern = "Pattern_2" if ENCODER in call.tensors else "Pattern_3"
+    # cache-dit's own execution hands on both by their places.
+    second = (name, ENCODER) in itertools.pairwise(parameters_of(plain_forward(block)))
+    pattern = "Pattern_2" if second and ENCODER in call.tensors else "Pattern_3"
     if encoder is not None:
         first = list(call.results).index(place) < list(call.results).index(encoder[1])
         pattern = "Pattern_0" if first else "Pattern_1"
