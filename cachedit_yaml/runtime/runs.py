@@ -71,7 +71,7 @@ class Runs:
                 raise
 
     def _hook(self, scheduler: Any) -> None:
-        for name, told in (("set_timesteps", self._set_timesteps), ("step", self._step)):
+        for name, told in (("set_timesteps", lambda *_: self.announce()), ("step", self._step)):
             if hasattr(scheduler, name):
                 patch = After(scheduler, name, told)
                 patch.install()
@@ -264,11 +264,6 @@ class Runs:
         if request is not None:
             return self.run_of(request)
         return next((run for run in reversed(self._runs) if run.here), None)
-
-    # --- what the scheduler tells ---
-
-    def _set_timesteps(self, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.announce()
 
     def _step(self, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.steps = True

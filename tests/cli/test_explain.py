@@ -172,10 +172,8 @@ def test_in_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(
         r"defaults\.yaml:\d+: profile fast", settings["residual_diff_threshold"]["origin"]
     )
-    assert re.fullmatch(
-            r"defaults\.yaml:\d+: profile fast", settings["max_warmup_steps"]["origin"]
-        )
-        assert re.fullmatch(r"defaults\.yaml:\d+: cache", settings["Fn_compute_blocks"]["origin"])
+    assert re.fullmatch(r"defaults\.yaml:\d+: profile fast", settings["max_warmup_steps"]["origin"])
+    assert re.fullmatch(r"defaults\.yaml:\d+: cache", settings["Fn_compute_blocks"]["origin"])
     assert found["measured"] == NOT_MEASURED
 
 
