@@ -105,12 +105,12 @@ def _outcome(spec: AdapterSpec, name: str, built: Any, proof: bool) -> Outcome:
     shipped = cachedit_yaml.compile_adapter(spec, built.target)
     theirs = detected(built.target, shipped) if built.recipe.pipeline else "-"
     differences = tuple(compare(mine, shipped))
+    result = "differs" if differences else "same"
     shown = "-"
     if proof:
         found = draft.check()
         shown = "failed" if found.broken else "proved"
         differences += tuple(f"{item.name}: {item.detail}" for item in found.failed)
-    result = "differs" if differences else "same"
     return Outcome(spec.name, name, result, differences, shown, seconds, theirs)
 
 
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(found, Died):
             spec, recipe, _ = found.item
             found = Outcome(spec.name, recipe.pipeline, "no draft", (found.why,))
-        if found.result in ("differs", "no draft"):
+        if found.result in ("differs", "no draft") or found.proof == "failed":
             key = f"{given.engine}/{found.adapter}"
             make = f"{key} [{found.pipeline.partition(' [')[2]}"
             found = replace(found, better=_BETTER.get(make, _BETTER.get(key, "not looked at")))
@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.json.write_text(json.dumps([asdict(item) for item in results], indent=1))
     print(summary(results))
     for found in results:
-        if found.result not in ("same", "untried"):
+        if found.result not in ("same", "untried") or found.proof == "failed":
             print(*_lines(found), sep="\n    ")
     return 0
 

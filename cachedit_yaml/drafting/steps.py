@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,6 +15,8 @@ from cachedit_yaml.drafting.record import Forward, Run
 
 #: Names of arguments that carry the timestep, the likeliest first.
 NAMES: Final = ("timestep", "timesteps", "t", "time", "sigma", "sigmas", "noise_level", "r")
+#: Arguments that hold tokens, lengths or places, whatever they do from step to step.
+_COUNTS: Final = re.compile(r"(ids|lens?|lengths?|index(es)?|indices|positions?)$")
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def _timestep(calls: Sequence[Forward]) -> str | None:
         steps: dict[int, set[float]] = {}
         values: list[tuple[int, float]] = []
         for number, call in enumerate(calls):
-            if name in call.moments and name.isidentifier() and not name.endswith("ids"):
+            if name in call.moments and name.isidentifier() and not _COUNTS.search(name):
                 value = call.moments[name].largest
                 steps.setdefault(call.step, set()).add(value)
                 if not values or values[-1][1] != value:
