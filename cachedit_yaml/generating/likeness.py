@@ -34,6 +34,8 @@ _WHAT: Final[dict[Kind, str]] = {
     "LSD: log-spectral distance in dB",
     "numbers": "PSNR in dB (peak: the range of the uncached sample)",
 }
+#: PSNR in dB above which nobody sees a difference.
+_UNSEEN: Final = 50.0
 #: Samples in a window of sound, and power below the peak that counts as silence.
 _WINDOW: Final = 2048
 _SILENCE: Final = 1e-8
@@ -80,9 +82,10 @@ class Likeness:
     def typical(self) -> float:
         """What decides between settings of a cost: half :attr:`low`, half the mean of all.
 
-        A sample that is equal counts as 100 dB.
+        In the mean nothing counts as more than 50 dB, above which nobody sees a difference.
         """
-        return (sum(min(value, 100.0) for value in self.each) / len(self.each) + self.low) / 2
+        seen = [min(value, _UNSEEN) for value in self.each]
+        return (sum(seen) / len(seen) + self.low) / 2
 
     def others(self) -> dict[str, str]:
         """What was measured beside PSNR, as text by its name."""

@@ -72,8 +72,12 @@ class Clock:
 
     @property
     def unseen(self) -> bool:
-        """Whether a scheduler got timesteps and stepped, and no forward came in between."""
-        return any(runs.unseen for runs in self._schedulers)
+        """Whether a scheduler got timesteps and stepped, and no forward came in between.
+
+        One of the plan's: those beside it may step for models that are not cached.
+        """
+        own = [self.plan.at(path) for path in self.plan.schedulers]
+        return any(runs.unseen for runs in map(self._schedulers.runs_of, own))
 
     # --- whose generation ---
 
