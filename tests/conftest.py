@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import os
 import re
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -44,6 +46,23 @@ def pytest_collection_finish() -> None:
     """What was imported so far stays: nobody looks through it for garbage again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def attention_is_as_before() -> Iterator[None]:
+    """cache-dit puts its own backends in diffusers' place, and the one set last is all models'."""
+    module = sys.modules.get("diffusers.models.attention_dispatch")
+    if module is None:
+        yield
+        return
+    registry = module._AttentionBackendRegistry
+    kinds = (dict, set, module.AttentionBackendName)
+    before = {
+        name: copy.copy(value) for name, value in vars(registry).items() if isinstance(value, kinds)
+    }
+    yield
+    for name, value in before.items():
+        setattr(registry, name, value)
 
 
 #: Tests that were skipped for a reason that ``tests/skips.py`` does not list.

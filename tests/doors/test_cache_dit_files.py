@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cache_dit
 import pytest
 import torch
-from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 import cachedit_yaml
 from cachedit_yaml import AdapterError, CacheRuntimeError, ConfigError
@@ -25,14 +23,6 @@ cache: {Fn_compute_blocks: 2, max_warmup_steps: 3, residual_diff_threshold: 0.1}
 transformers: {transformer: {blocks: {transformer_blocks: Pattern_3}}}
 """
 CACHE = "cache_config: {residual_diff_threshold: 0.9, max_warmup_steps: 1}\n"
-
-
-@pytest.fixture(autouse=True)
-def attention_is_as_before() -> Iterator[None]:
-    """diffusers keeps the backend that was set last for all models to come."""
-    before, _ = _AttentionBackendRegistry.get_active_backend()
-    yield
-    _AttentionBackendRegistry.set_active_backend(before)
 
 
 def write(folder: Path, text: str) -> Path:
