@@ -61,7 +61,7 @@ def flow_of(passes: Sequence[Sequence[BlockCall]], moving: set[str]) -> Flow | N
     pairs = [pair for item in passes for pair in itertools.pairwise(item)]
     found: Counter[tuple[str, str]] = Counter()
     for before, after in pairs:
-        found.update(set(_handed_on(before, after)))
+        found.update([*dict.fromkeys(_handed_on(before, after))])
     sure = [item for item, number in found.items() if number == len(pairs)]
     # Where the loop works on what a block returned, the next one takes another tensor.
     changed = False
