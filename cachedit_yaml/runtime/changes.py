@@ -11,6 +11,7 @@ import torch
 from cachedit_yaml.compiler.paths import MISSING, follow
 from cachedit_yaml.compiler.plan import ListPlan, Plan, TransformerPlan
 from cachedit_yaml.compiler.wrappers import explain_wrapper, see_through, unwrap
+from cachedit_yaml.errors import CompileError
 from cachedit_yaml.runtime.patching import Patch
 
 _AGAIN = "disable caching and enable it again"
@@ -68,8 +69,15 @@ def changed_blocks(module: torch.nn.Module, plan: ListPlan) -> str | None:
     Args:
         module: the transformer.
         plan: the list.
+
+    Raises:
+        BaseException: whatever a property on the way to it raises.
     """
-    holder = follow(module, plan.path)
+    try:
+        holder = follow(module, plan.path)
+    except CompileError as error:
+        # In a run, what a property of the model's own raises is for its caller.
+        raise error.__cause__ or error from None
     if holder is None or holder is MISSING:
         return f"{plan.where} was taken away after caching was enabled; {_AGAIN}"
     now = list(holder)
