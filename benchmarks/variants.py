@@ -14,6 +14,7 @@ import torch
 
 import cachedit_yaml
 from cachedit_yaml.generating.demo import showcase
+from cachedit_yaml.generating.demo.models import MODELS
 from cachedit_yaml.tuning import search, trace
 from cachedit_yaml.tuning.candidates import Candidate
 from cachedit_yaml.tuning.session import Session
@@ -30,17 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path("out/variants"))
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    trace._COST = 9.0  # type: ignore[misc]  # all F and B, whatever they cost
-    pipeline = showcase.load_model()
-    call = {
-        "guidance_scale": showcase.GUIDANCE,
-        "num_inference_steps": showcase.STEPS,
-        "output_type": "pil",
-    }
+    trace._COST = 9.0  # all F and B, whatever they cost
+    model = MODELS["dit"]
+    pipeline = model.load()
+    steps = {"num_inference_steps": showcase.STEPS}
     session = Session(
         pipeline,
-        cachedit_yaml.load_adapter(showcase.ADAPTER),
-        [{"class_labels": [pipeline.labels[label]], **call} for label in LABELS],
+        cachedit_yaml.load_adapter(model.adapter),
+        [{**model.call(pipeline, [label]), **steps} for label in LABELS],
         seed=0,
         model="the demo's DiT",
         start=None,
