@@ -106,7 +106,7 @@ def _print(demo: Demo) -> None:
                 f"{item.quality.ssim:.4f}",
             )
         )
-    pictures = f"{len(demo.labels)} pictures at {count(demo.steps, 'step')}"
+    pictures = f"{len(demo.labels)} pictures at {count(demo.steps, 'step')}, processor time"
     if not use_color(sys.stdout) or not _print_rich(pictures, header, rows):
         print(f"\n{pictures}\n\n" + "\n".join(table(rows, header)))
     for item in demo.outcomes:

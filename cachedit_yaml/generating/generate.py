@@ -25,7 +25,7 @@ class Generated:
     Attributes:
         frames: for each picture its frames; one, or many for a video; none where the pipeline made
             no pictures.
-        seconds: the time of the whole call.
+        seconds: the time of the whole call; see :func:`call_pipeline`.
         numbers: what it made otherwise: latents, sound, arrays.
         samples: the same, or the pictures, as what is compared.
     """
@@ -75,15 +75,28 @@ def call_pipeline(
     seeds: Sequence[int] = (),
     on_step: OnStep | None = None,
 ) -> tuple[Any, float]:
-    """As :func:`generate`, for a pipeline of any kind: what it returned, and the seconds."""
+    """As :func:`generate`, for a pipeline of any kind: what it returned, and the seconds.
+
+    On a CPU they are those of the processor, in all threads: another program that takes it does not
+    count.
+    """
     arguments = with_generators(call, seeds)
+    on_cpu = device_of(pipeline).type == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
     with watch_steps(pipeline, on_step or (lambda done, total: None)):
         _wait()
-        start = time.perf_counter()
+        start = clock()
         output = pipeline(**arguments)
         _wait()
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
     return output, seconds
+
+
+def device_of(pipeline: Any) -> torch.device:
+    """The device that a pipeline says it is on; the CPU where it says none."""
+    import torch
+
+    return torch.device(getattr(pipeline, "device", "cpu"))
 
 
 def with_generators(call: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:

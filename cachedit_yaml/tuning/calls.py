@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 
 from cachedit_yaml.errors import CacheditYamlError, CacheRuntimeError, ConfigError
-from cachedit_yaml.generating.generate import call_pipeline
+from cachedit_yaml.generating.generate import call_pipeline, device_of
 from cachedit_yaml.generating.loading import one_line
 from cachedit_yaml.generating.progress import Start
 from cachedit_yaml.generating.samples import Samples, samples_of
@@ -78,7 +77,7 @@ class Calls:
     @property
     def device(self) -> str:
         """What it runs on."""
-        device = torch.device(getattr(self.pipeline, "device", "cpu"))
+        device = device_of(self.pipeline)
         return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
     def begin(self, name: str, runs: int) -> None:
@@ -101,11 +100,7 @@ class Calls:
             devices = range(torch.cuda.device_count())
             with torch.random.fork_rng(devices, device_type="cuda"), torch.no_grad():
                 torch.manual_seed(seed)
-                begun = time.process_time()
                 output, seconds = call_pipeline(self.pipeline, call, seeds, tell)
-                if self.device == "CPU":
-                    # Of the processor: another program that takes the core does not count.
-                    seconds = time.process_time() - begun
         except CacheditYamlError:
             raise
         except Exception as error:
