@@ -124,8 +124,10 @@ class Watch:
         parameters: Parameters,
         _: torch.nn.Module,
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        kwargs: dict[str, Any] | None = None,
     ) -> None:
+        if kwargs is None:
+            return  # so torch calls a hook that was removed while another thread was on its way
         self._counting = counts_as_denoising(plan, parameters, args, kwargs)
         if not self._counting:
             return

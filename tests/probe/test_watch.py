@@ -113,3 +113,14 @@ def test_what_was_there_is_held_while_it_is_compared() -> None:
     assert held() is not None
     pipe.transformer.thing = Thing()
     assert attributes(pipe, plan) != before
+
+
+def test_one_that_ends_while_another_thread_is_on_its_way() -> None:
+    """torch still calls the hooks that it found when the forward began, removed or not."""
+    pipe = SmallPipeline(small())
+    plain = pipe.transformer(noise(), 0)
+    watch = Watch(cachedit_yaml.compile_adapter(SPEC, pipe))
+    with pipe.transformer.register_forward_pre_hook(lambda *_: watch.__exit__()):
+        watch.__enter__()
+        assert torch.equal(pipe.transformer(noise(), 0), plain)
+    assert not watch.forwards
