@@ -43,7 +43,15 @@ def following(spec: AdapterSpec) -> AdapterSpec:
     return dataclasses.replace(spec, transformers=transformers)
 
 
-SEVERAL = {name: spec for name, one in SHIPPED.items() if (spec := following(one)) != one}
+def several(spec: AdapterSpec) -> bool:
+    """Whether one of its transformers has more than one block list."""
+    layouts = (
+        layout for item in spec.transformers.values() for layout in (item, *(item.variants or ()))
+    )
+    return any(len(layout.blocks or ()) > 1 for layout in layouts)
+
+
+SEVERAL = {name: following(spec) for name, spec in SHIPPED.items() if several(spec)}
 #: The first make of each pipeline class, and of each transformer alone.
 CASES = {
     f"{name}-{recipe.pipeline or 'alone'}": (name, recipe)
