@@ -29,9 +29,7 @@ PLAIN: Mapping[str, Mapping[str, Any]] = {
 }
 #: FLUX's second list decides for itself.
 APART: Mapping[str, Any] = {
-    "transformers": {
-        "transformer": {"blocks": {"single_transformer_blocks": {"pattern": "Pattern_1"}}}
-    }
+    "transformers": {"transformer": {"blocks": {"single_transformer_blocks": {"follows": None}}}}
 }
 
 

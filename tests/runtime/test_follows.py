@@ -437,11 +437,17 @@ def test_the_list_that_is_followed_is_absent() -> None:
 def test_what_cannot_follow_is_refused() -> None:
     with pytest.raises(AdapterError, match="the first block of Pattern_4 makes the encoder"):
         chain(GivesEncoder)
-    spec = chain(odd_models.KeepsEncoder)
-    with pytest.raises(CompileError, match=r"so it cannot follow parts\.0\.blocks; use DBCache"):
-        start(Chain(odd_models.KeepsEncoder), spec, **ALWAYS, cache_type="DBPrune")
     with pytest.raises(CompileError, match=r"single_blocks has 4 blocks.*write at most 4 together"):
         start(Double(), adapter(PAIR), **ALWAYS, Bn_compute_blocks=5)
+
+
+def test_nothing_follows_with_dbprune() -> None:
+    """It decides for each block."""
+    spec = chain(odd_models.KeepsEncoder)
+    with start(Chain(odd_models.KeepsEncoder), spec, **ALWAYS, cache_type="DBPrune") as handle:
+        forwards(handle.plan.transformers[0].module)
+        assert not any(item.follows for item in handle.stats().branches)
+        assert "decides itself: DBPrune decides for each block" in handle.explain()
 
 
 def test_settings_of_its_own() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import Module
 
 import cachedit_yaml
 from cachedit_yaml.probe.recipe import GUIDED, PLAIN
+from tests.engines.apart import apart
 from tests.engines.sglang.models import MODELS, STEPS
 from tests.engines.sglang.stage import begin, end, stage
 
@@ -162,7 +164,7 @@ ENGINE: dict[str, tuple[str | None, str | None]] = {
 
 
 @pytest.mark.parametrize(("name", "branches"), BRANCHES)
-def test_beside_the_engines_own(name: str, branches: int) -> None:
+def test_beside_the_engines_own(name: str, branches: int, tmp_path: Path) -> None:
     from cache_dit.caching.block_adapters import FakeDiffusionPipeline
 
     # cache-dit leaves this on its class, and refuses the next transformer.
@@ -170,7 +172,8 @@ def test_beside_the_engines_own(name: str, branches: int) -> None:
         del FakeDiffusionPipeline._is_cached
     model, guided = MODELS[name].build(), branches == 2
     owner = stage(model)
-    begin(owner, STEPS, HITS, guided=guided)
+    lists = apart(name, tmp_path)
+    begin(owner, STEPS, HITS if lists is None else {**HITS, "adapter": lists}, guided=guided)
     ours = MODELS[name].generate(model, branches)
     end(owner)
     try:
