@@ -17,7 +17,6 @@ from tests import tiny
 from tests.zoo.lists import following, several
 from tests.zoo.test_adapters import NEWEST, SHIPPED
 
-
 SEVERAL = {name: following(spec) for name, spec in SHIPPED.items() if several(spec)}
 #: The first make of each pipeline class, and of each transformer alone.
 CASES = {
