@@ -441,15 +441,6 @@ def test_what_cannot_follow_is_refused() -> None:
         start(Double(), adapter(PAIR), **ALWAYS, Bn_compute_blocks=5)
 
 
-def test_nothing_follows_with_dbprune() -> None:
-    """It decides for each block."""
-    spec = chain(odd_models.KeepsEncoder)
-    with start(Chain(odd_models.KeepsEncoder), spec, **ALWAYS, cache_type="DBPrune") as handle:
-        forwards(handle.plan.transformers[0].module)
-        assert not any(item.follows for item in handle.stats().branches)
-        assert "decides itself: DBPrune decides for each block" in handle.explain()
-
-
 def test_settings_of_its_own() -> None:
     """Its calibrator, and the last blocks; everything else is the other list's."""
     lists = {

@@ -394,9 +394,12 @@ def test_prune(name: str) -> None:
     assert stats.computed_fraction == 1
     with pytest.raises(CompileError, match="DBPrune runs natively only"):
         run(name, "loop", PRUNE)
-    # As it ships one list may follow another one, which DBPrune knows nothing of.
-    with cachedit_yaml.enable(pipe, cache_config=PRUNE, execution="native"):
+    # As it ships one list may follow another one: DBPrune decides for each block whatever follows.
+    with cachedit_yaml.enable(pipe, cache_config=PRUNE, execution="native") as handle:
         assert torch.equal(plain_run(pipe, name, STEPS), pruned)
+        assert not any(item.follows for item in handle.stats().branches)
+        said = "single_transformer_blocks decides itself: DBPrune decides for each block"
+        assert (said in handle.explain()) == name.startswith("Flux")
     assert torch.equal(plain_run(pipe, name, STEPS), plain)
 
 
