@@ -38,7 +38,8 @@ def test_shape(name: str, options: dict[str, Any]) -> None:
     assert len(built) == len(plan.transformers)
     for blocks, transformer in zip(built, plan.transformers, strict=True):
         assert isinstance(blocks, BlockAdapter)
-        count = len(transformer.lists)
+        leads = [item for item in transformer.lists if item.follows is None]
+        count = len(leads)
         # One transformer, and everything else nested one deeper: nothing is left to pairing.
         assert blocks.transformer == [transformer.module]
         for nested in (
@@ -46,8 +47,11 @@ def test_shape(name: str, options: dict[str, Any]) -> None:
         ):  # fmt: skip
             assert len(nested) == 1
             assert len(nested[0]) == count
-        for index, item in enumerate(transformer.lists):
-            assert blocks.blocks[0][index] is item.holder
+        for index, item in enumerate(leads):
+            # Lists that follow one another are one to cache-dit.
+            own = [x for x in transformer.lists if item.path in (x.path, x.follows)]
+            assert [*blocks.blocks[0][index]] == [block for x in own for block in x.blocks]
+            assert (blocks.blocks[0][index] is item.holder) == (len(own) == 1)
             assert getattr(transformer.module, blocks.blocks_name[0][index]) is item.holder
             assert blocks.forward_pattern[0][index] is ForwardPattern[item.pattern.name]
             assert isinstance(blocks.params_modifiers[0][index], ParamsModifier)
@@ -72,8 +76,8 @@ def test_cache_dit_takes_them(name: str, options: dict[str, Any]) -> None:
     for transformer in plan.transformers:
         manager = transformer.module._context_manager
         contexts = [manager.get_context(item) for item in transformer.module._context_names]
-        assert len(contexts) == len(transformer.lists)
-        for context, item in zip(contexts, transformer.lists, strict=True):
+        leads = [item for item in transformer.lists if item.follows is None]
+        for context, item in zip(contexts, leads, strict=True):
             values = item.layers.resolve(3).values
             for key in ("Fn_compute_blocks", "residual_diff_threshold", "max_cached_steps",
                         "max_warmup_steps", "max_continuous_cached_steps"):  # fmt: skip

@@ -41,6 +41,12 @@ def configs(target: Any) -> list[Any]:
     return [x._context_kwargs["cache_config"] for x in blocks if hasattr(x, "_context_kwargs")]
 
 
+def used(transformer: Any) -> list[Any]:
+    """The config of each of the lists that have run; those that run as one have one."""
+    manager = transformer._context_manager
+    return [manager.get_context(name).cache_config for name in transformer._context_names]
+
+
 def cached_steps(pipe: Any) -> list[int]:
     rows = cache_dit.summary(pipe, logging=False)
     return [step for row in rows for step in row.cached_steps]
@@ -136,10 +142,10 @@ def test_a_profile_that_tune_wrote_is_used_by_its_name(tmp_path: Path) -> None:
         assert handle.stats().hit_ratio > 0
     assert cachedit_yaml.install(adapters=[path], profile="steady")
     cache_dit.enable_cache(pipe)
-    config = configs(pipe.transformer)[0]
+    assert torch.equal(tiny.run(pipe, steps=tuned.STEPS), wanted)
+    (config,) = used(pipe.transformer)
     for key, value in tuned.settings(path, "steady").items():
         assert key in ("calibrator", "scm") or getattr(config, key) == value
-    assert torch.equal(tiny.run(pipe, steps=tuned.STEPS), wanted)
     assert not torch.equal(wanted, plain)
     cache_dit.disable_cache(pipe)
     # What was asked for by name is not left to cache-dit's own adapter: it has no F = 0.
@@ -177,19 +183,29 @@ def test_what_cache_dit_would_get_wrong_is_left_to_its_own_adapter(
     assert plain.isfinite().all()
 
 
-def test_lists_that_follow_are_left_to_its_own_adapter(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_lists_that_follow_run_as_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As FLUX.1's adapter ships; where cache-dit cannot, its own adapter runs."""
+    pipe = tiny.build("FluxPipeline")
+    settings = {**HITS, "Bn_compute_blocks": 1, "max_continuous_cached_steps": 2}
+    with cachedit_yaml.enable(pipe, cache_config=settings, execution="native") as handle:
+        wanted = tiny.run(pipe, steps=6)
+        assert handle.stats().hit_ratio > 0
+    cachedit_yaml.install()
+    cache_dit.enable_cache(pipe, cache_config=DBCacheConfig(**settings))
+    assert torch.equal(tiny.run(pipe, steps=6), wanted)
+    (config,) = used(pipe.transformer)
+    assert config.Bn_compute_blocks == 1
+    cache_dit.disable_cache(pipe)
+    assert "left to cache-dit's own adapter" not in caplog.text
     (tmp_path / "mine.yaml").write_text(
-        "schema: 1\npipelines: [FluxPipeline]\ntransformers:\n  transformer:\n    blocks:\n"
+        "schema: 1\npipelines: [ChromaPipeline]\ntransformers:\n  transformer:\n    blocks:\n"
         "      transformer_blocks: Pattern_1\n"
-        "      single_transformer_blocks: {pattern: Pattern_1, follows: transformer_blocks}\n"
+        "      single_transformer_blocks: {pattern: Pattern_3, follows: transformer_blocks}\n"
     )
     cachedit_yaml.install(adapters=[tmp_path])
-    pipe = tiny.build("FluxPipeline")
+    pipe = tiny.build("ChromaPipeline")
     cache_dit.enable_cache(pipe, cache_config=DBCacheConfig(**HITS))
-    assert "follows transformer_blocks, and install() has each list decide" in caplog.text
-    assert len(pipe.transformer._context_names) == 1  # which chains them
+    assert "left to cache-dit's own adapter" in caplog.text
     cache_dit.disable_cache(pipe)
 
 

@@ -26,7 +26,7 @@ def write(folder: Path) -> Path:
     call = {key: value for key, value in call.items() if key != "generator"}
     calls = [{**call, "num_inference_steps": STEPS, "guidance_scale": x} for x in (2.0, 4.0)]
     path = folder / "my-flux.yaml"
-    for target, masks in (("half:blocks=0.5", True), ("steady:blocks=0.9", False)):
+    for target, masks in (("half:blocks=0.5", True), ("steady:blocks=0.7", False)):
         with quiet():
             found = cachedit_yaml.tune(pipe, calls, [target], masks=masks, budget=3)
         assert found.profiles, found

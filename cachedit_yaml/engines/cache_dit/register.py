@@ -167,6 +167,7 @@ class _Table:
         return next((f for prefix, f in self._before.items() if name.startswith(prefix)), None)
 
     def _plan(self, pipe: Any, alone: Any) -> Plan:
+        from cachedit_yaml.compiler.chains import chains
         from cachedit_yaml.compiler.compile import compile_adapter
         from cachedit_yaml.runtime.clock import Clock
         from cachedit_yaml.runtime.native import NativeExecution
@@ -185,13 +186,7 @@ class _Table:
             match = self.registry.match_pipeline(type(pipe), "cache_dit")
             plan = compile_adapter(match.spec, pipe, profile=self.profile)
         NativeExecution(plan, Clock(plan))  # refuses what would go wrong natively
-        for _, blocks in plan.block_lists:
-            if blocks.follows is not None:
-                raise CompileError(
-                    f"{blocks.where} follows {blocks.follows}, and install() has each list decide "
-                    "for itself; use cachedit_yaml.enable(pipe)"
-                )
-        if len({len(item.lists) for item in plan.transformers}) > 1:
+        if len({len(chains(item)) for item in plan.transformers}) > 1:
             raise CompileError(
                 "cache-dit needs the same number of block lists in every transformer; "
                 "use cachedit_yaml.enable(pipe)"

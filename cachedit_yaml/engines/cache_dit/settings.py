@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from cachedit_yaml.compiler.chains import Chain
     from cachedit_yaml.compiler.plan import Plan
+    from cachedit_yaml.compiler.settings import Layer, Resolved
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +33,12 @@ def with_settings(inner: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _settings(plan: Plan, block_adapter: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """The config to enable with; sets a modifier for every block list."""
+    """The config to enable with; sets a modifier for every list that cache-dit gets."""
     from cache_dit import DBCacheConfig, DBPruneConfig, ParamsModifier
 
+    from cachedit_yaml.compiler.chains import chains
     from cachedit_yaml.compiler.from_config import is_reset, mapping_from_config
-    from cachedit_yaml.compiler.settings import Layer, Layers
+    from cachedit_yaml.compiler.settings import Layer
     from cachedit_yaml.rules.load import parse_settings
     from cachedit_yaml.runtime.masks import build_mask
 
@@ -50,8 +53,8 @@ def _settings(plan: Plan, block_adapter: Any, given: dict[str, Any]) -> dict[str
     prune = False
     for transformer in plan.transformers:
         modifiers.append([])
-        for item in transformer.lists:
-            resolved = Layers((*item.layers.layers, layer)).resolve(steps)
+        for chain in chains(transformer):
+            item, resolved = chain[0], _merged(chain, layer, steps)
             if resolved.values["batch"] not in (None, "mean"):
                 logger.warning(
                     "%s: batch is %r, and cache-dit decides by the mean of a batch; use "
@@ -80,3 +83,16 @@ def _settings(plan: Plan, block_adapter: Any, given: dict[str, Any]) -> dict[str
     base = DBPruneConfig() if prune else DBCacheConfig()
     base.enable_separate_cfg, base.num_inference_steps = separate, steps
     return {"cache_config": base}
+
+
+def _merged(chain: Chain, layer: Layer, steps: int | None) -> Resolved:
+    """The settings of lists that run as one: the first one's and the last one's B."""
+    from cachedit_yaml.compiler.settings import Layers, Resolved
+
+    first, last = (
+        Layers((*item.layers.layers, layer)).resolve(steps) for item in (chain[0], chain[-1])
+    )
+    name = "Bn_compute_blocks"
+    return Resolved(
+        {**first.values, name: last.values[name]}, {**first.origins, name: last.origins[name]}
+    )
