@@ -49,19 +49,20 @@ def gave_up(error: Exception) -> bool:
 def twin(tensor: torch.Tensor) -> torch.Tensor:
     """A copy that the compiler takes for the same: what it is a view of, offset, marks and mode."""
     with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-        base = None if tensor.is_inference() else tensor._base
-        if base is None and tensor.storage_offset() and type(tensor) is torch.Tensor:
-            base = tensor.as_strided((tensor.storage_offset() + _extent(tensor),), (1,), 0)
-        if base is None:
-            made = tensor.clone()
-        else:
-            view = tensor.shape, tensor.stride(), tensor.storage_offset()
-            made = base.clone().as_strided(*view)
+        made = _copy(tensor)
     vars(made).update(vars(tensor))
     return made
 
 
-def _extent(tensor: torch.Tensor) -> int:
-    """How many elements of its storage lie between the first one and the last, with both."""
-    last = sum((size - 1) * by for size, by in zip(tensor.shape, tensor.stride(), strict=True))
-    return last + 1 if tensor.numel() else 0
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    if type(tensor) is not torch.Tensor or tensor.layout is not torch.strided:
+        return tensor.clone()
+    size, stride, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
+    base = None if tensor.is_inference() else tensor._base
+    if base is None:  # in inference mode nobody knows it
+        made = tensor.clone()
+        if not made.numel() or (made.stride() == stride and not offset):
+            return made
+        last = sum((count - 1) * by for count, by in zip(size, stride, strict=True))
+        base = tensor.as_strided((offset + last + 1,), (1,), 0)
+    return base.clone().as_strided(size, stride, offset)

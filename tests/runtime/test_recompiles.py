@@ -12,6 +12,7 @@ from torch._dynamo.testing import CompileCounter
 from cachedit_yaml.compiler.compile import compile_adapter
 from cachedit_yaml.rules.load import parse_settings
 from cachedit_yaml.runtime.choice import Choice
+from cachedit_yaml.runtime.compiled import twin
 from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.stats import Stats
 from cachedit_yaml.runtime.steps import together
@@ -124,3 +125,26 @@ def test_where_the_compiler_gives_up_no_request_fails() -> None:
     assert refused[:first] == [None] * first
     assert refused[first] == "the compiler gave up (FailOnRecompileLimitHit)"
     assert torch.equal(made, wanted)  # the last step is run for all, after it was refused
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_copies_are_like_what_they_are_copied_from(inference: bool) -> None:
+    with torch.inference_mode(inference):
+        whole = torch.arange(48.0).view(6, 8)
+        torch._dynamo.maybe_mark_dynamic(whole, 0)
+        given = [
+            whole, whole[1:3], whole.t(), whole[::2, 3:], whole[0, 0], whole[2:2],
+            torch.ones(3, 1).expand(3, 4), torch.nn.Parameter(torch.ones(2)),
+            torch.eye(2).to_sparse(),
+        ]  # fmt: skip
+        for tensor in given:
+            made = twin(tensor)
+            assert torch.equal(made.to_dense(), tensor.to_dense())
+            assert made.is_inference() == tensor.is_inference()
+            assert vars(made) == vars(tensor)
+            if type(tensor) is torch.Tensor and not tensor.is_sparse and tensor.numel():
+                assert made.storage_offset() == tensor.storage_offset()
+                assert made.stride() == tensor.stride()
+                assert made.untyped_storage().data_ptr() != tensor.untyped_storage().data_ptr()
+                if not inference:
+                    assert made._is_view() == tensor._is_view()
