@@ -17,7 +17,8 @@ from cachedit_yaml.runtime.handle import Handle
 from cachedit_yaml.runtime.stats import Stats
 from cachedit_yaml.runtime.steps import together
 from tests import tiny
-from tests.runtime.models import start
+from tests.runtime.models import small, start
+from tests.runtime.test_batch import run
 
 #: More than the graphs that the compiler makes of one function before it gives up.
 ROWS = 11
@@ -125,6 +126,23 @@ def test_where_the_compiler_gives_up_no_request_fails() -> None:
     assert refused[:first] == [None] * first
     assert refused[first] == "the compiler gave up (FailOnRecompileLimitHit)"
     assert torch.equal(made, wanted)  # the last step is run for all, after it was refused
+
+
+@pytest.mark.parametrize("limit", [8, 2])
+def test_samples_of_one_call(limit: int) -> None:
+    """As those of requests; and where no graph is left, they are computed together."""
+    model, samples = small().double(), [0, 3, 1, 4]
+    wanted, stats = run(model, samples)
+    assert len({*stats.branches[0].partly_cached.values()}) > 1
+    for block in model.blocks:
+        block.compile(backend="eager", dynamic=False, fullgraph=True)
+    with torch._dynamo.config.patch(recompile_limit=limit):
+        made, own = run(model, samples)
+    if limit == 8:
+        assert torch.equal(made, wanted)
+        assert own.branches == stats.branches
+    else:
+        assert "the compiler gave up (FailOnRecompileLimitHit)" in str(own.warnings)
 
 
 @pytest.mark.parametrize("inference", [False, True])
