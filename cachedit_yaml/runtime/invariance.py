@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from cachedit_yaml.compiler.parallel import average
+from cachedit_yaml.runtime.compiled import twin
 
 if TYPE_CHECKING:
     from cachedit_yaml.runtime.passes import ListPass
@@ -48,7 +49,7 @@ def differing(
         outputs = []
         for args, kwargs in (part, whole):
             # Copies, as the block may write over what it gets.
-            own = _copied(args), _copied(kwargs)
+            own = _copied((args, kwargs), {})
             held = [len(item) for item in _containers(own)]
             outputs.append(run.runner.split(inner(*own[0], **own[1])))
             if [len(item) for item in _containers(own)] != held:
@@ -92,14 +93,16 @@ def _differs(part: Any, split: Split, whole: Any, given: Any) -> torch.Tensor:
     return broken | (error > _SHARE * added + allowed)
 
 
-def _copied(value: Any) -> Any:
-    """Arguments whose tensors are copies."""
+def _copied(value: Any, known: dict[int, torch.Tensor]) -> Any:
+    """Arguments whose tensors are copies; what is given twice has one, in `known`."""
     if isinstance(value, torch.Tensor):
-        return value.clone()
+        if id(value) not in known:
+            known[id(value)] = twin(value)
+        return known[id(value)]
     if type(value) is dict:
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: _copied(item, known) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        items = [_copied(item) for item in value]
+        items = [_copied(item, known) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from cachedit_yaml.runtime import storing
+from cachedit_yaml.runtime import compiled, storing
 from cachedit_yaml.runtime.identity import shape_of, version_of
 from cachedit_yaml.runtime.invariance import differing
 from cachedit_yaml.runtime.outputs import describe
@@ -60,6 +60,7 @@ class Split:
         share: of the rows, how many are computed.
         wide: what has several rows for each of the latents carries the batch too, such as a mask
             for each head of each sample.
+        static: the blocks are compiled for one number of rows at a time, unless it is marked.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Split:
         self.computed = [sample for sample, hit in enumerate(hits) if not hit]
         self.served = [sample for sample, hit in enumerate(hits) if hit]
         self.share = len(self.computed) / len(hits)
-        self.wide = False
+        self.wide = self.static = False
         self._indices: dict[tuple[torch.device, int, bool], torch.Tensor] = {}
         # What was taken from which tensor: for the last block, and for this one.
         self._known: dict[int, tuple[torch.Tensor, int, torch.Tensor]] = {}
@@ -140,10 +141,12 @@ class Split:
                 return value
             known = self._taken.get(id(value)) or self._known.get(id(value))
             if known is not None and known[1] == version_of(value):
-                self._taken[id(value)] = known
-                return known[2]
-            part = self.part(value)
-            self._remember(value, part)
+                self._taken[id(value)], part = known, known[2]
+            else:
+                part = self.part(value)
+                self._remember(value, part)
+            if self.static:
+                compiled.mark(part)
             return part
         if isinstance(value, _PLAIN):
             return value
@@ -218,6 +221,7 @@ def middle(
         kept = None if encoder is None else split.part(encoder, served=True)
         run.applied = branch.apply(split.part(hidden, served=True), kept, split)
     split.widen(runner.wide)
+    split.static = compiled.is_static(inner)
     own_args, own_kwargs = split.take(args), split.take(kwargs)
     own_encoder = binding.encoder.get(own_args, own_kwargs) if binding.encoder else None
     if run.first_hidden is None:
@@ -236,7 +240,12 @@ def middle(
         if why is not None:
             raise split.refuse(why)
         runner.proved.add(key)
-    output = inner(*own_args, **own_kwargs)
+    try:
+        output = inner(*own_args, **own_kwargs)
+    except Exception as error:
+        if compiled.gave_up(error):
+            raise split.refuse(f"the compiler gave up ({type(error).__name__})") from error
+        raise
     branch.ran(split)
     made, own_rest = runner.split(output)
     whole = split.put(hidden, made)

@@ -13,13 +13,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
 
 from tests import processes
+
+_JSON: Final = {"Content-Type": "application/json"}
 
 
 class Server:
@@ -41,13 +45,7 @@ class Server:
 
     def answer(self, **changes: Any) -> tuple[int, dict[str, Any]]:
         """Ask for a picture as soon as the server takes requests: status and answer."""
-        body = {
-            "prompt": "a red cat", "size": "64x64", "num_inference_steps": 8, "seed": 0,
-            "response_format": "b64_json", **changes,
-        }  # fmt: skip
-        request = urllib.request.Request(
-            self._url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
+        request = urllib.request.Request(self._url, _body(changes), _JSON)
 
         def ask() -> tuple[int, dict[str, Any]] | None:
             assert self.process.poll() is None, self.said()[-3000:]
@@ -60,6 +58,13 @@ class Server:
                 return None
 
         return processes.until(ask, lambda: self.said()[-3000:])
+
+    def asked(self, **changes: Any) -> HTTPConnection:
+        """Ask for a picture, and wait for nothing; closing the connection aborts the request."""
+        url = urlsplit(self._url)
+        connection = HTTPConnection(url.netloc)
+        connection.request("POST", url.path, _body(changes), _JSON)
+        return connection
 
     def picture(self, **changes: Any) -> np.ndarray:
         """A picture, as numbers."""
@@ -74,6 +79,14 @@ class Server:
 
         one = psutil.Process(self.process.pid)
         return sum(item.memory_info().rss for item in [one, *one.children(recursive=True)])
+
+
+def _body(changes: dict[str, Any]) -> bytes:
+    body = {
+        "prompt": "a red cat", "size": "64x64", "num_inference_steps": 8, "seed": 0,
+        "response_format": "b64_json", **changes,
+    }  # fmt: skip
+    return json.dumps(body).encode()
 
 
 @contextmanager

@@ -128,19 +128,24 @@ transformers:
 """
 
 
-def test_a_model_that_the_engine_does_not_know(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One YAML file, dropped into a folder, and nothing else."""
+def outside(model: Path) -> None:
+    """A checkpoint of a pipeline that the engine gets to know here."""
     from vllm_omni.diffusion.registry import register_diffusion_model
 
     register_diffusion_model(
         "OutsidePipeline", "tests.engines.outside", "OutsidePipeline",
         post_process_func_name="post_process",
     )  # fmt: skip
+    checkpoints.index(model, "OutsidePipeline")
+
+
+def test_a_model_that_the_engine_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One YAML file, dropped into a folder, and nothing else."""
     model = tmp_path / "model"
     model.mkdir()
-    checkpoints.index(model, "OutsidePipeline")
+    outside(model)
     with running("outside", model) as engine:
         plain = engine.generate(num_inference_steps=12)
         (latents,) = engine.latents
@@ -289,6 +294,24 @@ def test_one_cache_for_all_requests_is_none_for_step_execution(
     with pytest.raises(RuntimeError, match="with step_execution each needs its own"):
         running("qwen_image", model, step_execution=True, **native).__enter__()
     assert loads == []
+
+
+def test_nothing_is_drafted_under_step_execution(tmp_path: Path, loads: list[str]) -> None:
+    """What `auto` watches is one generation; a model that has an adapter needs none of it."""
+    auto = {"cache_backend": "cache_dit", "cache_config": {"adapter": "auto"}}
+    model = tmp_path / "model"
+    model.mkdir()
+    outside(model)
+    with pytest.raises(RuntimeError, match="'auto' watches one generation, and with step_exec"):
+        running("outside", model, step_execution=True, **auto).__enter__()
+    assert loads == []
+    with running("outside", model, **auto) as engine:
+        engine.generate()
+    known = checkpoints.build("qwen_image", tmp_path)
+    with running("qwen_image", known, step_execution=True, **auto) as engine:
+        assert engine.handle.plan.spec.name == "qwen-image"
+        engine.generate()
+        assert engine.handle.stats().num_steps == 8
 
 
 def test_one_graph_of_the_whole_transformer(

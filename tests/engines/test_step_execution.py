@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
+from vllm_omni.diffusion.compile import regionally_compile
 
 from tests.engines import checkpoints
 from tests.engines.engine import Engine, running
@@ -122,6 +124,58 @@ def test_requests_choose_their_profiles_and_settings(engine: Engine) -> None:
     assert near(found["lossless"].output, plain.output)
 
 
+def test_several_pictures_of_a_prompt(engine: Engine) -> None:
+    """They are rows of one request, and share forwards with those of others."""
+    two, four = {"num_outputs_per_prompt": 2}, {"true_cfg_scale": 4.0}
+    longer = {"num_inference_steps": 12, "seed": 3}
+    asks = {
+        "one": Ask("a red cat", sampling=two),
+        "other": Ask("two dogs in the rain", 2, sampling={**two, **longer}),
+        "guided": Ask(NEGATIVE, 2, sampling={**two, **four}),
+        "longer": Ask({**NEGATIVE, "prompt": "a bird"}, 3, sampling={**two, **four, **longer}),
+    }
+    found = run(engine.runner, asks)
+    for name, ask in asks.items():
+        (alone,) = run(engine.runner, {name: ask}).values()
+        assert near(found[name].output, alone.output), name
+        assert max(found[name].waves) == 2
+        (stats,), (lonely,) = found[name].stats[-1:], alone.stats[-1:]
+        assert stats.hit_ratio > 0
+        steps = [
+            [[own.cached_steps for own in row.samples] for row in item.branches]
+            for item in (stats, lonely)
+        ]
+        assert steps[0] == steps[1]
+
+
+def test_each_way_of_deciding_and_masks_beside_differences(engine: Engine) -> None:
+    wishes: dict[str, dict[str, Any]] = {
+        "server": {},
+        "never": {"residual_diff_threshold": 0.0},
+        "worst": {"batch": "worst"},
+        "mean": {"batch": "mean"},
+        "mask": {"scm": {"mask": [1, 1, 0, 1, 0, 0, 1, 0], "policy": "static"}},
+        "dynamic mask": {"scm": {"preset": "fast", "policy": "dynamic"}},
+    }
+    asks = {}
+    for late, scale in ((0, 1.0), (6, 4.0)):  # the engine batches those of one guidance
+        for wave, (name, wish) in enumerate(wishes.items(), late):
+            sampling = {
+                "num_outputs_per_prompt": 2, "seed": wave, "true_cfg_scale": scale,
+                "extra_args": {"cachedit": wish},
+            }  # fmt: skip
+            asks[f"{name} {scale}"] = Ask(NEGATIVE, wave, sampling=sampling)
+    found = run(engine.runner, asks, together=8)
+    for name, ask in asks.items():
+        (alone,) = run(engine.runner, {name: ask}).values()
+        assert near(found[name].output, alone.output), name
+        (stats,), (lonely,) = found[name].stats[-1:], alone.stats[-1:]
+        assert [row.cached_steps for row in stats.branches] == [
+            row.cached_steps for row in lonely.branches
+        ]
+    assert max(max(result.waves) for result in found.values()) >= 4
+
+
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
@@ -222,6 +276,55 @@ def test_rows_that_cannot_be_told_apart_get_forwards_of_their_own(
         assert result.error is None
         (row,) = result.stats[-1].branches
         assert row.cached_steps == (() if name == "never" else (5, 6))  # and 3 where it is alone
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounter]:
+    """The compiler, which the other tests do without; it asks the accelerator for its stream."""
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda *_, **__: None)
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(disable=False):
+        yield CompileCounter()
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_compiled_blocks_have_no_graph_for_each_number_of_rows(
+    engine: Engine, compiler: CompileCounter, dynamic: bool
+) -> None:
+    """By region, as the engine does, with its own two values of `diffusion_compile_dynamic`."""
+    computed = (9, 7, 3, 1, 5, 2, 8, 4)
+    asks, plain = {}, {}
+    for row in range(9):
+        mask = {"mask": [int(row < count) for count in computed], "policy": "static"}
+        wish = {"scm": mask, "max_warmup_steps": 0, "max_continuous_cached_steps": -1}
+        more = {"seed": row, "height": 96, "extra_args": {"cachedit": wish}}
+        # No length is a number of rows.
+        asks[str(row)] = Ask("a lighthouse in a storm", sampling=more)
+        fewer = {**more, "num_inference_steps": 2 + row, "extra_args": {}}
+        plain[str(row)] = Ask("a lighthouse in a storm", sampling=fewer)
+    wanted = run(engine.runner, asks, together=9)
+    blocks = list(engine.pipeline.transformer.transformer_blocks)
+    engine.backend.disable(engine.pipeline)
+    regionally_compile(engine.pipeline.transformer, dynamic=dynamic, backend=compiler)
+    engine.backend.enable(engine.pipeline)
+    try:
+        if dynamic:
+            with uncached(engine):
+                run(engine.runner, plain, together=9)  # batches of 9, 8 ... 1
+            before = compiler.frame_count
+            assert 0 < before <= 4
+        found = run(engine.runner, asks, together=9)
+        assert compiler.frame_count <= (before if dynamic else 3)
+    finally:
+        engine.backend.disable(engine.pipeline)
+        for block in blocks:
+            del block.forward
+        engine.backend.enable(engine.pipeline)
+    for name, result in found.items():
+        assert near(result.output, wanted[name].output), name
+        (row,) = result.stats[-1].branches
+        assert row.cached_steps == tuple(i for i in range(8) if int(name) >= computed[i])
 
 
 def held(engine: Engine) -> list[torch.Size]:
