@@ -198,16 +198,33 @@ def _error(unit: Unit, shares: Array, variant: tuple[int, int], order: int) -> A
     table, hits = unit.errors.get(variant), shares > 0
     if table is None or hits[0]:
         return None if hits.any() else np.zeros((1, 1), np.float32)
-    cached = np.flatnonzero(hits)
-    computed = np.flatnonzero(~hits)
+    if not hits.any():
+        return np.zeros(table.shape[2:], np.float32)
+    cached, computed = np.flatnonzero(hits), np.flatnonzero(~hits)
+    return added_up(table, np.asarray(unit.steps), computed, cached, shares[cached], order)
+
+
+def added_up(
+    table: Array, steps: Array, computed: Array, cached: Array, shares: Array, order: int
+) -> Array | None:
+    """What cached forwards add up to, ``[s x p]``.
+
+    Args:
+        table: the errors of a unit, ``[n x d x s x p]``.
+        steps: of its forwards, ``[n]``.
+        computed: those that are computed, counted among them; before each cached one at least one.
+        cached: those that are not.
+        shares: of the blocks that each of these is served from the cache.
+        order: of TaylorSeer.
+
+    Returns:
+        None where the trace does not reach so far.
+    """
     rank = np.searchsorted(computed, cached) - 1
     last = computed[rank]
-    if not len(cached):
-        return np.zeros(table.shape[2:], np.float32)
     if int((cached - last).max()) >= table.shape[1]:
         return None
     error = table[cached, cached - last]
-    steps = np.asarray(unit.steps)
     # A slope needs two computed steps, a curve two slopes.
     sloped = (np.arange(len(computed)) > 0) & (steps[computed] - steps[0] >= _FIRST_SLOPE)
     curved = sloped & np.roll(sloped, 1) & (order > 1)
@@ -225,5 +242,5 @@ def _error(unit: Unit, shares: Array, variant: tuple[int, int], order: int) -> A
                 return None
             error = error + weight.astype(np.float32)[:, None, None] * table[cached, reach]
         error = error + slope.astype(np.float32)[:, None, None] * table[cached, cached - last]
-    found: Array = (error * shares[cached, None, None].astype(np.float32)).sum(axis=0)
+    found: Array = (error * shares[:, None, None].astype(np.float32)).sum(axis=0)
     return None if np.isnan(found).any() else found
