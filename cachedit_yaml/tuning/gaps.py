@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from cachedit_yaml.generating.samples import Array
-from cachedit_yaml.tuning.surrogate import Surrogate, added_up
+from cachedit_yaml.tuning.surrogate import APART, Surrogate, errors_of
 from cachedit_yaml.tuning.units import Unit
 
 #: Bytes that gaps may be kept in.
@@ -55,33 +55,32 @@ class Gaps:
             mask = [int(step in chosen) for step in range(self._steps)]
             return self._surrogate.mask(mask, self._order).error
         total: Array | float = 0.0
+        apart = 0.0
         for place, end in enumerate([*computed[1:], self._steps], 1):
             if end > computed[place - 1] + 1:
                 known = computed[max(place - 1 - self._order, 0) : place]
                 found = self._gap(tuple(known), end)
                 if found is None:
                     return math.inf
-                total = total + found
-        return float(np.sqrt(np.square(total).sum() / self._samples))
+                total = total + found[0]
+                apart += found[1]
+        whole = float(np.square(total).sum())
+        return math.sqrt(((1 - APART) * whole + APART * apart) / self._samples)
 
-    def _new_gap(self, computed: tuple[int, ...], end: int) -> Array | None:
-        """The error that the cached steps up to `end` add, of all samples in a row."""
+    def _new_gap(self, computed: tuple[int, ...], end: int) -> tuple[Array, float] | None:
+        """What the cached steps up to `end` add, of all samples in a row, and its square."""
         cached = np.arange(computed[-1] + 1, end)
         sums = []
         for group in self._groups:
-            parts = [
-                added_up(
-                    unit.errors[0, 0],
-                    np.asarray(unit.steps),
-                    np.asarray(computed),
-                    cached,
-                    np.ones(len(cached)),
-                    self._order,
+            total: Array | float = 0.0
+            for unit in group:
+                steps = np.asarray(unit.steps)
+                error = errors_of(
+                    unit.errors[0, 0], steps, np.asarray(computed), cached, self._order
                 )
-                for unit in group
-            ]
-            if any(part is None for part in parts):
-                return None
-            sums.append(np.sum([part for part in parts if part is not None], axis=0).ravel())
-        found: Array = np.concatenate(sums)
-        return found
+                if error is None:
+                    return None
+                total = total + error.sum(axis=0)
+            sums.append(np.ravel(total))
+        found = np.concatenate(sums)
+        return found, float(np.square(found).sum())
