@@ -1,6 +1,6 @@
 """``python -m benchmarks.tuned``: the adapters of tuned settings that `benchmarks.frontier` runs.
 
-Runs `tune` on classes and seeds that nothing is measured on, for shares of blocks from 12 to 45 %,
+Runs `tune` on classes and seeds that nothing is measured on, for shares of blocks from 12 to 46 %,
 and writes ``benchmarks/tuned/MODEL-STEPS-KIND.yaml``.
 """
 
