@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from cachedit_yaml.runtime.doubts import read_with
 from cachedit_yaml.runtime.forecasts import Forecasts
 from cachedit_yaml.runtime.record import SampleRecord
 
@@ -239,11 +240,11 @@ def _measured(
     )
     if layout.copies is None:
         signs = [sign.to(values) for sign in layout.signs()]
-        read = torch.cat([values, torch.stack(signs)]).tolist()
+        read = read_with(branch.manager.doubt, torch.cat([values, torch.stack(signs)]))
         same = [copies for copies, sign in enumerate(read[layout.count :], start=2) if sign]
         layout.copies = same[0] if same else 1
     else:
-        read = values.tolist()
+        read = read_with(branch.manager.doubt, values)
     return layout.by_sample(read[: layout.count])
 
 
