@@ -1,4 +1,4 @@
-"""Which tensors go into a forward, by the memory that they are; their values are never read.
+"""Which tensors go into a forward, by the memory that they are; no value is read here.
 
 A tensor is the same as another where both are the same part of the same storage and nothing was
 written over it in between. A weak reference to the storage keeps its address from being given to

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -110,6 +110,17 @@ def latents_in(arguments: Mapping[str, Any]) -> tuple[int, Any]:
         if several and all(isinstance(item, torch.Tensor) and item.ndim > 1 for item in value):
             return len(value), value
     return 0, None
+
+
+def latents_among(names: Iterable[str]) -> frozenset[str]:
+    """The names that lead to the latents, of those that lead to the tensors of a forward."""
+    given = list(names)
+    root = next((name for name in _LATENTS if any(_root(item) == name for item in given)), None)
+    return frozenset(item for item in given if _root(item) == root) or frozenset(given[:1])
+
+
+def _root(name: str) -> str:
+    return name.partition(".")[0]
 
 
 class Samples:
