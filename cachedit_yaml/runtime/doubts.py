@@ -226,8 +226,8 @@ class Doubt:
 
     @property
     def vetoed(self) -> bool:
-        """Whether somebody has asked, and it was."""
-        return self._another is True
+        """Whether somebody has asked, and other values went in."""
+        return self._another is True and not self._unknown
 
     @property
     def epoch(self) -> int:

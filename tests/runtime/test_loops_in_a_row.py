@@ -26,10 +26,12 @@ def rows(kind: str, count: int) -> list[list[float]]:
     """The timesteps of several loops."""
     down = levels(1000, count)
     second = levels(down[-1], count)
+    third = levels(second[-1], count)
     found = {
         "the same": [down] * 3,
         "there and back": [down[::-1], down, down[::-1], down],
-        "stages": [down, second, levels(second[-1], count)],
+        # Three with two steps call the model as one of Heun's does, whatever one looks at.
+        "stages": [down, second, third][: 2 if count == 2 else 3],
         "longer and back": [down, levels(1000, count + 2), down],
         "shorter": [[*down, down[-1] / 2], down, down[:-1] or down],
         "the last part": [down, down[1:] or down, down],
