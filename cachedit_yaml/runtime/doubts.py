@@ -10,7 +10,7 @@ forward's either, is no conditioning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
@@ -151,6 +151,10 @@ class Values:
         """Whether a tensor has been another one in each step so far, and so is no conditioning."""
         return name not in self._prompts and len(self._signs.get(name, ())) > 1
 
+    def may_vary(self, name: str) -> bool:
+        """The same, as far as is known before all is read."""
+        return name not in self._prompts and len(self._signs.get(name, ())) + len(self.rows) > 1
+
 
 class Doubt:
     """A forward that may be another branch's than the one whose place it has.
@@ -191,10 +195,19 @@ class Doubt:
         signs = [(item.tensor == now.tensor).all() for item in found]
         return torch.stack(signs).any() if signs else False
 
+    def _look_elsewhere(self, wanted: Callable[[str], bool]) -> None:
+        """Compare what differs, or may, with what conditioned other forwards."""
+        moved = self._row.moved
+        for name, flag in self._row.differs.items():
+            if name not in moved and flag.value is not False and wanted(name):
+                moved[name] = _Flag(self._moved(name))
+
     # --- what is read ---
 
     def unread(self, device: torch.device | None = None) -> list[_Flag]:
         """What is to be read, of those that lie on a device; of all for None."""
+        if self._another is None:
+            self._look_elsewhere(self._own.may_vary)
         rows = [] if self._another is not None else [*self._own.rows, self._row]
         flags = [flag for row in rows for flag in row.flags]
         return [item for item in flags if device in (None, _device_of(item)) and _device_of(item)]
@@ -209,7 +222,9 @@ class Doubt:
                 _read(flags, _stacked(flags).tolist())
             self._own.learn(self._row)
             differing = [name for name, flag in self._row.differs.items() if flag]
-            self._another = self._unknown or not all(map(self._own.varies, differing))
+            self._another = self._unknown or any(
+                self._row.moved.get(name) or not self._own.varies(name) for name in differing
+            )
             self._row.known = self._another
             self._own.epoch += self._another
         return self._another
@@ -238,11 +253,7 @@ class Doubt:
         """The forward has run, and what it stored is conditioned by its tensors."""
         own, row = self._own, self._row
         if own.last:
-            row.moved = {
-                name: _Flag(self._moved(name))
-                for name, flag in row.differs.items()
-                if flag.value is not False
-            }
+            self._look_elsewhere(lambda name: True)
             own.rows.append(row)
             if len(own.rows) > _MOST_ROWS:
                 del own.rows[0]
