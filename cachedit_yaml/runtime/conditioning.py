@@ -108,6 +108,8 @@ class Branches:
             own.values.free()
             return None
         held = prompts.held_of(arguments, own.last, latents)
+        if not held:
+            return None
         others = [item.values for item in self._known if item is not own and not item.group]
         return Doubt(own.values, others, held, unknown=own.stable is not None)
 

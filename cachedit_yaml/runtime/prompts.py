@@ -19,7 +19,7 @@ from cachedit_yaml.runtime.identity import Trace, Traces, tensors_in, trace_of
 #: Together, tensors that are larger are not held.
 _MOST_BYTES: Final = 2**26
 _NO_PROMPT: Final = re.compile(
-    r"time|sigma|guidance|mask|(image|img|text|txt|video|audio|pos(ition)?)_ids|rotary|rope|freqs?|"
+    r"^(x|img|sample)\b|time|sigma|guidance|mask|(image|img|text|txt|video|audio|pos(ition)?)_ids|rotary|rope|freqs?|"
     r"position|coord|shape|size|grid|fps|scale|len(gth)?s?\b|latent|residual|control|noise|"
     r"(?<!encoder_)(?<!text_)(?<!prompt_)hidden_states|block_samples"
 )
