@@ -80,7 +80,25 @@ class BranchState(BranchContext):
             hits = decide(self, residual, ranks, primary)
         else:
             hits = (self.can_hit(residual, ranks, primary),)
-        return hits if fits else (False,)
+        served = fits and any(hits)
+        asked = self.manager.doubt is not None and self.manager.doubt.asked
+        return hits if not ((served or asked) and self.denied()) and served else (False,)
+
+    def denied(self) -> bool:
+        """Whether what is stored may be another prompt's; then it is forgotten.
+
+        What a calibrator has gathered may, when the last computed step was this prompt's.
+        """
+        manager, doubt = self.manager, self.manager.doubt
+        if doubt is None:
+            return False
+        another, known = doubt.another, manager.epoch
+        manager.epoch = doubt.epoch
+        gathered = any(item is not None for item in self.context.get_calibrators())
+        if another or (gathered and known != doubt.epoch):
+            self.forget()
+            return True
+        return False
 
     def decide_before(
         self,
@@ -101,8 +119,10 @@ class BranchState(BranchContext):
             found, hits = self.mask_hits(), (True,)
         else:
             found = self.hits_with(leader, any(hits))
+            if not found and self.manager.epoch != leader.manager.epoch:
+                self.denied()
         served = found and self.unfit is None and self.fits(hidden, encoder)
-        return hits if served else (False,)
+        return hits if served and not self.denied() else (False,)
 
     def sign(self, hidden: torch.Tensor) -> None:
         """It has nothing to skip, and decides for other lists: there is nothing to store."""

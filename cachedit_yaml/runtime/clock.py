@@ -215,6 +215,8 @@ class Clock:
             generation.after = after
         elif event is Event.STEP:
             generation.end_step()
+            if total is None and run.timesteps.mixed:
+                generation.forget()
         known = generation.total is not None and run.timesteps.counts(name)
         if not known and not forward.timestep.given:
             generation.blind = True

@@ -4,14 +4,17 @@ Loops call a transformer once for each prompt of a step, and mostly say no name.
 forwards apart are the tensors that stay the same from step to step, each prompt's embeddings above
 all. A forward that takes others than any branch has taken begins a branch of its own, with a
 computed step: a prompt that joins in, or one that replaces another. Where nothing stays the same,
-a branch is its place in the step.
+a branch is its place in the step, and values tell whether it is (:mod:`.doubts`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+from cachedit_yaml.runtime import prompts
+from cachedit_yaml.runtime.doubts import Doubt, Values
 from cachedit_yaml.runtime.identity import Trace, Traces
 
 #: Branches that a generation remembers: prompts may come back.
@@ -28,6 +31,7 @@ class Branch:
         last: the tensors of its last forward.
         stable: those of them that have stayed the same; None after its first forward.
         tick: the step of its last forward.
+        values: what its prompts were, where values have to tell.
     """
 
     label: str
@@ -35,6 +39,7 @@ class Branch:
     last: Traces = field(default_factory=dict)
     stable: frozenset[str] | None = None
     tick: int = -1
+    values: Values = field(default_factory=Values)
 
     def same(self, traces: Traces) -> frozenset[str]:
         """The tensors that are those of its last forward."""
@@ -91,6 +96,47 @@ class Branches:
         self.ran.append(found)
         return found.label, forgotten
 
+    def doubt(self, arguments: Mapping[str, Any], latents: Any) -> Doubt | None:
+        """Whether values have to tell that the last forward belongs to its branch; None if not.
+
+        Args:
+            arguments: those of the forward.
+            latents: the latents among them.
+        """
+        own = self.ran[-1]
+        if own.group or self._told(own):
+            own.values.free()
+            return None
+        held = prompts.held_of(arguments, own.last, latents)
+        if not held:
+            return None
+        others = [item.values for item in self._known if item is not own and not item.group]
+        return Doubt(own.values, others, held, unknown=own.stable is not None)
+
+    def _told(self, own: Branch) -> bool:
+        """Whether memory that stays the same tells the prompts of a branch from all others.
+
+        Less than its largest prompt does not.
+        """
+        names = prompts.main(iter(own.last))
+        if own.stable is None:
+            return not names
+        anew = {name for name in own.last if prompts.is_prompt(name)} - own.stable
+        telling = [
+            prompts.elements(own.last[name])
+            for name in names & own.stable
+            if not any(
+                item.last.get(name) == own.last[name] for item in self._known if item is not own
+            )
+        ]
+        most = max((prompts.elements(own.last[name]) for name in names & anew), default=0)
+        return not anew or (bool(telling) and max(telling) >= most)
+
+    def free(self) -> None:
+        """Hold no tensor."""
+        for item in self._known:
+            item.values.free()
+
     def likeness(self, traces: Traces) -> int:
         """How many tensors of a forward are those of a branch, of the likest one."""
         return max((len(item.same(traces)) for item in self._known), default=0)
@@ -129,7 +175,15 @@ class Branches:
                 own = branch.last.get(name)
                 if own is not None and name in other.last and own != other.last[name]:
                     found.add(name)
-        return frozenset(name for name in found if _stands(branch.last[name], traces.get(name)))
+        return frozenset(
+            name for name in found if self._stands(branch.last[name], traces.get(name))
+        )
+
+    def _stands(self, last: Trace, now: Trace | None) -> bool:
+        """Whether a tensor may still be what it was, as far as the one in its place now tells."""
+        held = sum(item.values.held(last.storage.cdata) for item in self._known)
+        lives = last.lives_beside(held) if held else last.lives
+        return lives and not (now is not None and now.writes_over(last))
 
     def _make_room(self) -> str | None:
         """Forget the branch that has not run for longest."""
@@ -137,12 +191,8 @@ class Branches:
             return None
         oldest = min(self._known, key=lambda item: item.tick)
         self._known.remove(oldest)
+        oldest.values.free()
         return oldest.label
-
-
-def _stands(last: Trace, now: Trace | None) -> bool:
-    """Whether a tensor may still be what it was, as far as the one in its place now tells."""
-    return last.lives and not (now is not None and now.writes_over(last))
 
 
 def _label(name: str | None, place: int) -> str:

@@ -1,4 +1,4 @@
-"""Which tensors go into a forward, by the memory that they are; their values are never read.
+"""Which tensors go into a forward, by the memory that they are; no value is read here.
 
 A tensor is the same as another where both are the same part of the same storage and nothing was
 written over it in between. A weak reference to the storage keeps its address from being given to
@@ -33,6 +33,20 @@ class Trace(NamedTuple):
     def lives(self) -> bool:
         """Whether somebody still holds the memory."""
         return not self.storage.expired()  # type: ignore[no-untyped-call]
+
+    @property
+    def version(self) -> int:
+        """How often it had been written to."""
+        return int(self.view[-1])
+
+    def lives_beside(self, held: int) -> bool:
+        """Whether somebody else holds the memory than the tensors of it that are held here.
+
+        Args:
+            held: how many those are.
+        """
+        # Asking is one more.
+        return self.lives and torch._C._storage_Use_Count(self.storage.cdata) - 1 > held
 
     def writes_over(self, other: Trace) -> bool:
         """Whether this is the same part of the same storage, written to since."""
@@ -75,7 +89,7 @@ def traces_of(arguments: Mapping[str, Any], without: str = "") -> Traces:
     left_out = arguments.get(without)
     excluded = trace_of(left_out) if isinstance(left_out, torch.Tensor) else None
     for argument, value in arguments.items():
-        for name, tensor in _tensors(argument, value, 2):
+        for name, tensor in tensors_in(argument, value):
             trace = trace_of(tensor)
             if trace is None or name == without:
                 continue
@@ -84,13 +98,14 @@ def traces_of(arguments: Mapping[str, Any], without: str = "") -> Traces:
     return found
 
 
-def _tensors(name: str, value: Any, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
+def tensors_in(name: str, value: Any, depth: int = 2) -> Iterator[tuple[str, torch.Tensor]]:
+    """An argument of a forward, or the tensors in it, each by the name that leads to it."""
     if isinstance(value, torch.Tensor):
         yield name, value
     elif depth > 0 and isinstance(value, (list, tuple, Mapping)):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in islice(items, _MOST):
-            yield from _tensors(f"{name}.{key}", item, depth - 1)
+            yield from tensors_in(f"{name}.{key}", item, depth - 1)
 
 
 def _view_of(tensor: torch.Tensor) -> tuple[Any, ...]:

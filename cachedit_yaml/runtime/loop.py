@@ -82,6 +82,12 @@ class LoopExecution:
                     f"{transformer.path}: diffusers' own cache was enabled too; two caches on one "
                     "transformer are not exact"
                 )
+            if state.vetoed:
+                found.append(
+                    f"{transformer.path}: {state.vetoed} forwards were computed, because another "
+                    "prompt than before had their place in the step; announce guidance branches "
+                    "with `transformer.cache_context(name)`"
+                )
             if state.reruns:
                 found.append(
                     f"{transformer.path}: {state.reruns} forwards ran twice, because the loop "

@@ -13,6 +13,7 @@ from cache_dit.caching.cache_contexts.cache_context import CachedContext
 from cache_dit.caching.cache_contexts.cache_manager import CachedContextManager
 
 from cachedit_yaml.compiler.parallel import Ranks, average
+from cachedit_yaml.runtime.doubts import Doubt, read_with
 
 
 class ContextManager(CachedContextManager):  # type: ignore[misc]
@@ -25,10 +26,14 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
         ranks: those that decide alike.
         ahead: what the next comparison would read, where it was read with others; see
             :func:`read_together`.
+        doubt: whether the forward is the branch's own, where values have to tell.
+        epoch: how often the branch had turned out to be another one when it was asked last.
     """
 
     ranks: Ranks | None = None
     ahead: list[float] | None = None
+    doubt: Doubt | None = None
+    epoch: int = 0
 
     def use(self, context: CachedContext) -> None:
         """Make a context the current one."""
@@ -53,8 +58,10 @@ class ContextManager(CachedContextManager):  # type: ignore[misc]
         if measured and not parallelized and not self.get_important_condition_threshold() > 0.0:
             # cache-dit's own numbers, of which the last is divided here: what else is to be known
             # is read with them, and that costs the kernel that dividing would.
-            found = self.ahead or self._numbers(t1, t2, prefix).tolist()
+            found = self.ahead or read_with(self.doubt, self._numbers(t1, t2, prefix))
             self.remove_buffer(f"{prefix}_watched")  # numbers, or there is nothing left to hit
+            if self.doubt is not None and self.doubt.another:
+                return False  # how far another prompt is off tells nothing
             difference, magnitude, *means = found
             relative = divided(difference, magnitude, t1.dtype)
             if not all(map(math.isfinite, means)):

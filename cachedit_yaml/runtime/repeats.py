@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import Final, NamedTuple
 
 from cachedit_yaml.runtime.identity import Traces
+from cachedit_yaml.runtime.samples import latents_among
 
 #: Samplers with two calls a step have one in the first: that many steps tell what is usual.
 _KNOWN: Final = 2
@@ -35,17 +36,17 @@ class Repeats:
     """The forwards of this step and of the one before."""
 
     def __init__(self) -> None:
-        self._ended = 0
+        self._steps = 0
         self._last: list[_Call] = []
         self._here: list[_Call] = []
 
     def begin_loop(self) -> None:
         """The next forward is the first of a loop."""
-        self._ended, self._last, self._here = 0, [], []
+        self._steps, self._last, self._here = 0, [], []
 
     def begin_step(self) -> None:
         """The next forward is the first of a step."""
-        self._ended += 1
+        self._steps += 1
         self._last, self._here = self._here, []
 
     def see(self, name: str | None, traces: Traces) -> None:
@@ -60,7 +61,7 @@ class Repeats:
             traces: the tensors that go into it.
         """
         usual = len(self._last)
-        if self._ended < _KNOWN or len(self._here) < usual:
+        if self._steps < _KNOWN or len(self._here) < usual:
             return False
         call = _Call(name, traces)
         # What this step's first forward has of its own, the latents above all.
@@ -72,6 +73,23 @@ class Repeats:
         # where forwards of one prompt have their own, as those of samplers with two calls a step.
         shared = any(one.shares(other, moved) for one, other in combinations(self._last, 2))
         return usual == 1 or shared or self._prompted_twice([*self._here, call])
+
+    @property
+    def mixed(self) -> bool:
+        """Whether this step may hold the end of one loop and the beginning of another.
+
+        It may be the first or the second one: two do not tell a loop from a sampler's second call
+        or, where each forward gets a copy of the latents, from guidance.
+        """
+        usual, first = len(self._last), self._here[0]
+        if self._steps == 0:
+            usual, moved = 1, latents_among(first.traces)
+        elif self._steps == 1 and usual:
+            moved = frozenset(first.traces) - self._kept(first)
+        else:
+            return False
+        own, more = self._here[:usual], self._here[usual:]
+        return any(not any(one.shares(other, moved) for one in own) for other in more)
 
     def _prompted_twice(self, calls: list[_Call]) -> bool:
         """Whether two forwards of a step are of one branch."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from cachedit_yaml.runtime.doubts import read_with
 from cachedit_yaml.runtime.forecasts import Forecasts
 from cachedit_yaml.runtime.record import SampleRecord
 
@@ -109,6 +110,17 @@ def latents_in(arguments: Mapping[str, Any]) -> tuple[int, Any]:
         if several and all(isinstance(item, torch.Tensor) and item.ndim > 1 for item in value):
             return len(value), value
     return 0, None
+
+
+def latents_among(names: Iterable[str]) -> frozenset[str]:
+    """The names that lead to the latents, of those that lead to the tensors of a forward."""
+    given = list(names)
+    root = next((name for name in _LATENTS if any(_root(item) == name for item in given)), None)
+    return frozenset(item for item in given if _root(item) == root) or frozenset(given[:1])
+
+
+def _root(name: str) -> str:
+    return name.partition(".")[0]
 
 
 class Samples:
@@ -239,11 +251,11 @@ def _measured(
     )
     if layout.copies is None:
         signs = [sign.to(values) for sign in layout.signs()]
-        read = torch.cat([values, torch.stack(signs)]).tolist()
+        read = read_with(branch.manager.doubt, torch.cat([values, torch.stack(signs)]))
         same = [copies for copies, sign in enumerate(read[layout.count :], start=2) if sign]
         layout.copies = same[0] if same else 1
     else:
-        read = values.tolist()
+        read = read_with(branch.manager.doubt, values)
     return layout.by_sample(read[: layout.count])
 
 

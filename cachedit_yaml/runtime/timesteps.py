@@ -73,9 +73,13 @@ class TimestepClock:
     Args:
         forwards: forwards that make a step, for calls that carry no timestep; 0 if unknown.
         distances: what is known of the schedules.
+
+    Attributes:
+        mixed: the step before this one may hold the end of one loop and the beginning of another.
     """
 
     def __init__(self, forwards: int, distances: Distances) -> None:
+        self.mixed = False
         self._forwards = forwards
         self._distances = distances
         self._calls = 0
@@ -103,6 +107,7 @@ class TimestepClock:
         if event is Event.GENERATION:
             self._repeats.begin_loop()
         elif event is Event.STEP:
+            self.mixed = self._repeats.mixed
             self._repeats.begin_step()
         self._repeats.see(name, traces)
         self._element = reading.element

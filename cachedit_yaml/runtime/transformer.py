@@ -129,7 +129,9 @@ class TransformerRunner:
                     ),
                     caller,
                 )
-                turns = [self._turn(generation, name, traces, count)]
+                turn = self._turn(generation, name, traces, count)
+                turn.doubt = turn.state.known.doubt(arguments, latents)
+                turns = [turn]
             reason = "gradients are on" if needs_gradients(self.plan.module, args, kwargs) else None
             first, going = 0, False
             for turn in turns:
@@ -145,7 +147,10 @@ class TransformerRunner:
                 return inner(*args, **kwargs)
             try:
                 with self._passes(turns):
-                    return inner(*args, **kwargs)
+                    output = inner(*args, **kwargs)
+                for turn in turns:
+                    turn.settle()
+                return output
             except DeviationError as error:
                 if shared is not None and isinstance(error, TogetherError):
                     shared.refused = str(error)
@@ -158,7 +163,7 @@ class TransformerRunner:
                 raise
             finally:
                 for turn in turns:
-                    turn.state.leave(turn.branch)
+                    turn.leave()
 
     def _turns(
         self, shared: Shared, name: str | None, arguments: Mapping[str, Any], count: int
@@ -264,5 +269,6 @@ class TransformerRunner:
             found = self.branch_state(path, resolved, steps, mask)
             state.branches[key] = found
         found.arrange(state.layouts.get(branch))
+        found.manager.doubt = turn.doubt
         primary = state.first.setdefault((path, again), branch)
         return found, state.branches[path, primary, again]

@@ -7,6 +7,7 @@ from typing import Any
 
 from cachedit_yaml.runtime.buffers import BranchState
 from cachedit_yaml.runtime.conditioning import Branches
+from cachedit_yaml.runtime.doubts import Doubt
 from cachedit_yaml.runtime.generation import Generation
 from cachedit_yaml.runtime.identity import Traces
 from cachedit_yaml.runtime.samples import Layout
@@ -20,6 +21,7 @@ class TransformerState:
         branches: the caches, by block list, branch name and round through the list.
         layouts: which rows are whose, by branch name.
         uncached: forwards that ran uncached, by reason.
+        vetoed: forwards that were computed, because another prompt than before had their place.
     """
 
     def __init__(self) -> None:
@@ -30,7 +32,7 @@ class TransformerState:
         self.branches: dict[tuple[str, str, int], BranchState] = {}
         self.layouts: dict[str, Layout] = {}
         self.uncached: dict[str, int] = {}
-        self.reruns = 0
+        self.reruns = self.vetoed = 0
         self.changed: str | None = None
 
     def enter(self, tick: int, name: str | None, traces: Traces) -> str:
@@ -72,11 +74,13 @@ class TransformerState:
 
     def forget(self) -> None:
         """Drop what is cached; the next step computes."""
+        self.known.free()
         for branch in self.branches.values():
             branch.forget()
 
     def release(self) -> None:
         """Drop every cached tensor."""
+        self.known.free()
         for branch in self.branches.values():
             branch.release()
 
@@ -95,6 +99,7 @@ class Turn:
         branch: the guidance branch that the forward belongs to.
         rows: its rows of the latents.
         reason: why it runs uncached, or None.
+        doubt: whether it is that branch's, where values have to tell.
         width: the length of the encoder hidden states where requests share them; None where no
             request's are padded.
         length: how much of that is its own.
@@ -105,8 +110,21 @@ class Turn:
     branch: str
     rows: int
     reason: str | None = None
+    doubt: Doubt | None = None
     width: int | None = None
     length: int | None = None
+
+    def leave(self) -> None:
+        """The forward is over, however it ended."""
+        self.state.leave(self.branch)
+        if self.doubt is not None:
+            self.doubt.leave()
+
+    def settle(self) -> None:
+        """The forward has run."""
+        if self.doubt is not None and self.reason is None:
+            self.state.vetoed += self.doubt.vetoed
+            self.doubt.settle()
 
     @property
     def place(self) -> int:

@@ -181,10 +181,11 @@ def test_samplers(sampler: Any, convention: str, guided: bool) -> None:
         longer, shorter = SAMPLERS[sampler]
         assert steps(handle) == [longer, longer, shorter]
         for item in handle.history:
-            assert (
-                item.branches[0].cached_steps
-                == tuple(range(1, steps(handle)[0]))[: len(item.branches[0].executed_steps) - 1]
-            )
+            # After its second step a second call a step may have been another loop's first.
+            served = [
+                now for now in item.branches[0].executed_steps[1:] if sampler != heun or now != 2
+            ]
+            assert item.branches[0].cached_steps == tuple(served)
     for count, result in zip(counts, results, strict=True):
         with start(model, adapter(), **ALWAYS):
             alone = sample(model, sampler(levels(count)), convention, guided=guided)
