@@ -27,18 +27,9 @@ PLAIN: Mapping[str, Mapping[str, Any]] = {
     },
     "flux": {"extends": "flux"},
 }
-#: FLUX's second list takes the decision of its first.
-FOLLOWS: Mapping[str, Any] = {
-    "transformers": {
-        "transformer": {
-            "blocks": {
-                "single_transformer_blocks": {
-                    "pattern": "Pattern_1",
-                    "follows": "transformer_blocks",
-                }
-            }
-        }
-    }
+#: FLUX's second list decides for itself.
+APART: Mapping[str, Any] = {
+    "transformers": {"transformer": {"blocks": {"single_transformer_blocks": {"follows": None}}}}
 }
 
 
@@ -131,7 +122,7 @@ def named(adapter: Any, model: Model) -> Any:
 def deciding(ours: Callable[..., Switch]) -> Iterator[tuple[str, str, Switch]]:
     """FLUX's two lists, each with a decision of its own, or the second following the first."""
     base = {"schema": 1, "name": "benchmark", "pipelines": ["FluxPipeline"], "extends": "flux"}
-    for kind, more in (("each list decides", {}), ("one follows", FOLLOWS)):
+    for kind, more in (("each list decides", APART), ("one follows", {})):
         spec = cachedit_yaml.load_adapter({**base, **more})
         for threshold in (0.04, 0.06, 0.08, 0.1, 0.13, 0.18, 0.25, 0.35):
             settings = {

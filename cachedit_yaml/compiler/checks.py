@@ -140,8 +140,6 @@ def _no_first_block(resolved: Resolved, pattern: Pattern, follows: str | None) -
             "whose residual could decide; write scm: {preset: ..., policy: static}, or "
             "Fn_compute_blocks: 1"
         )
-    if resolved.prune and follows is not None:
-        return f"DBPrune decides for each block, so it cannot follow {follows}; use DBCache"
     if resolved.prune:
         return "DBPrune needs a first block; write Fn_compute_blocks: 1"
     if pattern.returns_encoder and not pattern.takes_encoder:

@@ -187,7 +187,9 @@ class _Compiler:
         for plan in lists:
             named = blocks[plan.path].follows
             if named is not None and plan.follows is None:
-                self.notes.append(f"{plan.where} decides itself: {named} is absent")
+                there = any(item.path == named for item in lists)
+                why = "DBPrune decides for each block" if there else f"{named} is absent"
+                self.notes.append(f"{plan.where} decides itself: {why}")
             self.problems += follows_too_early(module, plan)
             self.problems += settings_that_do_not_fit(plan)
         if not lists and not self.problems:

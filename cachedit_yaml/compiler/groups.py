@@ -38,10 +38,16 @@ def leaders(declared: Mapping[str, BlockList], there: Collection[str]) -> dict[s
 def grouped(layers: Mapping[str, Layers], leader_of: Mapping[str, str | None]) -> dict[str, Layers]:
     """The settings of lists, as those that they follow change them.
 
+    DBPrune decides for each block, so that with it no list decides for another.
+
     Args:
         layers: each list's own, in the order of the lists.
         leader_of: as :func:`leaders` gives it.
     """
+    leader_of = {
+        path: leader if leader is not None and not _prunes(layers[leader]) else None
+        for path, leader in leader_of.items()
+    }
     last = {leader_of[path] or path: path for path in layers}
     found = {}
     for path, own in layers.items():
@@ -54,3 +60,7 @@ def grouped(layers: Mapping[str, Layers], leader_of: Mapping[str, str | None]) -
             end=None if end == path else end,
         )
     return found
+
+
+def _prunes(layers: Layers) -> bool:
+    return any(resolved.prune for resolved in layers.cases())

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import ast
 import copy
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 
 from cachedit_yaml.compiler.source import Function, source_of
+
+#: What holds statements that run one after the other.
+_BODIES: Final = ("body", "orelse", "finalbody")
 
 
 @dataclass(frozen=True)
@@ -85,16 +90,18 @@ def adjoining(transformer: torch.nn.Module, one: str, other: str) -> bool:
     function = source_of(type(transformer).forward)
     if function is None:
         return False
-    loops = [list(_loops_over(function, path)) for path in (one, other)]
-    if any(len(found) != 1 for found in loops):
-        return False
-    (first,), (second,) = loops
-    bodies = (getattr(node, "body", None) for node in ast.walk(function))
-    return _ways(first) == _ways(second) and any(
-        body[index : index + 2] == [first, second]
+    first, second = (list(_loops_over(function, path)) for path in (one, other))
+    bodies = [getattr(node, name, None) for node in ast.walk(function) for name in _BODIES]
+    after = {
+        id(statement): following
         for body in bodies
         if isinstance(body, list)
-        for index in range(len(body))
+        for statement, following in itertools.pairwise(body)
+    }
+    return (
+        bool(first)
+        and [after.get(id(loop)) for loop in first] == second
+        and all(_ways(a) == _ways(b) for a, b in zip(first, second, strict=True))
     )
 
 

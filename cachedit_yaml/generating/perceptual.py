@@ -32,7 +32,9 @@ def missing(frame: Array) -> str | None:
             return f"{name} is not installed (pip install 'cachedit-yaml[lpips]')"
     weights = _weights()
     if not os.path.isfile(weights):
-        return f"AlexNet's weights are not at {weights}, and nothing is downloaded"
+        home = Path(os.path.expanduser("~"))  # reports are handed on, and name nobody
+        shown = "~" / weights.relative_to(home) if weights.is_relative_to(home) else weights
+        return f"AlexNet's weights are not at {shown}, and nothing is downloaded"
     return None
 
 

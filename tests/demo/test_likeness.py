@@ -94,7 +94,8 @@ def test_lpips_is_measured_with_weights_at_hand_only(
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     pictures = np.random.default_rng(0).integers(0, 200, (2, 40, 48, 3), dtype=np.uint8)
-    assert "AlexNet's weights are not at" in str(perceptual.missing(pictures[0]))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "AlexNet's weights are not at ~/checkpoints" in str(perceptual.missing(pictures[0]))
     assert perceptual.distances(pictures, pictures) == []
     torch.manual_seed(0)
     model = alexnet()

@@ -7,12 +7,14 @@ steps and pictures are equal to ours; :data:`CASES` says where it is not.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
 from tests.engines import checkpoints
+from tests.engines.apart import apart
 from tests.engines.engine import STEPS, Engine, shrink
 
 pytestmark = pytest.mark.engines
@@ -89,8 +91,12 @@ def latents(engine: Engine, prompt: Any, request: dict[str, Any]) -> tuple[Any, 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_exact_with_no_hit_and_equal_to_the_engines_own_with_hits(engines: Any, name: str) -> None:
+def test_exact_with_no_hit_and_equal_to_the_engines_own_with_hits(
+    engines: Any, name: str, tmp_path: Path
+) -> None:
     case = CASES[name]
+    lists = apart(case.model.replace("_", "-"), tmp_path)
+    fields = {} if lists is None else {"adapter": lists}
     engine = engines(case.model)
     picture, plain = latents(engine, case.prompt, case.request)
 
@@ -104,7 +110,7 @@ def test_exact_with_no_hit_and_equal_to_the_engines_own_with_hits(engines: Any, 
         assert len({row.branch for row in rows}) == case.branches
 
     for config in (DYNAMIC, STATIC):
-        with engine.cached(config):
+        with engine.cached(config, **fields):
             _, ours = latents(engine, case.prompt, case.request)
             ours_cached = engine.cached_steps()
             stats = engine.handle.stats()

@@ -437,9 +437,6 @@ def test_the_list_that_is_followed_is_absent() -> None:
 def test_what_cannot_follow_is_refused() -> None:
     with pytest.raises(AdapterError, match="the first block of Pattern_4 makes the encoder"):
         chain(GivesEncoder)
-    spec = chain(odd_models.KeepsEncoder)
-    with pytest.raises(CompileError, match=r"so it cannot follow parts\.0\.blocks; use DBCache"):
-        start(Chain(odd_models.KeepsEncoder), spec, **ALWAYS, cache_type="DBPrune")
     with pytest.raises(CompileError, match=r"single_blocks has 4 blocks.*write at most 4 together"):
         start(Double(), adapter(PAIR), **ALWAYS, Bn_compute_blocks=5)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import cache_dit
 import pytest
@@ -12,38 +11,13 @@ from cache_dit import DBCacheConfig, TaylorSeerCalibratorConfig
 
 import cachedit_yaml
 from cachedit_yaml.engines.diffusers.probe import find_pipeline
-from cachedit_yaml.language.spec import AdapterSpec, BlockList
 from cachedit_yaml.probe.check import check_recipe
 from cachedit_yaml.probe.recipe import recipes
 from tests import tiny
+from tests.zoo.lists import following, several
 from tests.zoo.test_adapters import NEWEST, SHIPPED
 
-
-def following(spec: AdapterSpec) -> AdapterSpec:
-    """The adapter with one decision a forward."""
-
-    def chained(blocks: Mapping[str, BlockList] | None) -> dict[str, BlockList] | None:
-        if blocks is None:
-            return None
-        names = [None, *blocks]
-        return {
-            name: dataclasses.replace(item, follows=before)
-            for (name, item), before in zip(blocks.items(), names, strict=False)
-        }
-
-    transformers = {
-        path: dataclasses.replace(
-            item,
-            blocks=chained(item.blocks),
-            variants=item.variants
-            and tuple(dataclasses.replace(x, blocks=chained(x.blocks)) for x in item.variants),
-        )
-        for path, item in spec.transformers.items()
-    }
-    return dataclasses.replace(spec, transformers=transformers)
-
-
-SEVERAL = {name: spec for name, one in SHIPPED.items() if (spec := following(one)) != one}
+SEVERAL = {name: following(spec) for name, spec in SHIPPED.items() if several(spec)}
 #: The first make of each pipeline class, and of each transformer alone.
 CASES = {
     f"{name}-{recipe.pipeline or 'alone'}": (name, recipe)

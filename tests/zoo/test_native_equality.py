@@ -17,6 +17,7 @@ from diffusers import DiffusionPipeline
 import cachedit_yaml
 from cachedit_yaml import CacheRuntimeError, CompileError
 from tests import tiny
+from tests.zoo.lists import apart
 
 STEPS = 8
 #: 1 1 0 1 0 0 1 0, and computed from then on, for any number of executed steps.
@@ -81,9 +82,10 @@ def plain_run(pipe: DiffusionPipeline, name: str, steps: int = 4) -> torch.Tenso
 
 
 def run(name: str, execution: str, config: dict[str, Any]) -> tuple[torch.Tensor, Any]:
-    """The output and the statistics."""
+    """The output and the statistics; each list decides, as cache-dit's do."""
     pipe = pipeline_of(name)
-    with cachedit_yaml.enable(pipe, cache_config=config, execution=execution) as handle:
+    spec = apart(cachedit_yaml.find_adapter(pipe))
+    with cachedit_yaml.enable(pipe, spec, cache_config=config, execution=execution) as handle:
         return plain_run(pipe, name, STEPS), handle.stats()
 
 
@@ -392,6 +394,12 @@ def test_prune(name: str) -> None:
     assert stats.computed_fraction == 1
     with pytest.raises(CompileError, match="DBPrune runs natively only"):
         run(name, "loop", PRUNE)
+    # As it ships one list may follow another one: DBPrune decides for each block whatever follows.
+    with cachedit_yaml.enable(pipe, cache_config=PRUNE, execution="native") as handle:
+        assert torch.equal(plain_run(pipe, name, STEPS), pruned)
+        assert not any(item.follows for item in handle.stats().branches)
+        said = "single_transformer_blocks decides itself: DBPrune decides for each block"
+        assert (said in handle.explain()) == name.startswith("Flux")
     assert torch.equal(plain_run(pipe, name, STEPS), plain)
 
 

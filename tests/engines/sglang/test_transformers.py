@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import Module
 
 import cachedit_yaml
 from cachedit_yaml.probe.recipe import GUIDED, PLAIN
+from tests.engines.apart import apart
 from tests.engines.sglang.models import MODELS, STEPS
 from tests.engines.sglang.stage import begin, end, stage
 
@@ -72,6 +74,7 @@ def test_exact_with_no_hit_and_f_plus_b_blocks_on_a_hit(name: str, branches: int
     begin(owner, STEPS, NO_HIT, guided=branches == 2)
     assert handle(model).plan.spec.engine == "sglang"
     assert torch.equal(MODELS[name].generate(model, branches), plain)
+    leader = {item.path: item.follows for item in handle(model).plan.transformers[0].lists}
     for last in (0, 1):
         for _ in range(2):  # the second request finds the cache on, and begins anew
             begin(owner, STEPS, {**HITS, "Bn_compute_blocks": last}, guided=branches == 2)
@@ -81,7 +84,9 @@ def test_exact_with_no_hit_and_f_plus_b_blocks_on_a_hit(name: str, branches: int
             assert not torch.equal(cached, plain)
             assert len(whole) >= sum(len(blocks) for blocks in lists.values())
             for (path, index, part), number in whole.items():
-                always = index < 1 or index >= len(lists[path]) - last
+                # One decision a forward: the first block of the first list, the last of the last.
+                leads, ends = leader[path] is None, path not in leader.values()
+                always = (leads and index < 1) or (ends and index >= len(lists[path]) - last)
                 expected = number if always else number * 2 // STEPS
                 assert calls[path, index, part] == expected, (path, index, part)
     end(owner)
@@ -162,7 +167,7 @@ ENGINE: dict[str, tuple[str | None, str | None]] = {
 
 
 @pytest.mark.parametrize(("name", "branches"), BRANCHES)
-def test_beside_the_engines_own(name: str, branches: int) -> None:
+def test_beside_the_engines_own(name: str, branches: int, tmp_path: Path) -> None:
     from cache_dit.caching.block_adapters import FakeDiffusionPipeline
 
     # cache-dit leaves this on its class, and refuses the next transformer.
@@ -170,7 +175,8 @@ def test_beside_the_engines_own(name: str, branches: int) -> None:
         del FakeDiffusionPipeline._is_cached
     model, guided = MODELS[name].build(), branches == 2
     owner = stage(model)
-    begin(owner, STEPS, HITS, guided=guided)
+    lists = apart(name, tmp_path)
+    begin(owner, STEPS, HITS if lists is None else {**HITS, "adapter": lists}, guided=guided)
     ours = MODELS[name].generate(model, branches)
     end(owner)
     try:
