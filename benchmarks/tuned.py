@@ -1,6 +1,6 @@
 """``python -m benchmarks.tuned``: the adapters of tuned settings that `benchmarks.frontier` runs.
 
-Runs `tune` on classes and seeds that nothing is measured on, for shares of blocks from 12 to 45 %,
+Runs `tune` on classes and seeds that nothing is measured on, for shares of blocks from 12 to 46 %,
 and writes ``benchmarks/tuned/MODEL-STEPS-KIND.yaml``.
 """
 
@@ -20,7 +20,7 @@ from cachedit_yaml.generating.demo import showcase
 from cachedit_yaml.generating.demo.models import MODELS
 from cachedit_yaml.generating.progress import progress
 
-SHARES = (0.14, 0.17, 0.2, 0.23, 0.26, 0.3, 0.34, 0.4, 0.46)
+SHARES = (0.12, 0.14, 0.16, 0.18, 0.2, 0.25, 0.3, 0.35, 0.4, 0.46)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

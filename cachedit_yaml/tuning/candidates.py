@@ -61,6 +61,13 @@ def bins(mask: Sequence[int]) -> dict[str, list[int]]:
     }
 
 
+def mask_in(settings: Mapping[str, Any]) -> list[int]:
+    """The mask that :func:`bins` wrote into settings, one number a step."""
+    scm = settings["scm"]
+    runs = itertools.zip_longest(scm["compute_bins"], scm["cache_bins"], fillvalue=0)
+    return [flag for run, gap in runs for flag in (*[1] * run, *[0] * gap)][:-_BEYOND]
+
+
 def _shown(value: Any) -> str:
     if is_dataclass(value) and not isinstance(value, type):
         value = {name: own for name, own in asdict(value).items() if own is not None}

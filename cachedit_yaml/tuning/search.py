@@ -1,10 +1,10 @@
-"""Settings worth a real run: all of a grid, simulated, and masks found by swaps."""
+"""Settings worth a real run: all of a grid, simulated."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -59,72 +59,6 @@ def refined(surrogate: Surrogate, items: Iterable[Candidate]) -> list[Candidate]
             if own < 1:
                 found.append(surrogate.dynamic(**limits, lists={name: own}))
     return [item for item in found if 0 < item.error < np.inf and item.blocks < 1]
-
-
-def masks(surrogate: Surrogate, shares: Iterable[float], order: int = 1) -> list[Candidate]:
-    """The best mask that swaps find for each share of computed steps, with TaylorSeer."""
-    steps = surrogate.steps
-    if steps is None or any((0, 0) not in unit.errors for unit in surrogate.units):
-        return []
-    counts = sorted({min(max(round(share * steps), 1), steps) for share in shares})
-    found = []
-    last: list[int] | None = None
-    for count in counts:
-        if count >= steps:
-            continue
-        starts = [_even(steps, count)]
-        if last is not None:
-            starts.append(_grown(last, steps, count))
-        tried = [_swapped(surrogate, start, steps, order) for start in starts]
-        best, computed = min(tried, key=lambda pair: pair[0].error)
-        if 0 < best.error < np.inf:
-            found.append(best)
-            last = computed
-    return found
-
-
-def _even(steps: int, count: int) -> list[int]:
-    """Computed steps at even distances, the first among them."""
-    return sorted({int(place * steps / count) for place in range(count)})
-
-
-def _grown(computed: list[int], steps: int, count: int) -> list[int]:
-    """More computed steps, in the middle of the longest runs without one."""
-    computed = list(computed)
-    while len(computed) < count:
-        ends = [*computed, steps]
-        start, end = max(itertools.pairwise(ends), key=lambda pair: pair[1] - pair[0])
-        computed = sorted([*computed, (start + end) // 2])
-    return computed
-
-
-def _mask(computed: Iterable[int], steps: int) -> list[int]:
-    chosen = set(computed)
-    return [int(place in chosen) for place in range(steps)]
-
-
-def _swapped(
-    surrogate: Surrogate, computed: Sequence[int], steps: int, order: int
-) -> tuple[Candidate, list[int]]:
-    """Move one computed step at a time, as long as that makes it better; the first one stays.
-
-    Returns:
-        The mask, and its computed steps.
-    """
-    chosen = list(computed)
-    best = surrogate.mask(_mask(chosen, steps), order)
-    improved = True
-    while improved:
-        improved = False
-        for index in range(1, len(chosen)):
-            for place in range(1, steps):
-                if place in chosen:
-                    continue
-                tried = [*chosen[:index], place, *chosen[index + 1 :]]
-                item = surrogate.mask(_mask(tried, steps), order)
-                if item.error < best.error:
-                    best, chosen, improved = item, tried, True
-    return best, sorted(chosen)
 
 
 def near_fronts(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -1,7 +1,10 @@
 """How far a setting would lead the traced generations from the uncached result, without running it.
 
 The errors of the steps that it would serve from the cache are added up before their size is taken:
-they lie in one direction or against each other, and only the sum says which.
+they lie in one direction or against each other, and only the sum says which. That holds within a
+run of cached steps. What one run leaves behind is bent by the steps until the next one, so of two
+that seem to cancel out much stays, and a search among many masks finds those that seem to: their
+runs count by themselves too.
 """
 
 from __future__ import annotations
@@ -18,6 +21,11 @@ from cachedit_yaml.tuning.units import Unit
 
 #: cache-dit's TaylorSeer takes no slope from the steps before this one.
 _FIRST_SLOPE: Final = 3
+#: How far the runs of cached steps of a mask count by themselves; the rest is their sum. For 58
+#: masks of 50 steps on the demo's DiT, what is expected and what comes out (in dB, less the mean of
+#: those with as many computed steps) correlate by 0.86, 0.62 and 0.22 with 0 (of 6 to 8, 9, and 10
+#: to 12 computed steps), by 0.91, 0.76 and 0.78 with a fifth, by -0.08, 0.80 and 0.83 with a half.
+APART: Final = 0.2
 
 
 class Surrogate:
@@ -75,7 +83,9 @@ class Surrogate:
             "scm": {"policy": "static", **bins([int(flag) for flag in mask])},
             "calibrator": calibrator(order),
         }
-        return self._candidate(settings, decided, (0, 0), order)
+        ends = np.flatnonzero(np.diff(flags.astype(int), prepend=1) == 1)
+        runs = np.searchsorted(ends, np.arange(len(flags)), side="right")
+        return self._candidate(settings, decided, (0, 0), order, runs)
 
     def dynamic(
         self,
@@ -128,6 +138,7 @@ class Surrogate:
         decided: Sequence[Sequence[Array]],
         variant: tuple[int, int],
         order: int,
+        runs: Array | None = None,
     ) -> Candidate:
         ran = total = 0
         squares: list[Array] = []
@@ -138,11 +149,13 @@ class Surrogate:
                 skipped = (hit.sum(axis=0) * (blocks - unit.always(*variant))).sum()
                 total += int(blocks.sum()) * len(hit)
                 ran += int(blocks.sum()) * len(hit) - int(skipped)
-                off = _error(unit, hit @ blocks / blocks.sum(), variant, order)
+                off = _error(unit, hit @ blocks / blocks.sum(), variant, order, runs)
                 if off is None:
                     return Candidate(settings, ran / max(total, 1), math.inf)
                 by_shape[off.shape] = by_shape[off.shape] + off if off.shape in by_shape else off
-            squares += [np.square(item).sum(axis=1) for item in by_shape.values()]
+            for item in by_shape.values():
+                whole, apart = np.square(item.sum(axis=0)).sum(axis=1), np.square(item).sum((0, 2))
+                squares.append((1 - APART) * whole + APART * apart)
         error = float(np.sqrt(np.concatenate(squares).mean()))
         return Candidate(settings, ran / max(total, 1), error)
 
@@ -182,8 +195,10 @@ def _hits(
     return found
 
 
-def _error(unit: Unit, shares: Array, variant: tuple[int, int], order: int) -> Array | None:
-    """The error of the final latents that a unit's cached steps add up to, ``[s x p]``.
+def _error(
+    unit: Unit, shares: Array, variant: tuple[int, int], order: int, runs: Array | None
+) -> Array | None:
+    """The error of the final latents that a unit's cached steps add up to, ``[r x s x p]``.
 
     Args:
         unit: what was traced.
@@ -191,23 +206,50 @@ def _error(unit: Unit, shares: Array, variant: tuple[int, int], order: int) -> A
             where only some lists hit, the error is taken to be that share of the whole.
         variant: F and B.
         order: of TaylorSeer.
+        runs: the run of cached steps that each step lies in, ``[steps]``; None for one of all.
 
     Returns:
         None where the trace does not reach so far, or its first step is no computed one.
     """
     table, hits = unit.errors.get(variant), shares > 0
     if table is None or hits[0]:
-        return None if hits.any() else np.zeros((1, 1), np.float32)
-    cached = np.flatnonzero(hits)
-    computed = np.flatnonzero(~hits)
+        return None if hits.any() else np.zeros((1, 1, 1), np.float32)
+    cached, computed = np.flatnonzero(hits), np.flatnonzero(~hits)
+    found = np.zeros((1 if runs is None else int(runs[-1]) + 1, *table.shape[2:]), np.float32)
+    if not len(cached):
+        return found
+    steps = np.asarray(unit.steps)
+    error = errors_of(table, steps, computed, cached, order)
+    if error is None:
+        return None
+    error = error * shares[cached, None, None].astype(np.float32)
+    if runs is None:
+        found[0] = error.sum(axis=0)
+    else:
+        np.add.at(found, runs[steps[cached]], error)
+    return found
+
+
+def errors_of(
+    table: Array, steps: Array, computed: Array, cached: Array, order: int
+) -> Array | None:
+    """The errors of cached forwards in the final latents, ``[c x s x p]``.
+
+    Args:
+        table: the errors of a unit, ``[n x d x s x p]``.
+        steps: of its forwards, ``[n]``.
+        computed: those that are computed, counted among them; before each cached one at least one.
+        cached: those that are not.
+        order: of TaylorSeer.
+
+    Returns:
+        None where the trace does not reach so far.
+    """
     rank = np.searchsorted(computed, cached) - 1
     last = computed[rank]
-    if not len(cached):
-        return np.zeros(table.shape[2:], np.float32)
     if int((cached - last).max()) >= table.shape[1]:
         return None
     error = table[cached, cached - last]
-    steps = np.asarray(unit.steps)
     # A slope needs two computed steps, a curve two slopes.
     sloped = (np.arange(len(computed)) > 0) & (steps[computed] - steps[0] >= _FIRST_SLOPE)
     curved = sloped & np.roll(sloped, 1) & (order > 1)
@@ -225,5 +267,5 @@ def _error(unit: Unit, shares: Array, variant: tuple[int, int], order: int) -> A
                 return None
             error = error + weight.astype(np.float32)[:, None, None] * table[cached, reach]
         error = error + slope.astype(np.float32)[:, None, None] * table[cached, cached - last]
-    found: Array = (error * shares[cached, None, None].astype(np.float32)).sum(axis=0)
+    found: Array = error
     return None if np.isnan(found).any() else found

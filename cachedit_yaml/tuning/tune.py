@@ -12,6 +12,7 @@ from cachedit_yaml.api import AdapterSource, find_adapter, load_adapter
 from cachedit_yaml.errors import CacheRuntimeError, ConfigError
 from cachedit_yaml.generating.progress import Start
 from cachedit_yaml.language.spec import AdapterSpec
+from cachedit_yaml.tuning import masks as masked
 from cachedit_yaml.tuning import search
 from cachedit_yaml.tuning.candidates import Candidate
 from cachedit_yaml.tuning.session import Session
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
 #: Uncached generations of the checked calls that everything may cost.
 BUDGET: Final = 10.0
-#: Runs for one target.
+#: Runs for one target; with masks more, as each shows where to look next.
 _MOST: Final = 6
-#: Shares of computed steps that masks are searched for.
+_MOST_MASKS: Final = 16
+#: Shares of computed steps that masks are searched for, beside those that are asked for.
 _SHARES: Final = (0.1, 0.13, 0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4, 0.45, 0.5, 0.6)
 
 
@@ -189,7 +191,7 @@ def tune(
     )
     session.require_determinism()
     surrogate = Surrogate(session.trace())
-    pool = _pool(surrogate, masks)
+    pool = _pool(surrogate, wanted, masks)
     if not pool:
         raise CacheRuntimeError(
             "nothing to tune: no step of the traced calls could be served from the cache"
@@ -204,7 +206,7 @@ def tune(
         ]
     session.require_reference()
     session.measure_profiles()
-    _check(session, pool, wanted)
+    _check(session, surrogate if masks else None, pool, wanted)
     chosen = _choose(session, wanted, anyway=targets is None)
     return Tuning(
         adapter=spec,
@@ -242,23 +244,43 @@ def _choose(session: Session, wanted: Sequence[Target], *, anyway: bool) -> dict
         session.time(new)
 
 
-def _pool(surrogate: Surrogate, masks: bool) -> list[Candidate]:
+def _pool(surrogate: Surrogate, wanted: Sequence[Target], masks: bool) -> list[Candidate]:
     """What may be worth a run."""
     grid = search.settings(surrogate)
     best = [item for items in search.fronts(grid).values() for item in items]
     found = search.near_fronts([*grid, *search.refined(surrogate, best)])
+    shares = {*_SHARES, *(item.value for item in wanted if item.kind == "blocks")}
     for order in search.ORDERS if masks else ():
-        found += search.masks(surrogate, _SHARES, order)
+        found += masked.masks(surrogate, shares, order)
     return found
 
 
-def _check(session: Session, pool: Sequence[Candidate], wanted: Sequence[Target]) -> None:
-    """Run what is promising for each target in turn, one at least, as far as the budget goes."""
+def _check(
+    session: Session,
+    surrogate: Surrogate | None,
+    pool: Sequence[Candidate],
+    wanted: Sequence[Target],
+) -> None:
+    """Run what is promising for each target in turn, one at least, as far as the budget goes.
+
+    Args:
+        session: keeps what was run.
+        surrogate: scores the masks beside the best one that was run; None for no masks.
+        pool: what may be worth a run.
+        wanted: the targets.
+    """
+    candidates = {item.key: item for item in pool}
+    looked: set[str] = set()
     left = list(wanted)
-    for turn in range(_MOST):
+    for turn in range(_MOST if surrogate is None else _MOST_MASKS):
         for target in list(left):
-            item = promising(target, pool, session.measured)
+            item = promising(target, list(candidates.values()), session.measured)
             if item is None or (turn and session.spent >= session.budget):
                 left.remove(target)
                 continue
             session.measure(item.settings, error=item.error, key=item.key)
+            best = choose(target, [item for item in session.measured if not item.name])
+            if surrogate and best and best.settings["scm"] and best.key not in looked:
+                looked.add(best.key)
+                near = masked.beside(surrogate, best.settings)
+                candidates |= {item.key: item for item in near}

@@ -18,10 +18,13 @@ from cachedit_yaml.probe.pipelines import quiet
 from cachedit_yaml.rules.load import parse_settings
 from cachedit_yaml.runtime.masks import build_mask
 from cachedit_yaml.tuning import search
-from cachedit_yaml.tuning.candidates import Candidate, bins, calibrator
+from cachedit_yaml.tuning.candidates import Candidate, bins, calibrator, mask_in
+from cachedit_yaml.tuning.gaps import Gaps
+from cachedit_yaml.tuning.guess import Guess
+from cachedit_yaml.tuning.masks import beside, masks
 from cachedit_yaml.tuning.record import tracing
 from cachedit_yaml.tuning.sampler import guidance_factors, step_weights
-from cachedit_yaml.tuning.surrogate import Surrogate
+from cachedit_yaml.tuning.surrogate import APART, Surrogate
 from cachedit_yaml.tuning.targets import Measured, Target, promising
 from cachedit_yaml.tuning.units import Unit
 from tests import tiny
@@ -73,20 +76,24 @@ def test_a_step_is_repeated_or_forecast() -> None:
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_forecasts_are_cache_dits(order: int) -> None:
-    """The sum of the errors is that of its own TaylorSeer, fed with the same curve."""
+    """The errors add up to those of its own TaylorSeer, fed with the same curve."""
     unit = curve(16)
     truth = [torch.tensor(-unit.errors[0, 0][step, step]) for step in range(16)]
     mask = [1, 1, 0, 1, 0, 0, 1, 1, 0, 0, 0, 1, 0, 1, 0, 0]
     state = TaylorSeerState(n_derivatives=order)
-    total = torch.zeros_like(truth[0])
+    runs = [torch.zeros_like(truth[0])]
     for step, flag in enumerate(mask):
         if step:  # made by the first step, after it has begun
             state.mark_step_begin()
         if flag:
             state.update(truth[step])
+            runs.append(torch.zeros_like(truth[0]))
         else:
-            total += state.approximate() - truth[step]
-    wanted = float(total.square().sum(1).mean().sqrt())
+            runs[-1] += state.approximate() - truth[step]
+    # The sum, and the runs of cached steps by themselves.
+    found = torch.stack(runs)
+    whole, apart = found.sum(0).square().sum(1), found.square().sum((0, 2))
+    wanted = float(((1 - APART) * whole + APART * apart).mean().sqrt())
     assert Surrogate([[unit]]).mask(mask, order=order).error == pytest.approx(wanted, rel=1e-3)
 
 
@@ -184,7 +191,7 @@ def test_lists_decide_each_for_itself() -> None:
 
 def test_swaps_find_the_best_mask() -> None:
     surrogate = Surrogate([[curve(9)]])
-    (found,) = search.masks(surrogate, [4 / 9])
+    (found,) = masks(surrogate, [4 / 9])
     every = [
         surrogate.mask([1, *flags])
         for flags in itertools.product((0, 1), repeat=8)
@@ -195,11 +202,68 @@ def test_swaps_find_the_best_mask() -> None:
     assert found.error <= 1.25 * best
 
 
+def test_masks_beside_one_differ_little() -> None:
+    """A step or a run of them moved, one more, one less; the first one stays, and all fit."""
+    surrogate = Surrogate([[curve(9)]])
+    own = surrogate.mask([1, 0, 0, 1, 0, 1, 0, 0, 0], 1)
+    near = beside(surrogate, own.settings)
+    masks_of = {tuple(mask_in(item.settings)) for item in near}
+    assert len(masks_of) == len(near)
+    assert tuple(mask_in(own.settings)) not in masks_of
+    assert all(mask[0] and len(mask) == 9 for mask in masks_of)
+    assert {sum(mask) for mask in masks_of} == {2, 3, 4}
+    assert (1, 0, 0, 1, 1, 0, 0, 0, 0) in masks_of
+    assert (1, 0, 0, 0, 1, 0, 1, 0, 0) in masks_of
+    for item in near:
+        assert item.family == own.family
+        assert item.error == surrogate.mask(mask_in(item.settings), 1).error
+
+
+def test_a_run_says_most_of_the_masks_beside_it() -> None:
+    """What came out better than expected lifts what is near it, along the generation."""
+    surrogate = Surrogate([[curve(20)]])
+
+    def made(*computed: int) -> Candidate:
+        found = surrogate.mask([int(step in computed) for step in range(20)], 1)
+        return dataclasses.replace(found, error=1.0)
+
+    early, late = made(0, 2, 4, 7, 11), made(0, 8, 12, 15, 18)
+    guess = Guess([(early.settings, 0.25, 1.0, 40.0), (late.settings, 0.25, 1.0, 30.0)])
+    assert 39 < guess.of(made(0, 2, 5, 7, 11)) < 41
+    assert 30 < guess.of(made(0, 7, 12, 15, 18)) < 32
+    # The one that is like none of them may be better than the mean of both says.
+    assert guess.of(made(0, 4, 8, 11, 15)) > 35
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_gaps_add_up_to_the_mask(order: int) -> None:
+    """Of several calls, with units that add up and some that have another shape."""
+    one, other = curve(9), curve(9, 2)
+    calls = [[one, other], [other]]
+    surrogate = Surrogate(calls)
+    gaps = Gaps(surrogate, order)
+    for flags in itertools.product((0, 1), repeat=8):
+        mask = [1, *flags]
+        computed = [step for step, flag in enumerate(mask) if flag]
+        expected = surrogate.mask(mask, order).error
+        assert gaps.error(computed[::-1]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_gaps_of_a_branch_that_skips_steps() -> None:
+    """Guidance that does not run in every step is scored as the mask is."""
+    part = dataclasses.replace(curve(9), steps=list(range(3, 12)), share=12)
+    surrogate = Surrogate([[curve(12), part]])
+    mask = [1, 0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 0]
+    computed = [step for step, flag in enumerate(mask) if flag]
+    assert Gaps(surrogate, 1).error(computed) == surrogate.mask(mask, 1).error
+
+
 @pytest.mark.parametrize("mask", [[1, 1, 0, 0, 1, 0], [1, 0, 1, 0, 0, 1, 1], [1, 0]])
 def test_bins_are_the_mask_and_go_on(mask: list[int]) -> None:
     scm = parse_settings({"scm": {"policy": "static", **bins(mask)}}).scm
     assert isinstance(scm, StepMask)
     assert build_mask(scm, len(mask), "here") == mask
+    assert mask_in({"scm": {"policy": "static", **bins(mask)}}) == mask
     assert build_mask(scm, 1, "here") == [1]
     longer = build_mask(scm, 3 * len(mask), "here")
     assert longer is not None
