@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("out/frontier"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
+    given.results.mkdir(parents=True, exist_ok=True)  # before the hours that it takes
     torch.set_num_threads(1)
     model = MODELS[given.model]
     name = f"{'defaults' if given.defaults else 'quality'}-{given.model}-{given.steps}"

@@ -1,6 +1,7 @@
 """``python -m benchmarks.turns``: seconds, in turns, of what reached a quality in the frontier.
 
-Of each kind of cache, the settings that reached it with the fewest blocks. All of them and the
+Of each kind of cache, the settings that reached it with the fewest blocks, by the rows that are
+kept in ``results/quality-MODEL-STEPS.txt``. All of them and the
 uncached call run in turns, on one thread; processor time, medians of the ratios within a turn.
 """
 
@@ -10,12 +11,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from benchmarks.contenders import contenders
-from benchmarks.frontier import BATCH, RESULTS, SEEN, Part, joined
+from benchmarks.frontier import BATCH, SEEN
+from benchmarks.pages import RESULTS, kept
+from benchmarks.pages import rows as rows_of
 from cachedit_yaml.generating.demo import showcase
 from cachedit_yaml.generating.demo.models import MODELS
 from cachedit_yaml.generating.generate import call_pipeline
@@ -28,17 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=showcase.STEPS)
     parser.add_argument("--quality", type=float, default=40.0, help="mean PSNR in dB")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=Path("out/frontier"))
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     model = MODELS[given.model]
     pipeline = model.load()
     call = {**model.call(pipeline, SEEN[:BATCH]), "num_inference_steps": given.steps}
-    paths = sorted(given.work.glob(f"quality-{given.model}-{given.steps}-*.json"))
-    rows = joined([Part(path, pipeline, call, ()) for path in paths])
+    rows = {
+        (kind, settings): (blocks, float(mean))
+        for kind, settings, blocks, _, mean, *_ in rows_of(
+            kept(f"quality-{given.model}-{given.steps}")
+        )
+    }
     chosen: dict[str, tuple[str, str]] = {}
-    for key, row in rows.items():  # of each kind the cheap ones come first
-        if row["mean"] >= given.quality:
+    for key, (_, mean) in rows.items():  # of each kind the cheap ones come first
+        if mean >= given.quality:
             chosen.setdefault(key[0], key)
 
     def seconds() -> float:
@@ -62,9 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{'':60}{'blocks':>8}{'PSNR':>7}{'speed-up':>10}{'from':>7}{'to':>6}",
     ]
     for key in sorted(ratios, key=lambda key: -statistics.median(ratios[key])):
-        row, found = rows[key], ratios[key]
+        (blocks, mean), found = rows[key], ratios[key]
         out.append(
-            f"{': '.join(key):60}{row['blocks']:8.1%}{row['mean']:7.1f}"
+            f"{': '.join(key):60}{blocks:>8}{mean:7.1f}"
             f"{statistics.median(found):9.2f}x{min(found):7.2f}{max(found):6.2f}"
         )
     text = "\n".join(out) + "\n"
