@@ -15,7 +15,7 @@ import torch
 import cachedit_yaml
 from cachedit_yaml.generating.demo import showcase
 from cachedit_yaml.generating.demo.models import MODELS
-from cachedit_yaml.tuning import search, trace
+from cachedit_yaml.tuning import masks, search, trace
 from cachedit_yaml.tuning.candidates import Candidate
 from cachedit_yaml.tuning.session import Session
 from cachedit_yaml.tuning.surrogate import Surrogate
@@ -70,7 +70,7 @@ def best(surrogate: Surrogate) -> Iterator[Candidate]:
             if fitting:
                 yield min(fitting, key=lambda item: item.error)
     for order in (1, 2):
-        yield from search.masks(surrogate, [MASKS], order)
+        yield from masks.masks(surrogate, [MASKS], order)
 
 
 if __name__ == "__main__":
