@@ -20,7 +20,8 @@ from cachedit_yaml.runtime.identity import Trace, Traces, tensors_in, trace_of
 _MOST_BYTES: Final = 2**26
 _NO_PROMPT: Final = re.compile(
     r"^(x|img|sample)\b|time|sigma|guidance|mask|(image|img|text|txt|video|audio|pos(ition)?)_ids|rotary|rope|freqs?|"
-    r"position|coord|shape|size|grid|fps|scale|len(gth)?s?\b|latent|residual|control|noise|"
+    r"position|coord|shape|size|grid|fps|scale|len(gth)?s?\b|latent|residual|control|noise|ind(ex|ic)es|"
+    r"(vision|video|image|img|sound|audio|action)_tokens|"
     r"(?<!encoder_)(?<!text_)(?<!prompt_)hidden_states|block_samples"
 )
 _PLAIN: Final = (torch.Tensor, torch.nn.Parameter)
