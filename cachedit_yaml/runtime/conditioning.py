@@ -110,8 +110,11 @@ class Branches:
         held = prompts.held_of(arguments, own.last, latents)
         if not held:
             return None
-        others = [item.values for item in self._known if item is not own and not item.group]
-        return Doubt(own.values, others, held, unknown=own.stable is not None)
+        others = [item for item in self._known if item is not own and not item.group]
+        # What forwards of one step share is no prompt that has moved: latents by an unknown name.
+        earlier = [item.values.last for item in others if item not in self.ran]
+        earlier += [item.values.before for item in others]
+        return Doubt(own.values, earlier, held, unknown=own.stable is not None)
 
     def _told(self, own: Branch) -> bool:
         """Whether memory that stays the same tells the prompts of a branch from all others.

@@ -161,13 +161,18 @@ class Doubt:
 
     Args:
         own: what conditioned the branch of that place.
-        others: what conditioned the others.
+        others: what conditioned the forwards of others, in earlier steps.
         tensors: what conditions this forward.
         unknown: that branch has run, and nobody has looked at what conditioned it.
     """
 
     def __init__(
-        self, own: Values, others: Sequence[Values], tensors: Mapping[str, Held], *, unknown: bool
+        self,
+        own: Values,
+        others: Sequence[Mapping[str, Held]],
+        tensors: Mapping[str, Held],
+        *,
+        unknown: bool,
     ) -> None:
         self._own, self._others, self._tensors = own, others, tensors
         self._unknown = unknown and not own.last
@@ -185,7 +190,7 @@ class Doubt:
 
     def _moved(self, name: str) -> torch.Tensor | bool:
         now = self._tensors.get(name)
-        pool = [self._own.before, *(it for item in self._others for it in (item.last, item.before))]
+        pool = [self._own.before, *self._others]
         found = [tensors[name] for tensors in pool if name in tensors]
         if now is None:
             return False
@@ -262,7 +267,7 @@ class Doubt:
 
     def leave(self) -> None:
         """The forward is over: hold nothing of it."""
-        self._tensors = {}
+        self._tensors, self._others = {}, ()
 
 
 def _device_of(flag: _Flag) -> torch.device | None:

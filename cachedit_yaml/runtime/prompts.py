@@ -21,15 +21,19 @@ _MOST_BYTES: Final = 2**26
 _NO_PROMPT: Final = re.compile(
     r"^(x|img|sample)\b|time|sigma|guidance|mask|(image|img|text|txt|video|audio|pos(ition)?)_ids|rotary|rope|freqs?|"
     r"position|coord|shape|size|grid|fps|scale|len(gth)?s?\b|latent|residual|control|noise|ind(ex|ic)es|"
-    r"(vision|video|image|img|sound|audio|action)_tokens|"
+    r"(vision|video|image|img|sound|audio|action)_tokens|inputs?_emb|pos_emb|(^|[_.])t_?emb|modulation|"
     r"(?<!encoder_)(?<!text_)(?<!prompt_)hidden_states|block_samples"
+)
+#: What prompts are called. Where a name says neither, it may be the latents: nothing is held of it.
+_PROMPT: Final = re.compile(
+    r"encoder_hidden_states|prompt|text|caption|context|cond|embed|emb(s|\b)|label|class|^y\b|pooled|clip|t5"
 )
 _PLAIN: Final = (torch.Tensor, torch.nn.Parameter)
 
 
 def is_prompt(name: str) -> bool:
     """Whether an argument, or what lies in one, may be a prompt."""
-    return _NO_PROMPT.search(name) is None
+    return _PROMPT.search(name) is not None and _NO_PROMPT.search(name) is None
 
 
 def main(names: Iterator[str]) -> frozenset[str]:

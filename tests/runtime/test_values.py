@@ -345,3 +345,33 @@ def test_pipelines_that_keep_their_embeddings_are_not_in_doubt(
     with start(pipe, None, **HITS):
         tiny.run(pipe, steps=4)
     assert all(not doubt.compares for doubt in asked)
+
+
+class Tokens(Conditioned):
+    """Latents by a name that says nothing, behind the prompt."""
+
+    def forward(  # type: ignore[override]
+        self, prompt: torch.Tensor, z: torch.Tensor, timestep: Any = None
+    ) -> torch.Tensor:
+        """``[b x p x d]`` and ``[b x s x d]`` to ``[b x s x d]``."""
+        shift = models.shift_of(timestep) + prompt.mean()
+        for block in self.blocks:
+            z = block(z, shift)
+        return 0.2 * self.proj_out(z)
+
+
+@pytest.mark.parametrize("way", ["kept", *WAYS])
+def test_latents_that_branches_share_are_no_prompt_whatever_their_name(way: str) -> None:
+    model = small(Tokens)
+    kept = [POOL[:1].clone(), POOL[1:2].clone()]
+    with start(model, adapter(), **HITS) as handle, torch.no_grad():
+        x = torch.randn(1, 12, DIM, generator=torch.Generator().manual_seed(0))
+        for step in range(STEPS):
+            made = [kept[i] if way == "kept" else WAYS[way](i)[None].float() for i in (0, 1)]
+            timestep = torch.tensor([1000.0 - 100 * step])
+            one, two = (model(prompt, x, timestep) for prompt in made)
+            x = x - 0.1 * (two + 2 * (one - two))
+        handle.release()
+        rows = [item for done in handle.history for item in done.branches]
+        assert len(rows) == 2
+        assert all(len(item.cached_steps) >= STEPS - 5 for item in rows), rows
