@@ -1,7 +1,7 @@
-"""Which tensors of a forward condition it: its prompts, as far as their names tell.
+"""Which tensors of a forward condition it: its prompts, which are what is called so.
 
-Latents, timesteps, positions, masks, sizes and the residuals of a control network are none. They
-may be made anew in each step, and say nothing of whose forward it is.
+Embeddings of timesteps and positions, masks, sizes and residuals of a control network are none,
+whatever they are called: they may be made anew in each step, and do not say whose forward it is.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from cachedit_yaml.runtime.identity import Trace, Traces, tensors_in, trace_of
 
 #: Together, tensors that are larger are not held.
 _MOST_BYTES: Final = 2**26
-_NO_PROMPT: Final = re.compile(
-    r"^(x|img|sample)\b|time|sigma|guidance|mask|(image|img|text|txt|video|audio|pos(ition)?)_ids|rotary|rope|freqs?|"
-    r"position|coord|shape|size|grid|fps|scale|len(gth)?s?\b|latent|residual|control|noise|ind(ex|ic)es|"
-    r"(vision|video|image|img|sound|audio|action)_tokens|inputs?_emb|pos_emb|(^|[_.])t_?emb|modulation|"
-    r"(?<!encoder_)(?<!text_)(?<!prompt_)hidden_states|block_samples"
-)
-#: What prompts are called. Where a name says neither, it may be the latents: nothing is held of it.
+#: What prompts are called. What is called otherwise may be the latents, and is not held.
 _PROMPT: Final = re.compile(
     r"encoder_hidden_states|prompt|text|caption|context|cond|embed|emb(s|\b)|label|class|^y\b|pooled|clip|t5"
+)
+#: What runs with the step, or tells where something is, by a name that sounds like it.
+_NO_PROMPT: Final = re.compile(
+    r"time|(^|[_.])t_?emb|sigma|guidance|noise|modulation|latent|control|residual|inputs?_emb|mask|"
+    r"(image|img|text|txt|video|audio|pos(ition)?)_ids|pos_emb|position|rotary|rope|freqs?|coord|ind(ex|ic)es|"
+    r"shape|size|grid|scale|len(gth)?s?\b|(?<!encoder_)(?<!text_)(?<!prompt_)hidden_states"
 )
 _PLAIN: Final = (torch.Tensor, torch.nn.Parameter)
 
