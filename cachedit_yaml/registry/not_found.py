@@ -23,7 +23,7 @@ def no_such_name(
 ) -> Exception:
     """No adapter has this name."""
     known = [(entry.name, entry) for entry in entries]
-    near = _near(name, known, engine)
+    near = _near(name, known, engine) or ["cachedit-yaml list prints the names"]
     lines = [f"no adapter is called {name!r}", *near, *_looked_in(entries, sources)]
     return AdapterNotFoundError("\n  ".join(lines))
 

@@ -244,6 +244,7 @@ def test_by_class(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], 2, "explain needs an adapter"),
         (["fluxx"], 2, "no adapter is called 'fluxx'"),
+        (["qqq"], 2, "cachedit-yaml list prints the names"),
         (["--pipeline", "NoSuchPipeline"], 2, "no adapter for the pipeline class"),
         (["flux", "--profile", "best"], 2, "no profile 'best'"),
         (["flux", "--model", "/nowhere/at/all"], 2, "does not exist"),
